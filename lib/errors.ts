@@ -1,4 +1,4 @@
-import createError, { type FastifyError } from '@fastify/error'
+import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
 
 /** Every code that this package raises, with the HTTP status that goes with it. docs/errors.md has a section for each. */
 const statusOf = {
@@ -45,7 +45,7 @@ const retryAfter: Partial<Record<PgScopeErrorCode, string>> = {
 
 const constructors = Object.fromEntries(
   Object.entries(statusOf).map(([code, status]) => [code, createError<[string, object?]>(code, '%s', status)])
-) as Record<PgScopeErrorCode, ReturnType<typeof createError<[string, object?]>>>
+) as Record<PgScopeErrorCode, FastifyErrorConstructor<{ code: string }, [string, object?]>>
 
 /**
  * Makes an error of this package.
