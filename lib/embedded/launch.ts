@@ -1,0 +1,101 @@
+import { chmod, chown, mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { chooseAccount, type Account } from './account.ts'
+import { prepareBinaries } from './binaries.ts'
+import { prepareDataFolder } from './data-folder.ts'
+import { ensureDatabase } from './database.ts'
+import { startJanitor } from './janitor.ts'
+import { runProgram } from './program.ts'
+import { host, startServer, stopServer, type RunningServer, type ServerFiles } from './server.ts'
+import { pgScopeError } from '../errors.ts'
+import type { EmbeddedPostgres } from './embedded-postgres.ts'
+import type { CheckedOptions } from './options.ts'
+
+/** @param findPackage where the programs of this platform are installed */
+export async function launch (options: CheckedOptions, findPackage: () => string): Promise<EmbeddedPostgres> {
+  if (process.platform === 'win32') throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() does not run on Windows; it does in WSL')
+  const deadline = Date.now() + options.startTimeout
+  const packageFolder = findPackage()
+  const account = await chooseAccount(options.dataFolder)
+  const scratch = await makeScratch(account)
+  const janitor = startJanitor(scratch, account)
+  let server: RunningServer | undefined
+  try {
+    const dataFolder = options.dataFolder ?? join(scratch, 'data')
+    const binaries = await prepareBinaries(packageFolder, scratch, account)
+    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor })
+    const files: ServerFiles = { postgres: binaries.postgres, dataFolder, account, watch: janitor.watch }
+    server = await startServer(files, options, options.port, deadline)
+    await ensureDatabase({ host, port: server.port }, login, options.database)
+    return handle(server, files, options, login, janitor.clean)
+  } catch (error) {
+    if (server !== undefined) await stopServer(server.program, 'SIGINT')
+    janitor.watch(undefined)
+    await janitor.clean()
+    throw error
+  }
+}
+
+/**
+ * A private folder of the account, removed at the end: for the data if no folder is named, and for what the programs need.
+ * The temporary folder may be one that only root can enter, so /tmp is tried as well.
+ */
+async function makeScratch (account: Account | undefined): Promise<string> {
+  for (const parent of new Set([tmpdir(), '/tmp'])) {
+    const folder = await mkdtemp(join(parent, 'pg-scope-')).catch(() => undefined)
+    if (folder === undefined) continue
+    if (account === undefined) return folder
+    await chmod(folder, 0o700)
+    await chown(folder, account.uid, account.gid)
+    const { code } = await runProgram('/bin/sh', ['-c', 'cd -- "$1"', 'sh', folder], account)
+    if (code === 0) return folder
+    await rm(folder, { recursive: true })
+  }
+  const who = account === undefined ? 'this process' : account.name
+  throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `There is no temporary folder that ${who} can use: neither ${tmpdir()} nor /tmp. Point TMPDIR to one`)
+}
+
+type Clean = () => Promise<void>
+
+function handle (first: RunningServer, files: ServerFiles, options: CheckedOptions, login: { user: string, password: string }, clean: Clean): EmbeddedPostgres {
+  const { port } = first
+  let program = first.program
+  let stopping: Promise<void> | undefined
+  /** The last change of the server's state: the next one waits for it. */
+  let change: Promise<unknown> = Promise.resolve()
+  const after = (next: () => Promise<void>) => {
+    const done = change.then(next)
+    change = done.catch(() => {})
+    return done
+  }
+  const end = async () => {
+    await stopServer(program, 'SIGINT')
+    files.watch(undefined)
+    await clean()
+  }
+  const again = async (signal: 'SIGINT' | 'SIGQUIT') => {
+    await stopServer(program, signal)
+    files.watch(undefined)
+    program = (await startServer(files, options, port, Date.now() + options.startTimeout)).program
+  }
+  const { user, password } = login
+  const stop = async () => await (stopping ??= after(end))
+  const encoded = [user, password, options.database].map(encodeURIComponent)
+  return {
+    connectionString: `postgres://${encoded[0]}:${encoded[1]}@${host}:${port}/${encoded[2]}`,
+    host,
+    port,
+    user,
+    password,
+    database: options.database,
+    dataFolder: files.dataFolder,
+    get pid () { return program.pid as number },
+    stop,
+    restart: async (mode = 'fast') => {
+      if (stopping !== undefined) throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'The server was stopped; start another one with startPostgres()')
+      await after(() => again(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'))
+    },
+    [Symbol.asyncDispose]: stop
+  }
+}

@@ -1,0 +1,78 @@
+import pg from 'pg'
+import { startPostgres, type EmbeddedOptions, type EmbeddedPostgres } from '../../lib/embedded/index.ts'
+
+/** As much of a tap test as is needed here. */
+interface TeardownTest {
+  teardown (callback: () => unknown): unknown
+}
+
+/** Marks the helper's own connections, so that activity() can leave them out. */
+const adminName = 'test admin'
+
+export interface ActivityRow {
+  pid: number
+  datname: string
+  usename: string
+  application_name: string
+  state: string | null
+  query: string
+  wait_event_type: string | null
+  backend_xid: string | null
+}
+
+export interface TestPostgres extends EmbeddedPostgres {
+  /** Runs one statement as the superuser, on a connection of its own: it works after a restart as well. */
+  query<Row extends pg.QueryResultRow = any> (text: string, values?: unknown[], connectionString?: string): Promise<pg.QueryResult<Row>>
+  /** The clients' backends in all databases, without the helper's own. */
+  activity (): Promise<ActivityRow[]>
+  /** Makes an empty database; the result leads to it. */
+  createDatabase (): Promise<string>
+}
+
+/**
+ * Starts a server for one test or one file, and stops it when `t` ends.
+ *
+ * tap runs the teardowns of a test in reverse order, and waits for each: start the server before anything that uses it, on
+ * the same `t` or on one that contains it, and it is stopped last. A teardown that throws makes tap skip the earlier ones;
+ * the server then ends with the process.
+ */
+export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptions = {}): Promise<TestPostgres> {
+  const postgres = await startPostgres({
+    ...options,
+    settings: { max_connections: 200, shared_buffers: '16MB', autovacuum: 'off', ...options.settings }
+  })
+  t.teardown(() => postgres.stop())
+  return withQueries(postgres)
+}
+
+function withQueries (postgres: EmbeddedPostgres): TestPostgres {
+  let databases = 0
+  const query: TestPostgres['query'] = async (text, values, connectionString = postgres.connectionString) => {
+    const client = new pg.Client({ connectionString, application_name: adminName })
+    client.on('error', () => {})
+    await client.connect()
+    try {
+      return await client.query(text, values)
+    } finally {
+      await client.end()
+    }
+  }
+  return {
+    ...postgres,
+    // A spread copies the value of today; the process changes with each restart.
+    get pid () { return postgres.pid },
+    query,
+    activity: async () => (await query<ActivityRow>(
+      `SELECT pid, datname, usename, application_name, state, query, wait_event_type, backend_xid::text
+         FROM pg_stat_activity
+        WHERE backend_type = 'client backend' AND application_name <> $1
+        ORDER BY pid`, [adminName])).rows,
+    createDatabase: async () => {
+      const name = `test_${++databases}`
+      await query(`CREATE DATABASE ${name}`)
+      const url = new URL(postgres.connectionString)
+      url.pathname = name
+      return url.href
+    }
+  }
+}
