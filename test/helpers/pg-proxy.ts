@@ -1,5 +1,6 @@
 import { createServer } from 'node:net'
 import { once } from 'node:events'
+import { closeQuietly } from './pg-proxy/closing.ts'
 import { Link } from './pg-proxy/link.ts'
 import { Tally } from './pg-proxy/tally.ts'
 import { Trap } from './pg-proxy/trap.ts'
@@ -107,7 +108,7 @@ export class PgProxy extends Tally {
   }
 
   async close (): Promise<void> {
-    this.cut()
+    for (const link of this.#links) link.destroy()
     if (!this.#server.listening) return
     this.#server.close()
     await once(this.#server, 'close')
@@ -116,7 +117,7 @@ export class PgProxy extends Tally {
   #accept (socket: Socket): void {
     if (this.#newcomers === 'refused') {
       socket.on('error', () => {})
-      socket.destroy()
+      closeQuietly(socket)
       return
     }
     const context = { network: this.#network, total: this, traps: this.#traps, upstream: this.#upstream }

@@ -1,7 +1,9 @@
 import { Socket } from 'node:net'
+import { closeQuietly, reset } from './closing.ts'
 import { Exchange } from './exchange.ts'
-import { Framer, cStrings } from './framer.ts'
+import { Framer } from './framer.ts'
 import { Pipe } from './pipe.ts'
+import { Statements } from './statements.ts'
 import { Tally } from './tally.ts'
 import type { Ask } from './exchange.ts'
 import type { Frame } from './framer.ts'
@@ -30,22 +32,17 @@ export class Link {
   readonly #fromClient = new Framer('untyped', 'PQBE')
   readonly #fromServer = new Framer('typed', '')
   readonly #exchange = new Exchange()
-  readonly #texts = new Map<string, string>()
-  readonly #portals = new Map<string, string>()
-  readonly #unbound = new Set<string>()
+  readonly #statements = new Statements()
   #phase: 'starting' | 'ready' | 'cancelling' | 'left' = 'starting'
   #delivered = 0
   #doom: { trap: Trap, ask: Ask, answer: 'awaited' | 'swallowed' } | null = null
-  #clientInput: 'read' | 'ignored' = 'read'
+  #reads: 'both' | 'server' | 'neither' = 'both'
 
   constructor (id: number, client: Socket, context: LinkContext, onClose: (link: Link) => void) {
     this.id = id
     this.#client = client
     this.#context = context
-    const silence = () => {
-      this.#up.silence()
-      this.#down.silence()
-    }
+    const silence = () => this.#silence()
     this.#up = new Pipe(context.network, client, this.#server, silence)
     this.#down = new Pipe(context.network, this.#server, client, silence)
     this.#up.push(() => this.#server.connect({ ...context.upstream, noDelay: true }))
@@ -64,16 +61,31 @@ export class Link {
   }
 
   cut (options: CutOptions = {}): void {
+    this.#silence()
+    if (options.reset) reset(this.#client)
+    else closeQuietly(this.#client)
+    closeQuietly(this.#server)
+  }
+
+  destroy (): void {
+    this.#silence()
+    this.#client.destroy()
+    this.#server.destroy()
+  }
+
+  #silence (): void {
+    this.#reads = 'neither'
     this.#up.silence()
     this.#down.silence()
-    close(this.#client, options.reset)
-    close(this.#server, options.reset)
   }
 
   #wire (source: Socket, pipe: Pipe, target: Socket, onData: (chunk: Buffer) => void): void {
     source.on('data', onData)
     source.on('end', () => pipe.push(() => { target.end() }))
-    source.on('error', error => pipe.push(() => close(target, isReset(error))))
+    source.on('error', (error: NodeJS.ErrnoException) => pipe.push(() => {
+      if (error.code === 'ECONNRESET') reset(target)
+      else target.destroy()
+    }))
   }
 
   #count (change: (tally: Tally) => void): void {
@@ -87,14 +99,14 @@ export class Link {
   }
 
   #onClientData (chunk: Buffer): void {
-    if (this.#clientInput === 'ignored') return
+    if (this.#reads !== 'both') return
     this.#count(tally => { tally.bytes.fromClient += chunk.length })
     const idle = this.#exchange.demanded === this.#delivered
     const demanded = this.#exchange.demanded
     for (const frame of this.#fromClient.read(chunk)) {
       const trap = frame.type === '' ? this.#onStartup(frame.body) : this.#onRequest(frame)
       if (!trap) continue
-      this.#clientInput = 'ignored'
+      this.#reads = 'server'
       if (frame.start > 0) this.#up.write(chunk.subarray(0, frame.start))
       this.#up.push(() => this.#spring(trap))
       return
@@ -127,35 +139,20 @@ export class Link {
     this.#doom = { trap, ask, answer: 'awaited' }
   }
 
-  /** The text which traps are shown: a Bind shows the one of a named statement that is not parsed again. */
+  /** The text which traps are shown: an Execute is no news after its Parse or Bind. */
   #statementOf (type: string, body: Buffer): string | undefined {
-    if (type === 'Q') {
-      const [text = ''] = cStrings(body, 1)
-      this.#count(tally => {
-        tally.statements.push(text)
-        tally.executed.push(text)
-      })
-      return text
-    }
-    if (type === 'P') {
-      const [name = '', text = ''] = cStrings(body, 2)
-      this.#texts.set(name, text)
-      this.#unbound.add(name)
-      this.#count(tally => tally.statements.push(text))
-      return text
-    }
-    if (type === 'B') {
-      const [portal = '', name = ''] = cStrings(body, 2)
-      this.#portals.set(portal, this.#texts.get(name) ?? '')
-      return this.#unbound.delete(name) ? undefined : this.#texts.get(name)
-    }
-    if (type === 'E') {
-      const text = this.#portals.get(cStrings(body, 1)[0] ?? '') ?? ''
-      this.#count(tally => tally.executed.push(text))
-    }
+    const seen = this.#statements.see(type, body)
+    if (seen === undefined) return
+    const { text, how } = seen
+    this.#count(tally => {
+      if (how === 'parsed' || how === 'queried') tally.statements.push(text)
+      if (how === 'executed' || how === 'queried') tally.executed.push(text)
+    })
+    return how === 'executed' ? undefined : text
   }
 
   #onServerData (chunk: Buffer): void {
+    if (this.#reads === 'neither') return
     this.#count(tally => { tally.bytes.fromServer += chunk.length })
     let passed = this.#doom?.answer === 'swallowed' ? 0 : chunk.length
     for (const frame of this.#fromServer.read(chunk)) {
@@ -194,14 +191,4 @@ export class Link {
     this.cut(trap)
     trap.spring()
   }
-}
-
-function close (socket: Socket, reset = false): void {
-  // A socket that never connected has nothing to reset, and would wait for its connection first.
-  if (reset && !socket.pending) socket.resetAndDestroy()
-  else socket.destroy()
-}
-
-function isReset (error: NodeJS.ErrnoException): boolean {
-  return error.code === 'ECONNRESET'
 }

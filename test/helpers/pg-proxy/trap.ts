@@ -2,7 +2,7 @@
 export type StatementMatch = string | RegExp | ((statement: string, connection: number) => boolean)
 
 export interface CutOptions {
-  /** Close with RST (the client gets ECONNRESET) instead of FIN. Default false. */
+  /** The client gets RST (ECONNRESET) instead of FIN. Default false. */
   reset?: boolean
 }
 
