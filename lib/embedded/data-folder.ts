@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { chown, mkdir, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { runProgram, startProgram } from './program.ts'
+import { runProgram, startProgram, stopProgram } from './program.ts'
 import { pgScopeError } from '../errors.ts'
 import type { Account } from './account.ts'
 import type { Binaries } from './binaries.ts'
@@ -22,6 +22,8 @@ export interface Preparation {
   /** A private folder of the account, for the file that takes the password to initdb. */
   scratch: string
   janitor: Janitor
+  /** In milliseconds, as Date.now() counts. */
+  deadline: number
 }
 
 /**
@@ -32,7 +34,7 @@ export interface Preparation {
  */
 export async function prepareDataFolder (folder: string, options: CheckedOptions, preparation: Preparation): Promise<Login> {
   const { binaries, account } = preparation
-  await mkdir(folder, { recursive: true, mode: 0o700 }).catch(error => {
+  await mkdir(folder, { recursive: true }).catch(error => {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} cannot be made: ${error.message}`, error)
   })
   if (account !== undefined) await giveTo(account, folder)
@@ -64,23 +66,30 @@ async function giveTo (account: Account, folder: string): Promise<void> {
   }
 }
 
-async function makeCluster (folder: string, options: CheckedOptions, { binaries, account, scratch, janitor }: Preparation): Promise<Login> {
+async function makeCluster (folder: string, options: CheckedOptions, { binaries, account, scratch, janitor, deadline }: Preparation): Promise<Login> {
   const login = { user: options.user ?? 'postgres', password: options.password ?? randomBytes(18).toString('base64url') }
   const passwordFile = join(scratch, 'password')
   await writePrivate(passwordFile, `${login.password}\n`, account)
   const flags = ['--encoding=UTF8', '--locale=C', '--auth=scram-sha-256', ...(options.durable ? [] : ['--no-sync'])]
-  const initdb = startProgram(binaries.initdb, [`--pgdata=${folder}`, `--username=${login.user}`, `--pwfile=${passwordFile}`, ...flags], account, options.log)
+  const initdb = startProgram(binaries.initdb, [`--pgdata=${folder}`, `--username=${login.user}`, `--pwfile=${passwordFile}`, ...flags], account, line => options.log(mask(line)))
   janitor.watch(initdb.pid)
-  const timer = setTimeout(() => initdb.kill('SIGINT'), options.startTimeout)
+  // When it is interrupted, initdb removes what it has made.
+  const timer = setTimeout(() => stopProgram(initdb, 'SIGINT'), deadline - Date.now())
   const { code, error } = await initdb.ended
   clearTimeout(timer)
   janitor.watch(undefined)
   await rm(passwordFile, { force: true })
   if (code !== 0) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `initdb could not make the data folder ${folder}: ${error?.message ?? initdb.tail()}`, error)
+    const late = Date.now() > deadline ? ` within ${options.startTimeout} ms` : ''
+    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `initdb could not make the data folder ${folder}${late}. ${error?.message ?? `It said:\n${mask(initdb.tail())}`}`, error)
   }
   if (options.dataFolder !== undefined) await writePrivate(join(folder, loginFile), JSON.stringify(login), account)
   return login
+}
+
+/** When its statement for the password fails, initdb shows it. */
+function mask (output: string): string {
+  return output.replaceAll(/(PASSWORD E').*/g, '$1…')
 }
 
 /** 'wx' refuses a file or a link that the account put there before. */
@@ -90,8 +99,7 @@ async function writePrivate (path: string, text: string, account: Account | unde
 }
 
 async function findLogin (folder: string, options: CheckedOptions): Promise<Login> {
-  const text = await readFile(join(folder, loginFile), 'utf8').catch(() => '{}')
-  const kept = JSON.parse(text) as Partial<Login>
+  const kept = await readFile(join(folder, loginFile), 'utf8').then(text => JSON.parse(text) as Partial<Login>).catch(() => ({} as Partial<Login>))
   const user = options.user ?? kept.user ?? 'postgres'
   const password = options.password ?? (user === kept.user ? kept.password : undefined)
   if (password === undefined) {

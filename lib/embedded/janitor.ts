@@ -16,14 +16,16 @@ export interface Janitor {
 /**
  * Its input is a pipe that only this process holds. When that ends, be it by clean(), by process.exit() or by `kill -9`,
  * the shell stops the server (SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one) and removes the folder. So
- * nothing has to be hooked into the process, and there is one way to the end, not one for each cause.
+ * nothing has to be hooked into the process, and there is one way to the end, not one for each cause. A zombie, which stays
+ * in containers whose first process does not reap, counts as ended.
  * https://www.postgresql.org/docs/18/server-shutdown.html
  */
 const script = `
 while read -r line; do pid=$line; done
+alive () { kill -0 "$1" 2>/dev/null && ! grep -qs '^State:.*Z' "/proc/$1/status"; }
 if [ -n "$pid" ] && kill -INT "$pid" 2>/dev/null; then
   tenths=0
-  while kill -0 "$pid" 2>/dev/null; do
+  while alive "$pid"; do
     case $tenths in
       50) kill -QUIT "$pid" ;;
       80) kill -KILL "$pid" ;;

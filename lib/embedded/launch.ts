@@ -6,8 +6,8 @@ import { prepareBinaries } from './binaries.ts'
 import { prepareDataFolder } from './data-folder.ts'
 import { ensureDatabase } from './database.ts'
 import { startJanitor } from './janitor.ts'
-import { runProgram } from './program.ts'
-import { host, startServer, stopServer, type RunningServer, type ServerFiles } from './server.ts'
+import { runProgram, stopProgram } from './program.ts'
+import { host, startServer, type RunningServer, type ServerFiles } from './server.ts'
 import { pgScopeError } from '../errors.ts'
 import type { EmbeddedPostgres } from './embedded-postgres.ts'
 import type { CheckedOptions } from './options.ts'
@@ -24,14 +24,13 @@ export async function launch (options: CheckedOptions, findPackage: () => string
   try {
     const dataFolder = options.dataFolder ?? join(scratch, 'data')
     const binaries = await prepareBinaries(packageFolder, scratch, account)
-    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor })
+    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor, deadline })
     const files: ServerFiles = { postgres: binaries.postgres, dataFolder, account, watch: janitor.watch }
     server = await startServer(files, options, options.port, deadline)
     await ensureDatabase({ host, port: server.port }, login, options.database)
     return handle(server, files, options, login, janitor.clean)
   } catch (error) {
-    if (server !== undefined) await stopServer(server.program, 'SIGINT')
-    janitor.watch(undefined)
+    if (server !== undefined) await stopProgram(server.program, 'SIGINT')
     await janitor.clean()
     throw error
   }
@@ -48,7 +47,8 @@ async function makeScratch (account: Account | undefined): Promise<string> {
     if (account === undefined) return folder
     await chmod(folder, 0o700)
     await chown(folder, account.uid, account.gid)
-    const { code } = await runProgram('/bin/sh', ['-c', 'cd -- "$1"', 'sh', folder], account)
+    // To remove a folder takes the right to write to its parent.
+    const { code } = await runProgram('/bin/sh', ['-c', 'cd -- "$1" && [ -w .. ]', 'sh', folder], account)
     if (code === 0) return folder
     await rm(folder, { recursive: true })
   }
@@ -70,13 +70,11 @@ function handle (first: RunningServer, files: ServerFiles, options: CheckedOptio
     return done
   }
   const end = async () => {
-    await stopServer(program, 'SIGINT')
-    files.watch(undefined)
+    await stopProgram(program, 'SIGINT')
     await clean()
   }
   const again = async (signal: 'SIGINT' | 'SIGQUIT') => {
-    await stopServer(program, signal)
-    files.watch(undefined)
+    await stopProgram(program, signal)
     program = (await startServer(files, options, port, Date.now() + options.startTimeout)).program
   }
   const { user, password } = login
@@ -93,6 +91,7 @@ function handle (first: RunningServer, files: ServerFiles, options: CheckedOptio
     get pid () { return program.pid as number },
     stop,
     restart: async (mode = 'fast') => {
+      if (mode !== 'fast' && mode !== 'immediate') throw pgScopeError('FST_PG_SCOPE_OPTIONS', "restart() takes 'fast' or 'immediate'")
       if (stopping !== undefined) throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'The server was stopped; start another one with startPostgres()')
       await after(() => again(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'))
     },

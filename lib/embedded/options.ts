@@ -49,15 +49,17 @@ type Check = (value: unknown) => boolean
 
 /** PostgreSQL cuts longer names off at 63 bytes (NAMEDATALEN), and nobody would find the database again. */
 const isName: Check = value => isText(value) && Buffer.byteLength(value as string) <= 63
-const isText: Check = value => typeof value === 'string' && value !== '' && !/[\0\r\n]/.test(value)
+const isText: Check = value => typeof value === 'string' && value !== '' && !/[\0\r\n\p{Surrogate}]/u.test(value)
 const isWhole = (value: unknown, from: number, to: number) => Number.isInteger(value) && Number(value) >= from && Number(value) <= to
 
 const expected: Record<keyof EmbeddedOptions, [string, Check]> = {
   dataFolder: ['the path of a folder', isText],
   port: ['a whole number from 1 to 65535; leave it out for a free one', value => isWhole(value, 1, 65535)],
-  user: ['a name of 1 to 63 bytes', isName],
+  // initdb puts it between double quotes as it is.
+  user: ['a name of 1 to 63 bytes without double quotes', value => isName(value) && !(value as string).includes('"')],
   password: ['a text of one line, not empty', isText],
-  database: ['a name of 1 to 63 bytes', isName],
+  // pg and libpq read these differently in a connection string.
+  database: ['a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', value => isName(value) && !/[/?#:@&=+$,;]/.test(value as string)],
   settings: ['an object of parameter names with texts or numbers', value => typeof value === 'object' && value !== null && !Array.isArray(value)],
   durable: ['true or false', value => typeof value === 'boolean'],
   log: ['a function that takes a line', value => typeof value === 'function'],

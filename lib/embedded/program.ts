@@ -2,6 +2,8 @@ import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
 import type { Account } from './account.ts'
 
+/** Milliseconds that a shutdown may take before a harder one follows. */
+const patience = 5000
 /** Enough to see why a start failed, little enough to read in an error. */
 const keptLines = 30
 
@@ -51,7 +53,11 @@ export function startProgram (file: string, args: string[], account: Account | u
     })
   }
   let running = true
-  const ended = ending(child).finally(() => { running = false })
+  const ended = ending(child).finally(() => {
+    running = false
+    child.stdout.destroy()
+    child.stderr.destroy()
+  })
   return {
     pid: child.pid,
     get running () { return running },
@@ -75,6 +81,21 @@ function ending (child: ChildProcess): Promise<Ending> {
     // A program that the server started (archive_command) may hold the pipes for longer than we care for.
     child.once('exit', (code, signal) => setTimeout(resolve, 2000, { code, signal }).unref())
   })
+}
+
+/**
+ * Ends a program: for the server, 'SIGINT' is the fast shutdown, 'SIGQUIT' the immediate one, after which the next start
+ * recovers from the log. A harder one follows after five seconds, SIGKILL after ten.
+ */
+export async function stopProgram (program: Program, first: 'SIGINT' | 'SIGQUIT'): Promise<void> {
+  program.hold(true)
+  const timers = [
+    setTimeout(() => program.kill('SIGQUIT'), patience),
+    setTimeout(() => program.kill('SIGKILL'), 2 * patience)
+  ]
+  program.kill(first)
+  await program.ended
+  timers.forEach(clearTimeout)
 }
 
 /** Runs a program to its end. */

@@ -2,15 +2,13 @@ import { readFile } from 'node:fs/promises'
 import { createServer, type AddressInfo } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { startProgram, type Program } from './program.ts'
+import { startProgram, stopProgram, type Program } from './program.ts'
 import { pgScopeError } from '../errors.ts'
 import type { Account } from './account.ts'
 import type { CheckedOptions } from './options.ts'
 
 export const host = '127.0.0.1'
 
-/** Milliseconds that a shutdown may take before a harder one follows. */
-const patience = 5000
 /** The port may be taken by another program between our look and the server's. */
 const portAttempts = 5
 
@@ -39,13 +37,14 @@ export async function startServer (files: ServerFiles, options: CheckedOptions, 
     const chosen = port ?? await freePort()
     const program = startProgram(files.postgres, serverArguments(files.dataFolder, chosen, options), files.account, options.log)
     files.watch(program.pid)
+    // Its number may soon be another process's.
+    program.ended.then(() => files.watch(undefined))
     const state = await settle(program, files.dataFolder, deadline)
     if (state === 'ready') {
       program.hold(false)
       return { program, port: chosen }
     }
-    await stopServer(program, 'SIGQUIT')
-    files.watch(undefined)
+    await stopProgram(program, 'SIGQUIT')
     const portTaken = /Address already in use/.test(program.tail())
     if (portTaken && port === undefined && attempt < portAttempts) continue
     throw await failure(program, state, files.dataFolder, chosen, options)
@@ -90,22 +89,7 @@ async function failure (program: Program, state: State, dataFolder: string, port
     return pgScopeError('FST_PG_SCOPE_EMBEDDED', `Port ${port} of ${host} is taken. Leave the option 'port' out for a free one. The server said:\n${said}`)
   }
   const what = state === 'late' ? `was not ready after ${options.startTimeout} ms` : `ended at its start (${signal ?? `exit code ${code}`})`
-  return pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL ${what}: ${error?.message ?? said}`, error)
-}
-
-/**
- * Ends the server: 'SIGINT' is the fast shutdown, 'SIGQUIT' the immediate one, after which the next start recovers from the
- * log. A harder one follows if it takes longer than five seconds.
- */
-export async function stopServer (program: Program, first: 'SIGINT' | 'SIGQUIT'): Promise<void> {
-  program.hold(true)
-  const timers = [
-    setTimeout(() => program.kill('SIGQUIT'), patience),
-    setTimeout(() => program.kill('SIGKILL'), 2 * patience)
-  ]
-  program.kill(first)
-  await program.ended
-  timers.forEach(clearTimeout)
+  return pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL ${what}. ${error?.message ?? `It said:\n${said}`}`, error)
 }
 
 async function freePort (): Promise<number> {
