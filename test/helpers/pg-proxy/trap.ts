@@ -2,7 +2,10 @@
 export type StatementMatch = string | RegExp | ((statement: string, connection: number) => boolean)
 
 export interface CutOptions {
-  /** The client gets RST (ECONNRESET) instead of FIN. Default false. */
+  /**
+   * The client gets RST (ECONNRESET) instead of FIN. Default false. Node shows an ordinary end all the same when other
+   * bytes arrive together with the RST.
+   */
   reset?: boolean
 }
 

@@ -1,7 +1,6 @@
 import pg from 'pg'
 import { connect } from 'node:net'
 import { once } from 'node:events'
-import { setTimeout as sleep } from 'node:timers/promises'
 import tap, { test } from 'tap'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
@@ -214,7 +213,7 @@ test('counts cancel requests, and those whose client did not wait', async t => {
   for (const [index, value] of [16, 80877102, processID, secretKey].entries()) packet.writeInt32BE(value, index * 4)
   for (const leave of ['after', 'before'] as const) {
     const sleeping = client.query('SELECT pg_sleep(60)').then(() => 'slept', error => error.code)
-    await sleep(50)
+    await waitFor(async () => (await db.activity()).some(row => row.state === 'active' && row.query.includes('pg_sleep')))
     const socket = connect(proxy.port, proxy.host)
     await once(socket, 'connect')
     socket.on('data', () => {})
