@@ -46,7 +46,7 @@ function resolveFrom (from: string, name: string): string | undefined {
  * the account cannot reach them where they are, as below a 0700 folder of root.
  *
  * @param packageFolder where the programs of this platform are installed
- * @param scratch a folder that the account can reach; it takes the copy (60 MB, 0.2 s)
+ * @param scratch a folder that the account can reach; it takes the copy (60 MB, 0.2 s; 1 s on a busy machine)
  * @throws FST_PG_SCOPE_EMBEDDED if they cannot be run there either
  */
 export async function prepareBinaries (packageFolder: string, scratch: string, account: Account | undefined): Promise<Binaries> {

@@ -37,10 +37,10 @@ export async function prepareDataFolder (folder: string, options: CheckedOptions
   await mkdir(folder, { recursive: true }).catch(error => {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} cannot be made: ${error.message}`, error)
   })
-  if (account !== undefined) await giveTo(account, folder)
   const version = await readFile(join(folder, 'PG_VERSION'), 'utf8').catch(() => undefined)
+  const entries = await readdir(folder)
+  if (account !== undefined && (version !== undefined || entries.length === 0)) await giveTo(account, folder)
   if (version === undefined) {
-    const entries = await readdir(folder)
     if (entries.length > 0) {
       throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} holds no PostgreSQL cluster and is not empty (${entries.slice(0, 3).join(', ')}). Name a new folder`)
     }

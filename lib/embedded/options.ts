@@ -55,8 +55,8 @@ const isWhole = (value: unknown, from: number, to: number) => Number.isInteger(v
 const expected: Record<keyof EmbeddedOptions, [string, Check]> = {
   dataFolder: ['the path of a folder', isText],
   port: ['a whole number from 1 to 65535; leave it out for a free one', value => isWhole(value, 1, 65535)],
-  // initdb puts it between double quotes as it is.
-  user: ['a name of 1 to 63 bytes without double quotes', value => isName(value) && !(value as string).includes('"')],
+  // initdb does not quote it well, and the owner of an extension must not contain them either.
+  user: ['a name of 1 to 63 bytes without any of " \' $ \\', value => isName(value) && !/["'$\\]/.test(value as string)],
   password: ['a text of one line, not empty', isText],
   // pg and libpq read these differently in a connection string.
   database: ['a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', value => isName(value) && !/[/?#:@&=+$,;]/.test(value as string)],

@@ -51,9 +51,12 @@ export async function startServer (files: ServerFiles, options: CheckedOptions, 
   }
 }
 
+/** Shared memory in files of the data folder goes with it, where a killed server would leave segments in /dev/shm. */
+const quick = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', dynamic_shared_memory_type: 'mmap' }
+
 function serverArguments (dataFolder: string, port: number, { durable, settings }: CheckedOptions): string[] {
   const all = {
-    ...(durable ? {} : { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off' }),
+    ...(durable ? {} : quick),
     ...settings,
     listen_addresses: host,
     port,

@@ -54,7 +54,7 @@ t.test('a cluster of another major version is refused, and stays as it is', asyn
 t.test('a folder that holds something else is refused, and stays as it is', async t => {
   const dataFolder = await openFolder(t)
   await writeFile(join(dataFolder, 'notes.txt'), 'mine')
-  await t.rejects(startPostgres({ dataFolder }), { code: 'FST_PG_SCOPE_EMBEDDED', message: root ? /belongs to root/ : /not empty \(notes.txt\)/ })
+  await t.rejects(startPostgres({ dataFolder }), { code: 'FST_PG_SCOPE_EMBEDDED', message: /not empty \(notes.txt\)/ })
   t.equal(await readFile(join(dataFolder, 'notes.txt'), 'utf8'), 'mine')
 })
 
@@ -67,6 +67,13 @@ t.test('a data folder that cannot be made is reported', async t => {
 t.test('root: a data folder that the server\'s user cannot reach is reported', { skip: !root && 'not root' }, async t => {
   const closed = await temporaryFolder(t)
   await t.rejects(startPostgres({ dataFolder: join(closed, 'data') }), { code: 'FST_PG_SCOPE_EMBEDDED', message: /cannot enter the data folder/ })
+})
+
+t.test('root: a cluster that belongs to root is not taken from it', { skip: !root && 'not root' }, async t => {
+  const dataFolder = await openFolder(t)
+  await writeFile(join(dataFolder, 'PG_VERSION'), '18\n')
+  await t.rejects(startPostgres({ dataFolder }), { code: 'FST_PG_SCOPE_EMBEDDED', message: /belongs to root. Give it away: chown -R/ })
+  t.equal((await stat(dataFolder)).uid, 0)
 })
 
 t.test('root: the server runs as the owner of the data folder', { skip: !root && 'not root' }, async t => {

@@ -57,9 +57,13 @@ t.test('stop() ends the server and removes its folder, however often it is calle
 })
 
 t.test('await using stops the server', async t => {
-  const postgres = await startPostgres()
-  await postgres[Symbol.asyncDispose]()
-  t.notOk(runs(postgres.pid))
+  let pid: number
+  {
+    await using postgres = await startPostgres()
+    pid = postgres.pid
+    t.ok(runs(pid))
+  }
+  t.notOk(runs(pid))
 })
 
 t.test('restart() keeps the port and the data', async t => {
