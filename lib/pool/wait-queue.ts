@@ -1,0 +1,84 @@
+import type { Waiter } from './strategy.ts'
+
+interface Place {
+  readonly waiter: Waiter
+  readonly deadline: number
+  before: Place | null
+  behind: Place | null
+}
+
+/**
+ * Those who wait for a connection, first come first served. Entering, leaving from anywhere and being served cost the same
+ * however long it is, and one timer serves all: everybody waits equally long, so the first place is the next to expire.
+ */
+export class WaitQueue {
+  readonly #timeout: number
+  readonly #expired: (waiter: Waiter) => void
+  readonly #places = new Map<Waiter, Place>()
+  #first: Place | null = null
+  #last: Place | null = null
+  #timer: NodeJS.Timeout | null = null
+
+  /** @param timeout milliseconds that each may wait */
+  constructor (timeout: number, expired: (waiter: Waiter) => void) {
+    this.#timeout = timeout
+    this.#expired = expired
+  }
+
+  get length (): number {
+    return this.#places.size
+  }
+
+  push (waiter: Waiter): void {
+    const place: Place = { waiter, deadline: performance.now() + this.#timeout, before: this.#last, behind: null }
+    if (this.#last === null) this.#first = place
+    else this.#last.behind = place
+    this.#last = place
+    this.#places.set(waiter, place)
+    this.#timer ??= this.#arm(this.#timeout)
+  }
+
+  /** The first waiter, who leaves the queue with this. */
+  shift (): Waiter | null {
+    const first = this.#first
+    if (first !== null) this.#leave(first)
+    return first?.waiter ?? null
+  }
+
+  peek (): Waiter | null {
+    return this.#first?.waiter ?? null
+  }
+
+  /** False where the waiter is not in the queue. */
+  remove (waiter: Waiter): boolean {
+    const place = this.#places.get(waiter)
+    if (place === undefined) return false
+    this.#leave(place)
+    return true
+  }
+
+  #leave (place: Place): void {
+    if (place.before === null) this.#first = place.behind
+    else place.before.behind = place.behind
+    if (place.behind === null) this.#last = place.before
+    else place.behind.before = place.before
+    this.#places.delete(place.waiter)
+  }
+
+  #arm (delay: number): NodeJS.Timeout {
+    return setTimeout(() => this.#expire(), Math.max(1, Math.ceil(delay)))
+  }
+
+  #expire (): void {
+    this.#timer = null
+    const now = performance.now()
+    while (this.#first !== null && this.#first.deadline <= now) this.#expired(this.shift()!)
+    if (this.#first !== null) this.#timer = this.#arm(this.#first.deadline - now)
+  }
+
+  /** Stops the timer, so that a process with nothing else to do can end. */
+  stop (): void {
+    if (this.#timer !== null) clearTimeout(this.#timer)
+    this.#timer = null
+  }
+}

@@ -1,0 +1,42 @@
+import pg from 'pg'
+
+export type FailureKind =
+  | 'connection-lost'
+  | 'serialization'
+  | 'constraint'
+  | 'aborted-transaction'
+  | 'canceled'
+  | 'login'
+  | 'too-many-connections'
+  | 'other'
+
+/** SQLSTATE, or its two-digit class, to what it means here (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+const kinds: Record<string, FailureKind> = {
+  '08': 'connection-lost',
+  '57P01': 'connection-lost', // admin_shutdown: pg_terminate_backend, or a fast shutdown
+  '57P02': 'connection-lost', // crash_shutdown
+  '57P03': 'connection-lost', // cannot_connect_now: starting up, or shutting down
+  '57P05': 'connection-lost', // idle_session_timeout
+  '25P03': 'connection-lost', // idle_in_transaction_session_timeout: FATAL
+  '25P04': 'connection-lost', // transaction_timeout: FATAL
+  40001: 'serialization',
+  '40P01': 'serialization', // deadlock_detected: the cure is the same
+  23: 'constraint',
+  '25P02': 'aborted-transaction',
+  57014: 'canceled',
+  28: 'login',
+  '3D': 'login', // unknown database
+  53300: 'too-many-connections'
+}
+
+export function failureKind (error: unknown): FailureKind {
+  if (error instanceof pg.DatabaseError) {
+    // FATAL and PANIC end the connection whatever their code is (https://www.postgresql.org/docs/current/runtime-config-logging.html).
+    const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
+    if (known === 'login' || known === 'too-many-connections') return known
+    if (error.severity === 'FATAL' || error.severity === 'PANIC') return 'connection-lost'
+    return known ?? 'other'
+  }
+  // All that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
+  return 'connection-lost'
+}

@@ -1,0 +1,27 @@
+/** What a session must know of a statement before it sends it, told by its text alone. */
+export type TextKind = 'plain' | 'several' | 'transaction-control'
+
+// Leading white space, comments and parentheses do not hide the first word.
+const firstWord = /^(?:\s+|--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/|\()*([a-z]+)(?:\s+([a-z]+))?/i
+const control = new Set(['begin', 'start', 'commit', 'end', 'rollback', 'abort', 'savepoint', 'release'])
+
+/**
+ * `several`: a semicolon stands before the end, so that the text may hold several statements; a semicolon inside a string is
+ * taken for one too, which costs such a statement its place in the first batch and nothing else.
+ */
+export function textKind (text: string): TextKind {
+  if (isTransactionControl(text)) return 'transaction-control'
+  const semicolon = text.indexOf(';')
+  return semicolon !== -1 && text.slice(semicolon + 1).trim() !== '' ? 'several' : 'plain'
+}
+
+function isTransactionControl (text: string): boolean {
+  // Nearly every statement begins with one of s(elect), i(nsert), u(pdate), d(elete), w(ith): no regular expression for most of these.
+  const first = text.charCodeAt(0) | 0x20
+  if (first === 0x69 || first === 0x75 || first === 0x64 || first === 0x77) return false // i u d w
+  if (first === 0x73 && (text.charCodeAt(1) | 0x20) === 0x65) return false // se…: SELECT, SET
+  const words = firstWord.exec(text)
+  if (words === null) return false
+  const word = words[1]!.toLowerCase()
+  return control.has(word) || (word === 'prepare' && words[2]?.toLowerCase() === 'transaction')
+}

@@ -1,0 +1,33 @@
+import pg from 'pg'
+import { pgScopeError, type PgScopeError } from '../errors.ts'
+import { failureKind } from './sqlstate.ts'
+
+/** Where connections go, as pg works it out of the options and the environment. Never the password. */
+export interface Target {
+  readonly host: string
+  readonly port: number
+  readonly database: string
+  readonly user: string
+}
+
+export function targetOf (config: pg.ClientConfig): Target {
+  const { host, port, database, user } = new pg.Client(config)
+  return { host, port, database: database ?? user ?? '', user: user ?? '' }
+}
+
+export function nameOf ({ host, port, database, user }: Target): string {
+  return `database "${database}" on ${host}:${port} as user "${user}"`
+}
+
+/** Why no connection could be opened, and what to do. */
+export function connectError (error: unknown, target: Target): PgScopeError {
+  const reason = (error as Error)?.message || (error as { code?: string })?.code || String(error)
+  switch (failureKind(error)) {
+    case 'login':
+      return pgScopeError('FST_PG_SCOPE_LOGIN_REFUSED', `${nameOf(target)}: the server refused the login (${reason}). Check user, password and database, and pg_hba.conf on the server.`, error)
+    case 'too-many-connections':
+      return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)}: the server has no connection left (${reason}). Lower pool.max, or raise max_connections.`, error)
+    default:
+      return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)} cannot be reached (${reason}). Check host and port, and whether the server is up.`, error)
+  }
+}

@@ -1,0 +1,303 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import pg from 'pg'
+import { pgScopeError } from '../errors.ts'
+import type { Lease } from '../pool/lease.ts'
+import type { Waiter } from '../pool/strategy.ts'
+import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { type BatchFailure, send } from './batch.ts'
+import { cancelRunning, type Running } from './cancellation.ts'
+import { unknownOutcome, withStatus } from './commit-error.ts'
+import { OutcomeHooks } from './outcome-hooks.ts'
+import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
+import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { type Call, readStatement, type Statement } from './statement.ts'
+
+/** One statement, committed by itself, on a connection that it holds for one round trip. */
+class SingleStatement implements Waiter, Running {
+  fresh = false
+  lease: Lease | null = null
+  unanswered = 0
+  readonly #host: SessionHost
+  readonly #call: Call
+  readonly #beginning: Beginning
+  readonly #extra: Settings | undefined
+  readonly #over: (single: SingleStatement) => void
+  #reason: Error | null = null
+  #parsed = 0
+  #watchers: (() => void)[] = []
+
+  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, over: (single: SingleStatement) => void) {
+    this.#host = host
+    this.#call = call
+    this.#beginning = beginning
+    this.#extra = extra
+    this.#over = over
+  }
+
+  granted (lease: Lease): void {
+    this.lease = lease.usedBy(this)
+    this.#parsed = lease.connection.parsed
+    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
+    this.unanswered++
+    // What stands under one Sync is one transaction, so that the setting is local to the statement.
+    send(lease, setting === null ? [this.#call] : [setting, this.#call], (batch, failure) => {
+      this.unanswered--
+      this.#answered(batch.statements, failure)
+    })
+  }
+
+  refused (error: Error): void {
+    this.#call.fail(error)
+    this.#end()
+  }
+
+  connectionLost (): void {} // the batch is told by pg
+
+  settled (): Promise<void> {
+    return new Promise((resolve) => this.#watchers.push(resolve))
+  }
+
+  canceled (): void {
+    this.#host.counters.canceled++
+  }
+
+  async cancel (reason: Error): Promise<void> {
+    this.#reason = reason
+    if (this.lease === null) {
+      if (this.#host.pool.giveUp(this)) this.refused(reason)
+      return
+    }
+    await cancelRunning(this)
+    this.lease?.destroy()
+  }
+
+  #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
+    const lease = this.lease!
+    this.lease = null
+    if (failure === null) this.#call.succeed()
+    else if (failure.lost) {
+      const untouched = lease.reused && lease.connection.parsed === this.#parsed && this.#call.name === undefined
+      lease.destroy()
+      // The server said that it goes before it looked at the statement: it did not run, and may be sent again.
+      if (untouched && !this.fresh && this.#reason === null && failure.error instanceof pg.DatabaseError) return this.#again(statements)
+      this.#call.fail(this.#reason ?? unknownOutcome(failure.error))
+    } else this.#call.fail(this.#reason ?? withStatus(failure.error))
+    lease.release()
+    this.#end()
+  }
+
+  #again (statements: readonly Statement[]): void {
+    this.#host.counters.resent++
+    this.fresh = true
+    for (const statement of statements) statement.restart()
+    this.#host.pool.acquire(this)
+  }
+
+  #end (): void {
+    for (const watcher of this.#watchers.splice(0)) watcher()
+    this.#over(this)
+  }
+}
+
+interface Inside {
+  readonly owner: AutocommitSession
+  readonly session: ScopedSession
+  readonly enclosing: Inside | undefined
+}
+
+/** The transaction(fn) of an autocommit session that the running code stands in. */
+const inside = new AsyncLocalStorage<Inside>()
+
+/** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
+export class AutocommitSession implements ManagedSession {
+  readonly since = null
+  readonly losesNothing = false
+  readonly failure = null
+  readonly rollbackOnly = false
+  readonly #host: SessionHost
+  readonly #single: Beginning
+  readonly #beginning: Beginning
+  readonly #extra: (() => Settings) | undefined
+  readonly #hooks: OutcomeHooks
+  readonly #running = new Set<SingleStatement>()
+  readonly #inner = new Set<Promise<unknown>>()
+  readonly #sessions = new Set<ScopedSession>()
+  readonly #streams = new Set<RowStream>()
+  #watchers: (() => void)[] = []
+  #end: Promise<void> | null = null
+  #reason: Error | undefined
+  #controller: AbortController | null = null
+
+  /**
+   * @param single how a statement by itself is sent
+   * @param beginning how transaction(fn) and stream() begin
+   */
+  constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings) {
+    this.#host = host
+    this.#single = single
+    this.#beginning = beginning
+    this.#extra = extra
+    this.#hooks = new OutcomeHooks((error) => host.report(error, 'a hook of afterCommit failed; nothing changes by it'), host.pending)
+  }
+
+  get state (): Session['state'] {
+    if (this.#end !== null) return 'closed'
+    return this.#running.size + this.#sessions.size > 0 ? 'active' : 'idle'
+  }
+
+  get signal (): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#end !== null) this.#controller.abort(this.#reason)
+    return this.#controller.signal
+  }
+
+  get streaming (): boolean {
+    return this.#streams.size > 0
+  }
+
+  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+    const inner = this.#inside()
+    if (inner !== null) return inner.query(text, values)
+    try {
+      if (this.#end !== null) throw this.#closed()
+      const call = readStatement(text, values)
+      const extra = this.#extra?.()
+      // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
+      if (call.several && settingStatement(this.#single, {}, extra) !== null) return this.transaction((session) => session.query(call.text))
+      const single = new SingleStatement(this.#host, call, this.#single, extra, (single) => {
+        this.#running.delete(single)
+        this.#changed()
+      })
+      this.#running.add(single)
+      this.#host.pool.acquire(single)
+      return call.promise
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+    const inner = this.#inside()
+    if (inner !== null) return inner.stream(text, values, options)
+    if (this.#end !== null) throw this.#closed()
+    const session = this.#open()
+    const stream = session.stream<R>(text, values, options)
+    this.#streams.add(stream)
+    stream.once('close', () => {
+      this.#streams.delete(stream)
+      this.#sessions.delete(session)
+      const ended = session.end(stream.errored === null ? 'commit' : 'rollback')
+      ended.catch((error) => this.#host.report(error, 'the transaction of a stream could not be committed')).finally(() => this.#changed())
+    })
+    return stream
+  }
+
+  transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const inner = this.#inside()
+    if (inner !== null) return inner.transaction(fn)
+    if (this.#end !== null) return Promise.reject(this.#closed())
+    if (typeof fn !== 'function') return Promise.reject(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    const promise = this.#transaction(fn)
+    const over = promise.then(() => {}, () => {}).finally(() => this.#inner.delete(over))
+    this.#inner.add(over)
+    return promise
+  }
+
+  /** Every statement is committed already. */
+  async commit (): Promise<void> {
+    await this.#inside()?.commit()
+  }
+
+  /** There is nothing that could be rolled back. */
+  async rollback (): Promise<void> {
+    await this.#inside()?.rollback()
+  }
+
+  setRollbackOnly (reason?: string): void {
+    const inner = this.#inside()
+    if (inner === null) throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'setRollbackOnly() was called in mode \'autocommit\', where each statement is committed already. Use transaction(fn), or mode \'transaction\'.')
+    inner.setRollbackOnly(reason)
+  }
+
+  afterCommit (fn: () => unknown): void {
+    const inner = this.#inside()
+    if (inner !== null) return inner.afterCommit(fn)
+    this.#hooks.afterCommit(fn)
+    this.#hooks.committed()
+  }
+
+  afterRollback (fn: () => unknown): void {
+    this.#inside()?.afterRollback(fn)
+  }
+
+  end (outcome: Outcome, reason?: Error): Promise<void> {
+    this.#reason ??= reason
+    this.#end ??= this.#finish(outcome, reason)
+    return this.#end
+  }
+
+  close (): Promise<void> {
+    return this.end('rollback')
+  }
+
+  [Symbol.asyncDispose] (): Promise<void> {
+    return this.close()
+  }
+
+  /** Resolves when nothing is under way. */
+  async settled (): Promise<void> {
+    while (this.#running.size + this.#sessions.size > 0) await new Promise<void>((resolve) => this.#watchers.push(resolve))
+  }
+
+  /** Cancels what runs, and takes nothing more. */
+  async abort (reason: Error): Promise<void> {
+    this.#reason = reason
+    await Promise.all([
+      ...Array.from(this.#running, (single) => single.cancel(reason)),
+      ...Array.from(this.#sessions, (session) => session.end('rollback', reason).catch(() => {}))
+    ])
+  }
+
+  async #finish (outcome: Outcome, reason?: Error): Promise<void> {
+    if (reason !== undefined) await this.abort(reason)
+    else if (outcome === 'commit') await Promise.all([this.settled(), ...this.#inner])
+    else await Promise.all(Array.from(this.#sessions, (session) => session.end('rollback').catch(() => {})))
+    this.#controller?.abort(reason)
+    this.#host.ended(this)
+  }
+
+  async #transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const session = this.#open()
+    try {
+      const result = await inside.run({ owner: this, session, enclosing: inside.getStore() }, fn, session)
+      await session.end('commit')
+      return result
+    } catch (error) {
+      await session.end('rollback').catch(() => {})
+      throw error
+    } finally {
+      this.#sessions.delete(session)
+      this.#changed()
+    }
+  }
+
+  #open (): ScopedSession {
+    const session = new ScopedSession({ ...this.#host, pool: this.#host.pool, counters: this.#host.counters, pending: this.#host.pending, report: this.#host.report, ended: () => {} }, this.#beginning, this.#extra)
+    this.#sessions.add(session)
+    return session
+  }
+
+  #inside (): ScopedSession | null {
+    let found = inside.getStore()
+    while (found !== undefined && found.owner !== this) found = found.enclosing
+    return found === undefined || found.session.state === 'closed' ? null : found.session
+  }
+
+  #changed (): void {
+    for (const watcher of this.#watchers.splice(0)) watcher()
+  }
+
+  #closed (): Error {
+    return this.#reason ?? pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+  }
+}

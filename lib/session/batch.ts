@@ -1,0 +1,147 @@
+import pg from 'pg'
+import type { Connection as WireConnection, CustomTypesConfig, FieldDef } from 'pg'
+import type { Lease } from '../pool/lease.ts'
+import type { Statement } from './statement.ts'
+
+/** The part of pg's Connection that a batch writes to. */
+type Wire = WireConnection & {
+  parse (query: { text: string, name?: string | undefined }): void
+  bind (config: { statement?: string | undefined, values: unknown[] }): void
+  describe (target: { type: 'P' | 'S', name?: string }): void
+  close (target: { type: 'P' | 'S', name: string }): void
+  execute (config: object): void
+  sync (): void
+  query (text: string): void
+  sendCopyFail (message: string): void
+}
+
+export interface BatchFailure {
+  readonly error: unknown
+  /** The index of the statement that failed; those before it were answered, those behind it never ran. */
+  readonly statement: number
+  /** The connection is gone, and with it the transaction. */
+  lost: boolean
+}
+
+export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
+
+/** Writes at once, behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
+export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
+  const { client, prepared } = lease.connection
+  client.query(new Batch(statements, prepared, client as unknown as CustomTypesConfig, done) as unknown as pg.Submittable)
+}
+
+/**
+ * Several statements under one Sync, so one round trip: a failure in any of them skips the rest
+ * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
+ * Settles at ReadyForQuery, never at ErrorResponse: only then is the transaction's status known.
+ */
+export class Batch {
+  readonly statements: readonly Statement[]
+  /** pg reads these of every query: it must not show a name, because pg would take the first ParseComplete for it. */
+  declare readonly name: undefined
+  declare callback: (() => void) | undefined
+  #current = 0
+  #failure: BatchFailure | null = null
+  #settled = false
+  readonly #prepared: Map<string, string | null>
+  readonly #types: CustomTypesConfig
+  readonly #done: BatchDone
+
+  constructor (statements: readonly Statement[], prepared: Map<string, string | null>, types: CustomTypesConfig, done: BatchDone) {
+    this.statements = statements
+    this.#prepared = prepared
+    this.#types = types
+    this.#done = done
+  }
+
+  submit (wire: Wire): void {
+    wire.stream.cork()
+    if (this.statements.length === 1 && this.statements[0]!.several) wire.query(this.statements[0]!.text)
+    else {
+      for (const statement of this.statements) this.#write(statement, wire)
+      wire.sync()
+    }
+    wire.stream.uncork()
+  }
+
+  #write ({ text, name, values, describes }: Statement, wire: Wire): void {
+    if (name === undefined) wire.parse({ text })
+    else {
+      const known = this.#prepared.get(name)
+      if (known !== text) {
+        // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
+        if (known !== undefined) wire.close({ type: 'S', name })
+        wire.parse({ text, name })
+        this.#prepared.set(name, null)
+      }
+    }
+    wire.bind({ statement: name, values })
+    if (describes) wire.describe({ type: 'P' })
+    wire.execute({})
+  }
+
+  handleRowDescription (message: { fields: FieldDef[] }): void {
+    this.statements[this.#current]!.fields(message.fields, this.#types)
+  }
+
+  handleDataRow (message: { fields: unknown[] }): void {
+    this.statements[this.#current]!.row(message.fields)
+  }
+
+  handleCommandComplete (message: { text: string }): void {
+    const statement = this.statements[this.#current]!
+    statement.command(message, this.#types)
+    if (statement.name !== undefined) this.#prepared.set(statement.name, statement.text)
+    if (!statement.several) this.#current++
+  }
+
+  handleEmptyQuery (): void {
+    if (!this.statements[this.#current]!.several) this.#current++
+  }
+
+  handleError (error: unknown, wire: Wire): void {
+    if (this.#settled) return
+    const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
+    this.#failure ??= { error, statement: this.#current, lost: !answered }
+    if (!answered) {
+      this.#failure = { error, statement: this.#current, lost: true }
+      return this.#settle()
+    }
+    // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
+    const ready = (): void => {
+      wire.off('end', end)
+      this.#settle()
+    }
+    const end = (): void => {
+      wire.off('readyForQuery', ready)
+      this.#failure!.lost = true
+      this.#settle()
+    }
+    wire.once('readyForQuery', ready)
+    wire.once('end', end)
+  }
+
+  handleReadyForQuery (): void {
+    this.#settle()
+  }
+
+  handlePortalSuspended (): void {}
+  handleCopyData (): void {}
+
+  handleCopyInResponse (wire: Wire): void {
+    wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')
+    // The Sync behind the statement was swallowed by the copy mode (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
+    if (!this.statements[this.#current]!.several) wire.sync()
+  }
+
+  #settle (): void {
+    if (this.#settled) return
+    this.#settled = true
+    this.#done(this, this.#failure)
+  }
+}
+
+// A pipelined client takes only what passes `instanceof pg.Query`; inheriting by the prototype alone spares each batch
+// the EventEmitter and the result that pg.Query's constructor makes.
+Object.setPrototypeOf(Batch.prototype, pg.Query.prototype)

@@ -1,0 +1,28 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Lease } from '../pool/lease.ts'
+import { cancelRequest } from '../postgres/cancel.ts'
+
+/** How long a running statement may take to heed its cancellation. Milliseconds. */
+const patience = 900
+
+export interface Running {
+  readonly lease: Lease | null
+  readonly unanswered: number
+  /** Resolves when nothing is under way. */
+  settled (): Promise<void>
+  canceled (): void
+}
+
+/**
+ * Stops what a connection is running on the server. Where that takes too long, statements are still unanswered when it
+ * resolves: such a connection can only be destroyed.
+ */
+export async function cancelRunning (running: Running): Promise<void> {
+  const deadline = performance.now() + patience
+  // A request that comes between two statements hits neither, hence the repetition.
+  for (let pause = 50; running.unanswered > 0 && running.lease !== null && performance.now() < deadline; pause *= 2) {
+    running.canceled()
+    await cancelRequest(running.lease.connection.client)
+    if (running.unanswered > 0) await Promise.race([running.settled(), sleep(Math.min(pause, Math.max(0, deadline - performance.now())))])
+  }
+}

@@ -1,0 +1,35 @@
+import { pgScopeError, type PgScopeError } from '../errors.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
+
+/** What the client is told when the server refused COMMIT: nothing of the transaction is kept. */
+export function commitError (error: unknown): PgScopeError {
+  switch (failureKind(error)) {
+    case 'constraint':
+      return pgScopeError('FST_PG_SCOPE_CONSTRAINT_VIOLATION', 'COMMIT was refused by a deferred constraint: nothing is saved.', error)
+    case 'serialization':
+      return pgScopeError('FST_PG_SCOPE_SERIALIZATION_FAILURE', 'COMMIT was refused because another transaction came in between: nothing is saved, and the same request may succeed when it is sent again.', error)
+    default:
+      return pgScopeError('FST_PG_SCOPE_COMMIT_FAILED', 'COMMIT was refused by the server: nothing is saved.', error)
+  }
+}
+
+export function unknownOutcome (error: unknown): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_COMMIT_UNKNOWN', 'The connection was lost while COMMIT was under way: the work may be saved or not. Look it up before you try again.', error)
+}
+
+export function transactionAborted (cause: unknown): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'An earlier statement of this transaction failed, so that none of it can be saved. Let its error leave the handler, call rollback(), or run what may fail in transaction(fn).', cause)
+}
+
+export function connectionLost (cause: unknown): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_CONNECTION_LOST', 'The connection to the server was lost before COMMIT: nothing of this transaction is saved, and the same request may succeed when it is sent again.', cause)
+}
+
+/**
+ * Serialization failures of a statement stay pg's own errors, for their SQLSTATE is what a handler looks at; with a status,
+ * Fastify answers one that nobody caught like one that COMMIT met.
+ */
+export function withStatus (error: unknown): unknown {
+  if (failureKind(error) === 'serialization') Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
+  return error
+}

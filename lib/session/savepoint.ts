@@ -1,0 +1,102 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { Statement } from './statement.ts'
+import type { Transaction } from './transaction.ts'
+
+/** One call of transaction(fn) under way. */
+export class Savepoint {
+  readonly owner: Savepoints
+  readonly name: string
+  /** The one of the same session that it stands in. */
+  readonly parent: Savepoint | null
+  /** The one that its caller ran in, of whatever session. */
+  readonly enclosing: Savepoint | undefined
+  /** The transaction that SAVEPOINT was sent in: it goes with the first statement, so that one without statements costs nothing. */
+  sentIn: Transaction | null = null
+  ended = false
+
+  constructor (owner: Savepoints, name: string, parent: Savepoint | null, enclosing: Savepoint | undefined) {
+    this.owner = owner
+    this.name = name
+    this.parent = parent
+    this.enclosing = enclosing
+  }
+}
+
+/** Which savepoint the code that runs at the moment stands in, through every await. */
+const current = new AsyncLocalStorage<Savepoint>()
+
+/**
+ * The savepoints of one session, and whose turn it is. While fn of transaction(fn) runs, only what is called from within it
+ * may go on: a statement from outside would be rolled back with the savepoint although its caller had been told that it succeeded.
+ */
+export class Savepoints {
+  #top: Savepoint | null = null
+  #count = 0
+  #waiting: { from: Savepoint | null, go: () => void }[] = []
+
+  get open (): boolean {
+    return this.#top !== null
+  }
+
+  /** Runs at once when it is the caller's turn, otherwise when the savepoints that its caller does not stand in have ended. */
+  inTurn (go: () => void): void {
+    if (this.#top === null) go()
+    else this.#when(this.#callers(), go)
+  }
+
+  /** Resolves when every savepoint inside of this one, or of the session, has ended. */
+  innermost (savepoint: Savepoint | null): Promise<void> {
+    return new Promise((resolve) => this.#when(savepoint, resolve))
+  }
+
+  #when (from: Savepoint | null, go: () => void): void {
+    if (from === this.#top) go()
+    else this.#waiting.push({ from, go })
+  }
+
+  /** Opens one around fn; its caller must be in turn. */
+  enter<T> (fn: (savepoint: Savepoint) => T): T {
+    const savepoint = new Savepoint(this, `scope_${++this.#count}`, this.#top, current.getStore())
+    this.#top = savepoint
+    return current.run(savepoint, fn, savepoint)
+  }
+
+  leave (savepoint: Savepoint): void {
+    savepoint.ended = true
+    this.#top = savepoint.parent
+    const waiting = this.#waiting.splice(0)
+    while (waiting.length > 0) {
+      const next = waiting.findIndex(({ from }) => alive(from) === this.#top)
+      if (next === -1) break
+      waiting.splice(next, 1)[0]!.go()
+    }
+    this.#waiting.unshift(...waiting)
+  }
+
+  /** Nobody's turn will come any more: all who wait go on, to be refused. */
+  abandon (): void {
+    for (const { go } of this.#waiting.splice(0)) go()
+  }
+
+  /** SAVEPOINT for each one that the server does not know yet, outermost first. */
+  unsent (transaction: Transaction): Statement[] {
+    const statements: Statement[] = []
+    for (let savepoint = this.#top; savepoint !== null && savepoint.sentIn !== transaction; savepoint = savepoint.parent) {
+      savepoint.sentIn = transaction
+      statements.unshift(new Statement(`SAVEPOINT ${savepoint.name}`))
+    }
+    return statements
+  }
+
+  #callers (): Savepoint | null {
+    let savepoint = current.getStore()
+    while (savepoint !== undefined && (savepoint.owner !== this || savepoint.ended)) savepoint = savepoint.enclosing
+    return savepoint ?? null
+  }
+}
+
+/** The nearest one that has not ended: work that a function left behind belongs to what is around it. */
+function alive (savepoint: Savepoint | null): Savepoint | null {
+  while (savepoint !== null && savepoint.ended) savepoint = savepoint.parent
+  return savepoint
+}

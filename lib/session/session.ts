@@ -1,0 +1,303 @@
+import { pgScopeError } from '../errors.ts'
+
+import type { OwnedSession, RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { OutcomeHooks } from './outcome-hooks.ts'
+import { type Savepoint, Savepoints } from './savepoint.ts'
+import type { Beginning, Settings } from './settings.ts'
+import { Progress } from './states.ts'
+import { readStatement, Statement } from './statement.ts'
+import { CursorStream } from './stream.ts'
+import { Transaction, type TransactionHost } from './transaction.ts'
+
+/** What a session needs of the engine. */
+export interface SessionHost extends TransactionHost {
+  /** Promises of hooks that run. */
+  readonly pending: Set<Promise<unknown>>
+  /** A hook failed, or a COMMIT that nobody waits for. */
+  report (error: unknown, message: string): void
+  /** The session is over. */
+  ended (session: object): void
+}
+
+export type Outcome = 'commit' | 'rollback'
+
+/** A session as the engine and a request's end see it. */
+export interface ManagedSession extends OwnedSession {
+  /** performance.now() when the open transaction got its connection, or null. */
+  readonly since: number | null
+  /** COMMIT can lose nothing, so nobody has to wait for its answer. */
+  readonly losesNothing: boolean
+  /** The error that keeps it from committing, or null. */
+  readonly failure: Error | null
+  readonly rollbackOnly: boolean
+  /** Rows are still to come from a cursor. */
+  readonly streaming: boolean
+  /**
+   * The end. Only the first call decides; later ones get its promise.
+   *
+   * @param reason why a rollback comes now: what statements that wait or run are told
+   * @throws the error that keeps the work from being committed; the connection is given back all the same
+   */
+  end (outcome: Outcome, reason?: Error): Promise<void>
+}
+
+/** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
+export class ScopedSession implements ManagedSession {
+  readonly #host: SessionHost
+  readonly #beginning: Beginning
+  /** Settings that depend on the request: worked out when a transaction begins. */
+  readonly #extra: (() => Settings) | undefined
+  readonly #progress = new Progress()
+  readonly #savepoints = new Savepoints()
+  readonly #hooks: OutcomeHooks
+  readonly #streams = new Set<CursorStream>()
+  #transaction: Transaction | null = null
+  /** Why nothing may be committed, or null. */
+  #rollbackOnly: string | null = null
+  /** commit() or rollback() by hand, under way. */
+  #settling: Promise<unknown> | null = null
+  /** The end, once it has begun: it happens once, whoever asks. */
+  #end: Promise<void> | null = null
+  /** What late statements are told. */
+  #reason: Error | undefined
+  #controller: AbortController | null = null
+
+  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings) {
+    this.#host = host
+    this.#beginning = beginning
+    this.#extra = extra
+    this.#hooks = new OutcomeHooks((error) => host.report(error, 'a hook of afterCommit or afterRollback failed; nothing changes by it'), host.pending)
+  }
+
+  get state (): Session['state'] {
+    return this.#progress.state
+  }
+
+  get signal (): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#end !== null) this.#controller.abort(this.#reason)
+    return this.#controller.signal
+  }
+
+  get since (): number | null {
+    return this.#transaction?.since ?? null
+  }
+
+  get losesNothing (): boolean {
+    return this.#beginning.losesNothing
+  }
+
+  get failure (): Error | null {
+    return this.#progress.state === 'failed' ? this.#transaction!.refusal() : null
+  }
+
+  get rollbackOnly (): boolean {
+    return this.#rollbackOnly !== null
+  }
+
+  get streaming (): boolean {
+    return this.#streams.size > 0
+  }
+
+  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+    try {
+      const call = readStatement(text, values)
+      if (this.#savepoints.open) this.#savepoints.inTurn(() => this.#submit([call]))
+      else this.#submit([call])
+      return call.promise
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+    return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
+  }
+
+  /** Statements of a stream: they belong to the cursor, whoever's turn it is. */
+  fetch (statements: Statement[]): void {
+    this.#submit(statements)
+  }
+
+  transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    if (typeof fn !== 'function') return Promise.reject(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    return new Promise((resolve, reject) => this.#savepoints.inTurn(() => {
+      if (this.#end !== null) return reject(this.#closed())
+      if (this.failure !== null) return reject(this.failure)
+      this.#savepoints.enter((savepoint) => this.#within(savepoint, fn).then(resolve, reject))
+    }))
+  }
+
+  commit (): Promise<void> {
+    return this.#byHand('commit', async () => {
+      if (this.#rollbackOnly !== null) throw pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', `commit() was called after setRollbackOnly()${this.#rollbackOnly && ` (${this.#rollbackOnly})`}.`)
+      await this.#commit('idle')
+    })
+  }
+
+  rollback (): Promise<void> {
+    return this.#byHand('rollback', () => this.#rollback('idle'))
+  }
+
+  setRollbackOnly (reason = ''): void {
+    this.#rollbackOnly ??= reason
+  }
+
+  afterCommit (fn: () => unknown): void {
+    this.#register('afterCommit', fn)
+  }
+
+  afterRollback (fn: () => unknown): void {
+    this.#register('afterRollback', fn)
+  }
+
+  end (outcome: Outcome, reason?: Error): Promise<void> {
+    if (this.#end !== null) return this.#end
+    this.#reason = reason
+    this.#end = this.#finish(outcome)
+    // Whoever waits for it hears of its failure; not everybody waits.
+    this.#end.catch(() => {})
+    return this.#end
+  }
+
+  close (): Promise<void> {
+    return this.end('rollback')
+  }
+
+  [Symbol.asyncDispose] (): Promise<void> {
+    return this.close()
+  }
+
+  #submit (statements: Statement[]): void {
+    if (this.#end !== null) {
+      for (const statement of statements) statement.fail(this.#closed())
+    } else if (this.#settling !== null) {
+      this.#settling.then(() => this.#submit(statements))
+    } else {
+      if (this.#transaction === null || this.#transaction.over) {
+        try {
+          this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.())
+        } catch (error) { // the user's settings(request) or role(request)
+          for (const statement of statements) statement.fail(error)
+          return
+        }
+      }
+      this.#transaction.submit(this.#savepoints.open ? [...this.#savepoints.unsent(this.#transaction), ...statements] : statements)
+    }
+  }
+
+  async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const mark = this.#hooks.mark()
+    try {
+      const result = await fn(this)
+      await this.#savepoints.innermost(savepoint)
+      await this.#keep(savepoint)
+      return result
+    } catch (error) {
+      await this.#savepoints.innermost(savepoint)
+      await this.#undo(savepoint)
+      this.#hooks.rolledBack(mark)
+      throw error
+    } finally {
+      this.#savepoints.leave(savepoint)
+    }
+  }
+
+  /** RELEASE, which nobody has to wait for: with every statement answered it cannot fail while the connection lives. */
+  async #keep (savepoint: Savepoint): Promise<void> {
+    const transaction = this.#transaction
+    if (transaction?.quiet === false) await transaction.settled()
+    if (this.#end !== null) throw this.#closed()
+    if (this.failure !== null) throw this.failure
+    if (transaction !== null && savepoint.sentIn === transaction) transaction.submit([new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])
+  }
+
+  /** ROLLBACK TO, after which the transaction is as it was before. Where that fails, the session stays failed. */
+  async #undo ({ sentIn, name }: Savepoint): Promise<void> {
+    const transaction = this.#transaction
+    if (transaction === null || sentIn !== transaction) return
+    await transaction.settled()
+    if (this.#end !== null || transaction.over || transaction.lost) return
+    const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${name}`), new Statement(`RELEASE SAVEPOINT ${name}`)])
+    if (failure === null) transaction.recovered()
+  }
+
+  /** commit() and rollback(): what is called behind them belongs to the next transaction. */
+  #byHand (name: string, settle: () => Promise<void>): Promise<void> {
+    if (this.#end !== null) return Promise.reject(this.#closed())
+    if (this.#savepoints.open) return Promise.reject(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    const settled = (this.#settling ?? Promise.resolve()).then(settle)
+    const over = settled.then(() => {}, () => {})
+    this.#settling = over
+    over.then(() => { if (this.#settling === over) this.#settling = null })
+    return settled
+  }
+
+  async #commit (next: 'idle' | 'closed'): Promise<void> {
+    const transaction = this.#transaction
+    if (transaction !== null) await transaction.settled()
+    if (transaction === null || transaction.over) return this.#progress.state !== next ? this.#progress.to(next) : undefined
+    if (this.failure !== null) {
+      const failure = this.failure
+      if (next === 'closed') await this.#rollback(next, () => this.#closed())
+      throw failure
+    }
+    this.#closeStreams()
+    try {
+      await transaction.commit()
+    } catch (error) {
+      this.#left(next)
+      this.#hooks.rolledBack()
+      throw error
+    }
+    this.#left(next)
+    this.#hooks.committed()
+  }
+
+  async #rollback (next: 'idle' | 'closed', reason?: () => Error): Promise<void> {
+    const transaction = this.#transaction
+    this.#closeStreams()
+    if (transaction === null || transaction.over) {
+      if (this.#progress.state !== next) this.#progress.to(next)
+    } else {
+      await transaction.rollback(reason)
+      this.#left(next)
+    }
+    this.#hooks.rolledBack()
+  }
+
+  #left (next: 'idle' | 'closed'): void {
+    this.#transaction = null
+    this.#progress.to(next)
+  }
+
+  async #finish (outcome: Outcome): Promise<void> {
+    try {
+      if (this.#settling !== null) await this.#settling
+      if (outcome === 'commit' && this.#rollbackOnly === null) {
+        if (this.#savepoints.open) await this.#savepoints.innermost(null)
+        await this.#commit('closed')
+      } else await this.#rollback('closed', () => this.#closed())
+    } finally {
+      this.#savepoints.abandon()
+      this.#controller?.abort(this.#reason)
+      this.#host.ended(this)
+    }
+  }
+
+  #closeStreams (): void {
+    for (const stream of this.#streams) stream.destroy(this.#closed())
+  }
+
+  #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
+    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `${name}() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    if (this.#end !== null) throw this.#closed()
+    this.#hooks[name](fn)
+  }
+
+  #closed (): Error {
+    return this.#reason ?? pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+  }
+}
+
+

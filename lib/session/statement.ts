@@ -1,0 +1,175 @@
+import pg from 'pg'
+import type { CustomTypesConfig, FieldDef, QueryResult } from 'pg'
+import { pgScopeError } from '../errors.ts'
+import { textKind } from '../postgres/statement-text.ts'
+import type { StatementConfig } from '../../types/query.ts'
+
+/** A parameter as it stands on the wire: text, or bytes. */
+export type WireValue = string | Buffer | null
+
+/** pg's own result builder, so that a result is the object that pg users know. */
+interface ResultBuilder extends QueryResult {
+  addFields (fields: FieldDef[]): void
+  addCommandComplete (message: { text: string }): void
+  addRow (row: unknown): void
+  parseRow (fields: unknown[]): unknown
+}
+const { Result, utils } = pg as unknown as {
+  Result: new (rowMode: string | undefined, types: CustomTypesConfig) => ResultBuilder
+  utils: { prepareValue (value: unknown): WireValue }
+}
+
+/** Tags of the statements that textKind() refuses where it sees them. */
+const controlTag = /^(?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PREPARE TRANSACTION)$/
+
+const noop = (): void => {}
+
+/** What the session says to the server for itself: BEGIN, COMMIT, a setting. Only the tag of the answer matters. */
+export class Statement {
+  readonly text: string
+  readonly values: WireValue[]
+  /** The name that it is prepared under; undefined for most. */
+  readonly name: string | undefined = undefined
+  /** Goes by the simple protocol, which alone takes several statements in one text. */
+  readonly several: boolean = false
+  /** Whether anybody reads its rows. */
+  readonly describes: boolean = false
+  /** It ended the transaction, or began another, although that is the session's to do. */
+  meddled = false
+  /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
+  tag: string | null = null
+
+  constructor (text: string, values: WireValue[] = []) {
+    this.text = text
+    this.values = values
+  }
+
+  fields (_fields: FieldDef[], _types: CustomTypesConfig): void {}
+  row (_fields: unknown[]): void {}
+
+  command (message: { text: string }, _types: CustomTypesConfig): void {
+    this.tag = message.text
+  }
+
+  /** Forgets an answer that broke off, so that the statement can be sent again. */
+  restart (): void {
+    this.tag = null
+  }
+
+  succeed (): void {}
+  fail (_error: unknown): void {}
+}
+
+/** A statement that a caller waits for. */
+export class Call extends Statement {
+  override readonly name: string | undefined
+  override readonly several: boolean
+  override readonly describes = true
+  /** Fulfilled with a pg Result, or with an array of them where the text held several statements. */
+  readonly promise: Promise<QueryResult>
+  readonly #rowMode: 'array' | undefined
+  readonly #types: CustomTypesConfig | undefined
+  #resolve!: (result: QueryResult) => void
+  #reject!: (error: unknown) => void
+  #results: ResultBuilder[] = []
+  #parseError: unknown = null
+
+  constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
+    super(text, values)
+    this.name = config?.name
+    this.several = several
+    this.#rowMode = config?.rowMode
+    this.#types = config?.types
+    this.promise = new Promise<QueryResult>((resolve, reject) => {
+      this.#resolve = resolve
+      this.#reject = reject
+    }).catch((error: Error) => {
+      // The error was made where the answer was read; this leads its stack back to the caller who awaits.
+      if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
+      throw error
+    })
+  }
+
+  override fields (fields: FieldDef[], types: CustomTypesConfig): void {
+    this.#result(types).addFields(fields)
+  }
+
+  override row (fields: unknown[]): void {
+    if (this.#parseError !== null) return
+    const result = this.#results.at(-1)!
+    try {
+      result.addRow(result.parseRow(fields))
+    } catch (error) { // a type parser of the user's
+      this.#parseError = error ?? new Error('a type parser threw nothing')
+    }
+  }
+
+  override command (message: { text: string }, types: CustomTypesConfig): void {
+    this.#result(types).addCommandComplete(message)
+    if (this.several && controlTag.test(message.text)) this.meddled = true
+  }
+
+  override restart (): void {
+    this.#results = []
+    this.#parseError = null
+  }
+
+  override succeed (): void {
+    if (this.#parseError !== null) return this.fail(this.#parseError)
+    this.#resolve((this.several && this.#results.length > 1 ? this.#results : this.#result(pg.types)) as QueryResult)
+  }
+
+  override fail (error: unknown): void {
+    // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
+    this.promise.catch(noop)
+    this.#reject(error)
+  }
+
+  /** The result being built: a new one after each command, for a text with several statements. */
+  #result (types: CustomTypesConfig): ResultBuilder {
+    const last = this.#results.at(-1)
+    if (last !== undefined && (!this.several || last.command === null)) return last
+    const next = new Result(this.#rowMode, this.#types ?? types)
+    this.#results.push(next)
+    return next
+  }
+}
+
+/**
+ * Reads what a user handed to query().
+ *
+ * @throws FST_PG_SCOPE_QUERY_INVALID, FST_PG_SCOPE_TRANSACTION_CONTROL
+ */
+export function readStatement (textOrConfig: unknown, values?: unknown): Call {
+  const config = typeof textOrConfig === 'object' && textOrConfig !== null ? textOrConfig as StatementConfig : undefined
+  const text = config === undefined ? textOrConfig : config.text
+  const given = values ?? config?.values ?? []
+  if (typeof text !== 'string') throw invalid(`the text must be a string, and ${kindOf(text)} came`)
+  if (text.includes('\0')) throw invalid('the text holds a zero byte, which PostgreSQL cannot take')
+  if (!Array.isArray(given)) throw invalid(`the values must be an array, and ${kindOf(given)} came`)
+  if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63)) {
+    throw invalid('the name of a prepared statement must be a string of at most 63 bytes')
+  }
+  const kind = textKind(text)
+  if (kind === 'transaction-control') {
+    throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
+  }
+  return new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && config?.name === undefined)
+}
+
+function toWire (value: unknown, index: number): WireValue {
+  try {
+    return utils.prepareValue(value)
+  } catch (error) {
+    // pg's message would show the value.
+    throw invalid(`the value of $${index + 1} cannot be converted (${(error as Error)?.name ?? 'it threw'})`)
+  }
+}
+
+function invalid (what: string): Error {
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `This is no statement: ${what}. Call query(text, values) or query({ text, values }).`)
+}
+
+function kindOf (value: unknown): string {
+  return value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value
+}

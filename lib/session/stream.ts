@@ -1,0 +1,89 @@
+import { Readable } from 'node:stream'
+import type { QueryResult } from 'pg'
+import { pgScopeError } from '../errors.ts'
+import type { StreamOptions } from '../../types/session.ts'
+import { Call, readStatement, Statement } from './statement.ts'
+
+/** What a stream needs of its session. */
+export interface StreamSession {
+  fetch (statements: Statement[]): void
+}
+
+let count = 0
+const noop = (): void => {}
+
+/**
+ * The rows of a cursor: DECLARE and the first FETCH go in one round trip, and the next FETCH is on its way while rows are read
+ * (https://www.postgresql.org/docs/current/sql-declare.html).
+ */
+export class CursorStream extends Readable {
+  readonly #session: StreamSession
+  readonly #open: Set<CursorStream>
+  readonly #cursor = `scope_cursor_${++count}`
+  readonly #batchSize: number
+  #next: Promise<QueryResult> | null = null
+  #rows: unknown[] = []
+  #index = 0
+  #reading = false
+
+  /** @param open where the stream stands until its last row has come, or it was destroyed */
+  constructor (session: StreamSession, open: Set<CursorStream>, text: unknown, values?: readonly unknown[], { batchSize = 500 }: StreamOptions = {}) {
+    super({ objectMode: true, highWaterMark: 16 })
+    // A failure is the session's too, which refuses to commit: one that nobody listens for must not end the process.
+    this.on('error', noop)
+    this.#session = session
+    this.#open = open
+    this.#batchSize = batchSize
+    try {
+      if (!Number.isInteger(batchSize) || batchSize < 1) throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `stream: batchSize must be a whole number of rows from 1 on, and ${String(batchSize)} came.`)
+      const select = readStatement(text, values)
+      const declare = new Call(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR ${select.text}`, select.values)
+      open.add(this)
+      const first = this.#fetch([declare])
+      this.#next = declare.promise.then(() => first)
+      this.#next.catch(noop)
+    } catch (error) {
+      this.destroy(error as Error)
+    }
+  }
+
+  override _read (): void {
+    if (!this.#reading) this.#pump().catch((error) => this.destroy(error))
+  }
+
+  override _destroy (error: Error | null, callback: (error: Error | null) => void): void {
+    if (this.#open.delete(this) && error === null) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    callback(error)
+  }
+
+  async #pump (): Promise<void> {
+    this.#reading = true
+    try {
+      do {
+        while (this.#index < this.#rows.length) {
+          if (!this.push(this.#rows[this.#index++])) return
+        }
+        if (this.#next === null) return this.#last()
+        const { rows } = await this.#next
+        this.#rows = rows
+        this.#index = 0
+        this.#next = rows.length < this.#batchSize ? null : this.#fetch([])
+      } while (!this.destroyed)
+    } finally {
+      this.#reading = false
+    }
+  }
+
+  #last (): void {
+    if (this.#open.delete(this)) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    this.push(null)
+  }
+
+  #fetch (before: Statement[]): Promise<QueryResult> {
+    const fetch = new Call(`FETCH FORWARD ${this.#batchSize} FROM ${this.#cursor}`, [])
+    this.#session.fetch([...before, fetch])
+    // A stream that is destroyed does not come back for it.
+    fetch.promise.catch(noop)
+    return fetch.promise
+  }
+}

@@ -1,0 +1,275 @@
+import { isPgScopeError, pgScopeError } from '../errors.ts'
+import type { Lease } from '../pool/lease.ts'
+import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
+import { cancelRunning, type Running } from './cancellation.ts'
+import { type Batch, type BatchFailure, send } from './batch.ts'
+import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
+import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import type { Progress } from './states.ts'
+import { Statement } from './statement.ts'
+
+/** What a transaction needs of the engine. */
+export interface TransactionHost {
+  readonly pool: Strategy
+  readonly counters: ReturnType<typeof newCounters>
+}
+
+/** How long ROLLBACK may take to be answered. Milliseconds. */
+const rollbackPatience = 5000
+
+/** One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. */
+export class Transaction implements Waiter, Running {
+  /** Why it cannot be committed any more, or null. */
+  failure: Error | null = null
+  /** It holds no connection and takes no statement any more. */
+  over = false
+  /** performance.now() when it got its connection, or null. */
+  since: number | null = null
+  fresh = false
+  readonly #host: TransactionHost
+  readonly #progress: Progress
+  readonly #beginning: Beginning
+  readonly #extra: Settings | undefined
+  lease: Lease | null = null
+  /** Called, and not yet written: the connection, or the answer to BEGIN, is being waited for. */
+  #queue: Statement[] = []
+  /** Batches written, and not yet answered. */
+  unanswered = 0
+  /** Statements of the first batch that are ours: BEGIN and the settings. */
+  #preamble = 0
+  /** Set while it is being given up: what its statements are told. */
+  #reason: Error | null = null
+  #watchers: (() => void)[] = []
+
+  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra?: Settings) {
+    this.#host = host
+    this.#progress = progress
+    this.#beginning = beginning
+    this.#extra = extra
+  }
+
+  /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
+  submit (statements: Statement[]): void {
+    const { state } = this.#progress
+    if (state === 'active') return this.#write(statements)
+    if (state === 'failed') return this.#refuse(statements)
+    // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
+    this.#queue.push(...statements)
+    if (state === 'idle') {
+      this.#progress.to('opening')
+      this.#host.pool.acquire(this)
+    }
+  }
+
+  /** Nothing is waiting or under way. */
+  get quiet (): boolean {
+    return this.unanswered === 0 && this.#queue.length === 0
+  }
+
+  /** It had a connection, and has none any more. */
+  get lost (): boolean {
+    return this.since !== null && this.lease === null
+  }
+
+  /** Resolves when every statement that was called is answered. */
+  async settled (): Promise<void> {
+    while (!this.quiet) await this.#change()
+  }
+
+  /** What a statement, or COMMIT, is told once the transaction has failed. */
+  refusal (): Error {
+    return isPgScopeError(this.failure) ? this.failure : transactionAborted(this.failure)
+  }
+
+  /** COMMIT, and what its answer means. Nothing may be waiting or under way. */
+  commit (): Promise<void> {
+    this.#progress.to('settling')
+    const commit = new Statement('COMMIT')
+    return new Promise((resolve, reject) => {
+      this.#send([commit], (_batch, failure) => {
+        // A connection that dies behind the tag COMMIT takes nothing back.
+        const committed = commit.tag === 'COMMIT'
+        this.#finish()
+        if (committed) {
+          this.#host.counters.committed++
+          resolve()
+        } else if (failure === null) {
+          // PostgreSQL takes COMMIT of a failed transaction without an error and rolls back: only the tag tells.
+          reject(this.refusal())
+        } else reject(failure.lost ? unknownOutcome(failure.error) : commitError(failure.error))
+      })
+    })
+  }
+
+  /**
+   * Gives the work up, and the connection back, whatever state it is in. Never rejects.
+   *
+   * @param reason what statements under way are told; they are cancelled on the server. Without one they are waited for.
+   */
+  async rollback (reason?: () => Error): Promise<void> {
+    this.#progress.to('settling')
+    this.#host.counters.rolledBack++
+    if (!this.quiet) {
+      if (reason === undefined) await this.settled()
+      else await this.#stop(reason())
+    }
+    if (this.lease !== null) {
+      const timer = setTimeout(() => this.lease?.destroy(), rollbackPatience)
+      await this.run([new Statement('ROLLBACK')])
+      clearTimeout(timer)
+    }
+    this.#finish()
+  }
+
+  async #stop (reason: Error): Promise<void> {
+    this.#reason = reason
+    this.#refuse(this.#queue.splice(0))
+    if (this.lease === null) this.#host.pool.giveUp(this)
+    else await cancelRunning(this)
+    if (this.unanswered > 0) this.#release()
+  }
+
+  canceled (): void {
+    this.#host.counters.canceled++
+  }
+
+  /** Sends statements of our own in the order of the calls; resolves when they are answered, with what failed. */
+  run (statements: Statement[]): Promise<BatchFailure | null> {
+    return new Promise((resolve) => this.#send(statements, (_batch, failure) => resolve(failure)))
+  }
+
+  granted (lease: Lease): void {
+    this.lease = lease.usedBy(this)
+    this.since ??= performance.now()
+    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
+    const first: Statement[] = [new Statement(this.#beginning.begin)]
+    if (setting !== null) first.push(setting)
+    this.#preamble = first.length
+    // A text that may hold several statements goes by another protocol and can share no Sync.
+    const several = this.#queue.findIndex((statement) => statement.several)
+    this.#write([...first, ...this.#queue.splice(0, several === -1 ? this.#queue.length : several)])
+  }
+
+  refused (error: Error): void {
+    this.#progress.to('idle')
+    this.over = true
+    for (const statement of this.#queue.splice(0)) statement.fail(error)
+    this.#changed()
+  }
+
+  connectionLost (error: unknown): void {
+    // With a batch under way pg tells that batch, and the batch tells us.
+    if (this.unanswered === 0) this.#lost(error)
+  }
+
+  #write (statements: Statement[]): void {
+    this.#send(statements, (batch, failure) => this.#answered(batch, failure))
+  }
+
+  #send (statements: Statement[], done: (batch: Batch, failure: BatchFailure | null) => void): void {
+    this.unanswered++
+    send(this.lease!, statements, (batch, failure) => {
+      this.unanswered--
+      done(batch, failure)
+      this.#changed()
+    })
+  }
+
+  #answered ({ statements }: Batch, failure: BatchFailure | null): void {
+    if (failure === null) {
+      for (const statement of statements) statement.succeed()
+      if (this.lease?.connection.clean === true || statements.some((statement) => statement.meddled)) return this.#ended()
+      if (this.#progress.state === 'opening') {
+        this.#progress.to('active')
+        this.#flush()
+      }
+    } else if (failure.lost) {
+      if (this.#progress.state === 'opening' && this.lease!.reused && !this.fresh) return this.#again(statements)
+      this.#lost(failure.error)
+      this.#refuse(statements)
+    } else this.#failed(statements, failure)
+  }
+
+  /** A kept connection was dead. Nothing can have been committed, so the first batch is sent again, once, on a new one. */
+  #again (statements: readonly Statement[]): void {
+    this.#host.counters.resent++
+    this.#release(true)
+    this.fresh = true
+    this.#queue.unshift(...statements.slice(this.#preamble))
+    for (const statement of this.#queue) statement.restart()
+    this.#host.pool.acquire(this)
+  }
+
+  #failed (statements: readonly Statement[], { error, statement: index }: BatchFailure): void {
+    const begun = this.#progress.state !== 'opening' || index >= this.#preamble
+    // What runs into a transaction that failed already hears of the first failure.
+    const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
+    if (first) this.#fail(error)
+    for (const [i, statement] of statements.entries()) {
+      if (i < index) statement.succeed()
+      else if (first && (i === index || !begun)) statement.fail(this.#reason ?? withStatus(error))
+      else this.#refuse([statement])
+    }
+    this.#refuse(this.#queue.splice(0))
+  }
+
+  #fail (error: unknown): void {
+    this.failure ??= error as Error
+    const { state } = this.#progress
+    if (state === 'opening' || state === 'active') this.#progress.to('failed')
+  }
+
+  #lost (error: unknown): void {
+    this.#fail(connectionLost(error))
+    this.#release(true)
+    this.#refuse(this.#queue.splice(0))
+    this.#changed()
+  }
+
+  /** The transaction ended although the session did not end it: a text of several statements held a COMMIT, say. */
+  #ended (): void {
+    this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction behind the session\'s back. What ran before it may be saved. Use commit() and rollback() instead.'))
+    this.#refuse(this.#queue.splice(0))
+  }
+
+  /** By ROLLBACK TO SAVEPOINT. */
+  recovered (): void {
+    if (this.#progress.state !== 'failed') return
+    this.failure = null
+    this.#progress.to('active')
+  }
+
+  #refuse (statements: readonly Statement[]): void {
+    if (statements.length === 0) return
+    const error = this.#reason ?? this.refusal()
+    for (const statement of statements) statement.fail(error)
+  }
+
+  #flush (): void {
+    while (this.#queue.length > 0) {
+      const several = this.#queue.findIndex((statement) => statement.several)
+      this.#write(this.#queue.splice(0, several === -1 ? this.#queue.length : Math.max(1, several)))
+    }
+  }
+
+  #finish (): void {
+    this.over = true
+    this.#release()
+  }
+
+  #release (destroy = this.unanswered > 0): void {
+    const lease = this.lease
+    this.lease = null
+    if (destroy) lease?.destroy()
+    else lease?.release()
+  }
+
+  #change (): Promise<void> {
+    return new Promise((resolve) => this.#watchers.push(resolve))
+  }
+
+  #changed (): void {
+    for (const watcher of this.#watchers.splice(0)) watcher()
+  }
+}

@@ -1,0 +1,70 @@
+import type { Client } from 'pg'
+import type { ScopeOptions } from './options.ts'
+import type { Queryable } from './query.ts'
+import type { OwnedSession, Session } from './session.ts'
+
+/** A raw pg client, for LISTEN, COPY, pg-cursor and what else a session cannot do. */
+export type RawClient = Omit<Client, 'connect' | 'end' | 'release'>
+
+export interface Counters {
+  /** Connections opened since the start. */
+  opened: number
+  /** Connections ended because they were dirty, dead or given out raw. */
+  destroyed: number
+  /** Leases given out. */
+  acquired: number
+  /** Sessions that waited in vain. */
+  timedOut: number
+  /** Sessions refused because the queue was full. */
+  refused: number
+  /** First batches sent again because a kept connection was dead. */
+  resent: number
+  /** CancelRequests sent. */
+  canceled: number
+  committed: number
+  rolledBack: number
+}
+
+export interface Stats {
+  strategy: 'queue'
+  max: number
+  /** Connections that exist: idle, in use and being opened. */
+  open: number
+  idle: number
+  inUse: number
+  /** Sessions that wait for a connection. */
+  waiting: number
+  /** Age of the oldest open transaction in milliseconds, 0 without one. */
+  oldestTransaction: number
+  counters: Counters
+}
+
+/** What stands between this process and PostgreSQL, as far as it is known. */
+export type Pooler =
+  | { kind: 'unknown' }
+  | { kind: 'none' }
+  | { kind: 'pgbouncer', mode: 'transaction' | 'session' }
+
+/** One for each process: `app.db`. */
+export interface Engine extends Queryable {
+  /** A unit of work outside a request: commits when fn resolves, rolls back and rethrows when it rejects, always gives the connection back. */
+  scope<T> (fn: (session: Session) => Promise<T> | T, options?: ScopeOptions): Promise<T>
+  /** A session that the caller ends; `await using` works, and rolls back what was not committed. */
+  session (options?: ScopeOptions): OwnedSession
+  /**
+   * A raw pg client on a connection of its own, counted against `max`. It is ended when fn settles: nothing that was set on it reaches anybody else.
+   */
+  lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T>
+  stats (): Stats
+  /**
+   * A round trip to the server.
+   *
+   * @param timeout milliseconds, default 1000
+   * @returns how long it took, in milliseconds
+   * @throws FST_PG_SCOPE_UNREACHABLE when no answer came in time
+   */
+  ping (timeout?: number): Promise<number>
+  readonly pooler: Pooler
+  /** Refuses new work, waits for what is in flight at most `closeTimeout`, then cancels it and ends every connection. onClose calls it. */
+  close (): Promise<void>
+}

@@ -1,0 +1,104 @@
+import type { ConnectionOptions as TlsOptions } from 'node:tls'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { CustomTypesConfig } from 'pg'
+
+export type Mode = 'transaction' | 'autocommit'
+export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializable'
+export type SettingValue = string | number | boolean
+
+/**
+ * How a transaction begins. Every duration is in milliseconds, 0 switches a limit off.
+ * They are set local to the transaction, so that they work behind PgBouncer in transaction mode
+ * (https://www.postgresql.org/docs/current/runtime-config-client.html).
+ */
+export interface TransactionOptions {
+  /** 'transaction' (default): one transaction, begun by the first statement. 'autocommit': each statement by itself, nothing stays open. */
+  mode?: Mode | undefined
+  /** Default: what the server has as default_transaction_isolation. */
+  isolation?: IsolationLevel | undefined
+  /** READ ONLY: the server refuses writes, and an answer does not wait for COMMIT (unless SERIALIZABLE). */
+  readOnly?: boolean | undefined
+  /** DEFERRABLE: needs `isolation: 'serializable'` and `readOnly: true`, as in PostgreSQL. */
+  deferrable?: boolean | undefined
+  /** statement_timeout. Default: the server's. */
+  statementTimeout?: number | undefined
+  /** lock_timeout. Default: the server's. */
+  lockTimeout?: number | undefined
+  /** idle_in_transaction_session_timeout. Default 60000. */
+  idleInTransactionTimeout?: number | undefined
+  /** transaction_timeout; needs PostgreSQL 17. Default: the server's. */
+  transactionTimeout?: number | undefined
+}
+
+/** For `app.db.scope(fn, options)` and `app.db.session(options)`. */
+export interface ScopeOptions extends TransactionOptions {
+  /** Settings local to the transaction, as set_config(name, value, true) sets them. */
+  settings?: Record<string, SettingValue> | undefined
+  /** The role for the transaction, as SET LOCAL ROLE sets it. */
+  role?: string | undefined
+  /** Aborting it cancels the running statement, rolls back and rejects. */
+  signal?: AbortSignal | undefined
+}
+
+/** For a route: `config: { db: { … } }`. */
+export interface RouteOptions extends TransactionOptions {
+  /** Settings local to the transaction, or a function of the request that returns them. */
+  settings?: Record<string, SettingValue> | ((request: FastifyRequest) => Record<string, SettingValue>) | undefined
+  /** The role for the transaction, or a function of the request that names it. */
+  role?: string | ((request: FastifyRequest) => string) | undefined
+  /** 'send' (default): COMMIT is answered before the reply is sent. 'response': COMMIT after the answer left; the answer is then no promise. */
+  commitOn?: 'send' | 'response' | undefined
+  /** Decides instead of the status code. Never asked after a failed statement, setRollbackOnly() or an error answered with a success. */
+  commitIf?: ((request: FastifyRequest, reply: FastifyReply) => boolean) | undefined
+  /** When the client goes away before its answer: 'rollback' (default) cancels and rolls back, 'commit' lets the work finish. */
+  onAbort?: 'rollback' | 'commit' | undefined
+}
+
+export interface PoolOptions {
+  /** 'queue' keeps connections for the next session. */
+  strategy?: 'queue' | undefined
+  /** Most connections at a time. Default 10. */
+  max?: number | undefined
+  /** Connections opened at startup and kept although idle. Default 0. */
+  min?: number | undefined
+  /** How long a session waits for a connection, opening one included. Milliseconds, default 5000. */
+  acquireTimeout?: number | undefined
+  /** Most sessions that may wait at a time; a further one is refused at once. Default: no limit. */
+  maxWaiting?: number | undefined
+  /** An idle connection is closed after this time. Milliseconds, default 30000, 0 keeps it. */
+  idleTimeout?: number | undefined
+  /** A connection older than this is replaced, each up to 10 % earlier. Milliseconds, default 1800000, 0 for no limit. */
+  maxLifetime?: number | undefined
+  /** Asks a kept connection for a sign of life before a session gets it: one round trip for each transaction. Default false: a dead connection is noticed at the first batch and replaced without one. */
+  prePing?: boolean | undefined
+}
+
+/** pg's own fields for a connection. */
+export interface ConnectionFields {
+  host?: string | undefined
+  port?: number | undefined
+  user?: string | undefined
+  password?: string | (() => string | Promise<string>) | undefined
+  database?: string | undefined
+  ssl?: boolean | TlsOptions | undefined
+  /** TCP keep-alive. Default true. */
+  keepAlive?: boolean | undefined
+  /** Milliseconds, default: the system's. */
+  keepAliveInitialDelayMillis?: number | undefined
+  /** Type parsers, as in pg. */
+  types?: CustomTypesConfig | undefined
+}
+
+/** What `app.register(pgScope, options)` takes. Without connection fields DATABASE_URL and pg's PG… variables are read. */
+export interface PgScopeOptions extends ConnectionFields, RouteOptions {
+  connectionString?: string | undefined
+  /** The name on app, request and a route's config. Default 'db'. */
+  decorator?: string | undefined
+  /** Default `name:user@host`, cut to 63 bytes. */
+  applicationName?: string | undefined
+  pool?: PoolOptions | undefined
+  /** How long close() waits for work in flight before it cancels. Milliseconds, default 10000. */
+  closeTimeout?: number | undefined
+  /** Connect once at startup, so that a wrong host or password fails the boot. Default true. */
+  startupCheck?: boolean | undefined
+}

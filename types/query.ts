@@ -1,0 +1,34 @@
+import type { CustomTypesConfig, QueryArrayResult, QueryResult, QueryResultRow } from 'pg'
+
+export type { QueryArrayResult, QueryResult, QueryResultRow }
+
+/** A statement as an object: the part of pg's QueryConfig that a session understands. */
+export interface StatementConfig {
+  /** The SQL text. Parameters stand as $1, $2, … */
+  text: string
+  /** One value for each parameter. Converted by pg's own rules when the statement is called, not when it is sent. */
+  values?: readonly unknown[] | undefined
+  /** Prepares the statement under this name on the connection; the same name must always carry the same text. */
+  name?: string | undefined
+  /** 'array' gives rows as arrays instead of objects. */
+  rowMode?: 'array' | undefined
+  /** Type parsers for this statement alone, as in pg. */
+  types?: CustomTypesConfig | undefined
+}
+
+export interface Queryable {
+  /**
+   * Sends one statement.
+   *
+   * A text without values may hold several statements separated by semicolons; the answer is then an array of results, as in pg.
+   *
+   * @throws pg's DatabaseError as it came from the server (`code` is the SQLSTATE)
+   * @throws FST_PG_SCOPE_QUERY_INVALID for a text that is not a string, values that are not an array, or a value that cannot be sent
+   * @throws FST_PG_SCOPE_TRANSACTION_CONTROL for BEGIN, COMMIT, ROLLBACK and their kin: the session sends these itself
+   * @throws FST_PG_SCOPE_POOL_EXHAUSTED, FST_PG_SCOPE_POOL_QUEUE_FULL, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED when no connection could be had
+   * @throws FST_PG_SCOPE_CONNECTION_LOST when the connection died before the answer
+   */
+  query<R extends QueryResultRow = any> (text: string, values?: readonly unknown[]): Promise<QueryResult<R>>
+  query<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }): Promise<QueryArrayResult<R>>
+  query<R extends QueryResultRow = any> (config: StatementConfig): Promise<QueryResult<R>>
+}
