@@ -1,0 +1,186 @@
+import type { FastifyRequest } from 'fastify'
+import type pg from 'pg'
+import { pgScopeError } from './errors.ts'
+import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObject, isOneOf, isPort, isText, isWait, optionsError, type Rules } from './option-rules.ts'
+import type { QueuePoolOptions } from './pool/queue-pool.ts'
+import { applicationName } from './postgres/application-name.ts'
+import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
+import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
+
+const transactionRules: Rules = {
+  mode: isOneOf('transaction', 'autocommit'),
+  isolation: isOneOf('read committed', 'repeatable read', 'serializable'),
+  readOnly: isBoolean,
+  deferrable: isBoolean,
+  statementTimeout: isDuration,
+  lockTimeout: isDuration,
+  idleInTransactionTimeout: isDuration,
+  transactionTimeout: isDuration
+}
+
+const scopeRules: Rules = {
+  ...transactionRules,
+  settings: isObject,
+  role: isText,
+  signal: (value) => value instanceof AbortSignal ? null : 'an AbortSignal'
+}
+
+const routeRules: Rules = {
+  ...transactionRules,
+  settings: either(isObject, isFunction),
+  role: either(isText, isFunction),
+  commitOn: isOneOf('send', 'response'),
+  commitIf: isFunction,
+  onAbort: isOneOf('rollback', 'commit')
+}
+
+const connectionRules: Rules = {
+  host: isText,
+  port: isPort,
+  user: isText,
+  password: either((value) => typeof value === 'string' ? null : 'a string', isFunction),
+  database: isText,
+  ssl: either(isBoolean, isObject),
+  keepAlive: isBoolean,
+  keepAliveInitialDelayMillis: isDuration,
+  types: isObject
+}
+
+const pluginRules: Rules = {
+  connectionString: isText,
+  ...connectionRules,
+  decorator: (value) => typeof value === 'string' && /^[a-z_$][\w$]*$/i.test(value) ? null : 'a name such as \'db\'',
+  applicationName: isText,
+  pool: isObject,
+  ...routeRules,
+  closeTimeout: isDuration,
+  startupCheck: isBoolean
+}
+
+const poolRules: Rules = {
+  strategy: isOneOf('queue'),
+  max: isCount(1),
+  min: isCount(0),
+  acquireTimeout: isWait,
+  maxWaiting: isCount(0),
+  idleTimeout: isDuration,
+  maxLifetime: isDuration,
+  prePing: isBoolean
+}
+
+/** How the sessions of an app, a route or a scope work: worked out once. */
+export interface Unit {
+  readonly mode: 'transaction' | 'autocommit'
+  readonly beginning: Beginning
+  /** How a statement by itself is sent, in mode 'autocommit'. */
+  readonly single: Beginning
+  /** Settings that depend on the request. */
+  readonly dynamic: ((request: FastifyRequest) => Settings) | null
+  readonly commitOn: 'send' | 'response'
+  readonly commitIf: RouteOptions['commitIf']
+  readonly onAbort: 'rollback' | 'commit'
+}
+
+/** A plugin's options, checked and completed. */
+export interface ResolvedOptions {
+  readonly decorator: string
+  readonly client: pg.ClientConfig
+  readonly pool: Readonly<QueuePoolOptions>
+  /** What routes and scopes start from. */
+  readonly defaults: RouteOptions
+  readonly closeTimeout: number
+  readonly startupCheck: boolean
+}
+
+/**
+ * Checks what a user handed to register().
+ *
+ * @throws FST_PG_SCOPE_OPTIONS
+ */
+export function checkPluginOptions (options: PgScopeOptions): void {
+  checkOptions(options, pluginRules, '')
+  if (options.pool !== undefined) {
+    checkOptions(options.pool, poolRules, 'pool.')
+    const { min = 0, max = 10 } = options.pool
+    if (min > max) throw optionsError('pool.min', `at most pool.max (${max})`, min)
+  }
+  if (options.connectionString !== undefined) checkConnectionString(options.connectionString)
+  unitOf(pick(options, routeRules))
+}
+
+export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
+  const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = options.pool ?? {}
+  return Object.freeze({
+    decorator: options.decorator ?? 'db',
+    client: {
+      keepAlive: true,
+      ...pick(options, { connectionString: isText, ...connectionRules }) as pg.ClientConfig,
+      // PgBouncer shows the previous client's name for one that sends none.
+      application_name: options.applicationName ?? applicationName()
+    },
+    pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing }),
+    defaults: Object.freeze({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) }),
+    closeTimeout: options.closeTimeout ?? 10000,
+    startupCheck: options.startupCheck ?? true
+  })
+}
+
+/** @throws FST_PG_SCOPE_OPTIONS */
+export function routeUnit (defaults: RouteOptions, route: unknown, path: string): Unit {
+  checkOptions(route, routeRules, path)
+  return unitOf({ ...defaults, ...defined(route as RouteOptions) }, defaults, route as RouteOptions, path)
+}
+
+/** @throws FST_PG_SCOPE_OPTIONS */
+export function scopeUnit (defaults: RouteOptions, scope: ScopeOptions): Unit {
+  checkOptions(scope, scopeRules, '')
+  // Functions of a request have nothing to say where there is none; commitIf and its kin belong to an answer.
+  const { settings, role, commitOn, commitIf, onAbort, ...rest } = defaults
+  const base: RouteOptions = { ...rest, ...(typeof settings === 'object' && { settings }), ...(typeof role === 'string' && { role }) }
+  const { signal, ...own } = scope
+  return unitOf({ ...base, ...defined(own) }, base, own)
+}
+
+function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteOptions = options, path = ''): Unit {
+  const { mode = 'transaction', commitOn = 'send', onAbort = 'rollback', commitIf, role } = options
+  const nonsense = (what: string): Error => pgScopeError('FST_PG_SCOPE_OPTIONS', `${path}${what}`)
+  if (options.deferrable === true && !(options.isolation === 'serializable' && options.readOnly === true)) {
+    throw nonsense('deferrable: has a meaning only together with isolation: \'serializable\' and readOnly: true.')
+  }
+  if (mode === 'autocommit') {
+    for (const name of ['commitOn', 'commitIf', 'onAbort'] as const) {
+      if (own[name] !== undefined) throw nonsense(`${name}: has no meaning in mode 'autocommit', where each statement is committed by itself.`)
+    }
+  }
+  const sources = [defaults.settings, own === defaults ? undefined : own.settings]
+  const fixed = Object.assign({}, ...sources.map((source) => typeof source === 'function' ? {} : readSettings(source, undefined)), typeof role === 'function' ? {} : readSettings(undefined, role))
+  const functions = sources.filter((source) => typeof source === 'function')
+  const { idleInTransactionTimeout, ...singleOptions } = options
+  return Object.freeze({
+    mode,
+    beginning: beginning(options, fixed),
+    single: beginning(singleOptions, options.readOnly === true ? { ...fixed, transaction_read_only: 'on' } : fixed),
+    dynamic: functions.length === 0 && typeof role !== 'function'
+      ? null
+      : (request: FastifyRequest) => Object.assign({}, ...functions.map((settings) => readSettings(settings(request), undefined)), typeof role === 'function' ? readSettings(undefined, role(request)) : {}),
+    commitOn,
+    commitIf,
+    onAbort
+  })
+}
+
+function checkConnectionString (text: string): void {
+  if (text.startsWith('/') || text.startsWith('socket:')) return // a socket's folder, as pg takes it
+  const url = URL.canParse(text) ? new URL(text) : null
+  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) {
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ in a password must be percent-encoded.')
+  }
+}
+
+function pick (options: object, rules: Rules): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([name, value]) => Object.hasOwn(rules, name) && value !== undefined))
+}
+
+function defined<T extends object> (options: T): T {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as T
+}
