@@ -17,6 +17,17 @@ export interface QueuePoolOptions {
   prePing: boolean
 }
 
+/** What the pool needs of the engine. */
+export interface PoolHost {
+  readonly client: pg.ClientConfig
+  /** Settings for the startup packet of the next connection. */
+  baseline (): Record<string, string>
+  readonly target: Target
+  readonly counters: ReturnType<typeof newCounters>
+  /** Whether a connection that was refused will be taken at a second try. */
+  retryConnect (error: unknown): boolean
+}
+
 /** How long close() waits for connections to say goodbye before it closes their sockets. Milliseconds. */
 const goodbye = 1000
 
@@ -26,9 +37,8 @@ const goodbye = 1000
  */
 export class QueuePool implements Strategy {
   readonly kind = 'queue'
+  readonly #host: PoolHost
   readonly #options: QueuePoolOptions
-  readonly #target: Target
-  readonly #counters: ReturnType<typeof newCounters>
   readonly #pool: pg.Pool
   readonly #waiting: WaitQueue
   readonly #connections = new Map<pg.Client, Connection>()
@@ -39,18 +49,17 @@ export class QueuePool implements Strategy {
   #closing: Promise<void> | null = null
   #lastRefusal: unknown
 
-  constructor (client: pg.ClientConfig, baseline: () => Record<string, string>, options: QueuePoolOptions, target: Target, counters: ReturnType<typeof newCounters>) {
+  constructor (host: PoolHost, options: QueuePoolOptions) {
+    this.#host = host
     this.#options = options
-    this.#target = target
-    this.#counters = counters
     this.#waiting = new WaitQueue(options.acquireTimeout, (waiter) => this.#timedOut(waiter))
     this.#pool = new pg.Pool({
-      ...client,
+      ...host.client,
       // Read for each new connection: what is known of the pooler may change.
       Client: class extends pg.Client {
         readonly baseline: Record<string, string>
         constructor (config?: pg.ClientConfig) {
-          const settings = baseline()
+          const settings = host.baseline()
           super({ ...config, ...settings })
           this.baseline = settings
         }
@@ -72,7 +81,7 @@ export class QueuePool implements Strategy {
     if (this.#closing !== null) return waiter.refused(this.#closed())
     const { max, maxWaiting } = this.#options
     if (this.#waiting.length >= maxWaiting && this.#leased >= max) {
-      this.#counters.refused++
+      this.#host.counters.refused++
       return waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${this.#waiting.length} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`))
     }
     this.#waiting.push(waiter)
@@ -123,7 +132,7 @@ export class QueuePool implements Strategy {
   }
 
   #opened (client: pg.Client): void {
-    this.#counters.opened++
+    this.#host.counters.opened++
     const { maxLifetime } = this.#options
     // Up to a tenth earlier, so that connections opened together are not replaced together.
     const expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
@@ -142,7 +151,7 @@ export class QueuePool implements Strategy {
   #grant (connection: Connection): void {
     const waiter = this.#waiting.shift()
     if (waiter === null) return this.#store(connection, true)
-    this.#counters.acquired++
+    this.#host.counters.acquired++
     waiter.granted(new Lease(connection, (connection, keep) => {
       if (keep && this.#closing === null) this.#hand(connection)
       else this.#store(connection, keep)
@@ -152,7 +161,7 @@ export class QueuePool implements Strategy {
   #store (connection: Connection, keep: boolean): void {
     this.#leased--
     if (!keep) {
-      this.#counters.destroyed++
+      this.#host.counters.destroyed++
       // A clean connection says goodbye; anything else is cut off, for the server may never answer.
       if (!connection.clean) connection.destroy()
     }
@@ -162,17 +171,18 @@ export class QueuePool implements Strategy {
 
   #refused (error: unknown): void {
     this.#lastRefusal = error
+    if (this.#host.retryConnect(error)) return this.#fetch()
     // Where the server is full but others of ours are at work, the next connection to come back will do.
     if (failureKind(error) === 'too-many-connections' && this.#leased > 0) return
-    this.#waiting.shift()?.refused(connectError(error, this.#target))
+    this.#waiting.shift()?.refused(connectError(error, this.#host.target))
     this.#fetch()
   }
 
   #timedOut (waiter: Waiter): void {
-    this.#counters.timedOut++
+    this.#host.counters.timedOut++
     const { acquireTimeout, max } = this.#options
     waiter.refused(this.#leased < max
-      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#target)
+      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
       : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, this.#lastRefusal))
   }
 

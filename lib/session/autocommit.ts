@@ -142,7 +142,11 @@ export class AutocommitSession implements ManagedSession {
 
   get state (): Session['state'] {
     if (this.#end !== null) return 'closed'
-    return this.#running.size + this.#sessions.size > 0 ? 'active' : 'idle'
+    return this.working ? 'active' : 'idle'
+  }
+
+  get working (): boolean {
+    return this.#running.size + this.#sessions.size > 0
   }
 
   get signal (): AbortSignal {
@@ -246,7 +250,7 @@ export class AutocommitSession implements ManagedSession {
 
   /** Resolves when nothing is under way. */
   async settled (): Promise<void> {
-    while (this.#running.size + this.#sessions.size > 0) await new Promise<void>((resolve) => this.#watchers.push(resolve))
+    while (this.working) await new Promise<void>((resolve) => this.#watchers.push(resolve))
   }
 
   /** Cancels what runs, and takes nothing more. */
@@ -282,7 +286,7 @@ export class AutocommitSession implements ManagedSession {
   }
 
   #open (): ScopedSession {
-    const session = new ScopedSession({ ...this.#host, pool: this.#host.pool, counters: this.#host.counters, pending: this.#host.pending, report: this.#host.report, ended: () => {} }, this.#beginning, this.#extra)
+    const session = new ScopedSession({ ...this.#host, ended: () => {} }, this.#beginning, this.#extra)
     this.#sessions.add(session)
     return session
   }

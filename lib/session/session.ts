@@ -299,5 +299,3 @@ export class ScopedSession implements ManagedSession {
     return this.#reason ?? pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
   }
 }
-
-

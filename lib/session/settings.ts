@@ -94,5 +94,6 @@ export function settingStatement (beginning: Beginning, baseline: Settings, extr
 
 const texts: string[] = []
 function setConfig (count: number): string {
-  return texts[count] ??= 'SELECT ' + Array.from({ length: count }, (_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`).join(', ')
+  texts[count] ??= 'SELECT ' + Array.from({ length: count }, (_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`).join(', ')
+  return texts[count]
 }

@@ -1,0 +1,253 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type pg from 'pg'
+import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
+import type { ScopeOptions } from '../types/options.ts'
+import type { OwnedSession, Session } from '../types/session.ts'
+import { pgScopeError } from './errors.ts'
+import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
+import type { Lease } from './pool/lease.ts'
+import { QueuePool } from './pool/queue-pool.ts'
+import { newCounters, type Strategy } from './pool/strategy.ts'
+import { look, refusesStartup } from './postgres/pooler.ts'
+import { nameOf, type Target, targetOf } from './postgres/target.ts'
+import { AutocommitSession } from './session/autocommit.ts'
+import { type ManagedSession, ScopedSession, type SessionHost } from './session/session.ts'
+import type { Settings } from './session/settings.ts'
+
+/** How long work that was cancelled at close may take to notice. Milliseconds. */
+const grace = 1000
+
+/** What travels in a startup packet; PgBouncer takes none of it. */
+const startupSettings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
+
+/** One for each process: `app.db`. */
+export class PgEngine implements Engine {
+  pooler: Pooler = { kind: 'unknown' }
+  readonly #options: ResolvedOptions
+  readonly #target: Target
+  readonly #unit: Unit
+  readonly #log: FastifyBaseLogger
+  readonly #counters = newCounters()
+  readonly #pool: Strategy
+  readonly #host: SessionHost
+  /** Sessions that are not over, and what each does when it is ended by force. */
+  readonly #sessions = new Map<ManagedSession, ((error: Error) => void) | undefined>()
+  readonly #leases = new Set<Lease>()
+  /** Statements of the engine itself. */
+  readonly #own: AutocommitSession
+  #watchers: (() => void)[] = []
+  /** Runs out closeTimeout after the app began to close. */
+  #deadline: NodeJS.Timeout | null = null
+  #closing: Promise<void> | null = null
+
+  constructor (options: ResolvedOptions, log: FastifyBaseLogger) {
+    this.#options = options
+    this.#log = log
+    this.#target = targetOf(options.client)
+    this.#unit = scopeUnit(options.defaults, {})
+    this.#pool = new QueuePool({
+      client: options.client,
+      baseline: () => this.#baseline(),
+      target: this.#target,
+      counters: this.#counters,
+      retryConnect: (error) => this.#poolerAppeared(error)
+    }, options.pool)
+    this.#host = {
+      pool: this.#pool,
+      counters: this.#counters,
+      pending: new Set(),
+      report: (error, message) => log.error({ err: error }, message),
+      ended: (session) => {
+        this.#sessions.delete(session as ManagedSession)
+        this.#changed()
+      }
+    }
+    this.#own = new AutocommitSession(this.#host, this.#unit.single, this.#unit.beginning)
+  }
+
+  /**
+   * Connects once, so that a wrong address or password fails the boot, and finds out what stands in between.
+   *
+   * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
+   */
+  async start (): Promise<void> {
+    if (!this.#options.startupCheck) return
+    const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
+    if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
+      throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
+    }
+    this.pooler = pooler
+    await this.#pool.warm()
+    this.#log.debug({ pooler }, `connected to ${nameOf(this.#target)}`)
+  }
+
+  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+    if (this.#closing !== null) return Promise.reject(this.#closed())
+    return this.#own.query(text, values)
+  }
+
+  async scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
+    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `scope() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    const session = this.session(options) as ManagedSession
+    let result: T
+    try {
+      result = await fn(session)
+    } catch (error) {
+      await session.end('rollback').catch(() => {})
+      throw error
+    }
+    await session.end('commit')
+    return result
+  }
+
+  session (options: ScopeOptions = {}): OwnedSession {
+    const unit = Object.keys(options).length === 0 ? this.#unit : scopeUnit(this.#options.defaults, options)
+    const session = this.open(unit)
+    const { signal } = options
+    if (signal !== undefined) {
+      const abort = (): void => { session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: its running statement is cancelled, and its work rolled back.', signal.reason)).catch(() => {}) }
+      if (signal.aborted) abort()
+      else {
+        signal.addEventListener('abort', abort, { once: true })
+        session.signal.addEventListener('abort', () => signal.removeEventListener('abort', abort), { once: true })
+      }
+    }
+    return session
+  }
+
+  /**
+   * @param forced called when close() does not wait any longer
+   * @throws FST_PG_SCOPE_CLOSED
+   */
+  open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void): ManagedSession {
+    if (this.#closing !== null) throw this.#closed()
+    const session = unit.mode === 'autocommit'
+      ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic)
+      : new ScopedSession(this.#host, unit.beginning, dynamic)
+    this.#sessions.set(session, forced)
+    return session
+  }
+
+  async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
+    if (this.#closing !== null) throw this.#closed()
+    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `lease() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    const lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, granted: resolve, refused: reject }))
+    const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
+    // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
+    client.pipeline = false
+    delete client.release
+    this.#leases.add(lease)
+    try {
+      return await fn(client)
+    } finally {
+      this.#leases.delete(lease)
+      lease.destroy()
+      this.#changed()
+    }
+  }
+
+  stats (): Stats {
+    const now = performance.now()
+    let oldest = now
+    for (const { since } of this.#sessions.keys()) if (since !== null && since < oldest) oldest = since
+    return {
+      strategy: this.#pool.kind,
+      max: this.#options.pool.max,
+      ...this.#pool.stats(),
+      oldestTransaction: Math.round(now - oldest),
+      counters: { ...this.#counters }
+    }
+  }
+
+  async ping (timeout = 1000): Promise<number> {
+    if (!Number.isInteger(timeout) || timeout < 1) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `ping(): expected a whole number of milliseconds from 1 on, and ${String(timeout)} came.`)
+    const start = performance.now()
+    const session = new AutocommitSession({ ...this.#host, ended: () => {} }, this.#unit.single, this.#unit.beginning)
+    const late = pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(this.#target)} did not answer within ${timeout} ms.`)
+    if (this.#closing !== null) throw this.#closed()
+    const answer = session.query('SELECT 1')
+    let timer: NodeJS.Timeout | undefined
+    try {
+      await Promise.race([answer, new Promise((_resolve, reject) => { timer = setTimeout(reject, timeout, late) })])
+      return performance.now() - start
+    } finally {
+      clearTimeout(timer)
+      session.end('rollback', late)
+    }
+  }
+
+  /** The app begins to close: from here on `closeTimeout` runs. Work goes on. */
+  drain (): void {
+    this.#deadline ??= setTimeout(() => this.#force(), this.#options.closeTimeout)
+  }
+
+  get draining (): boolean {
+    return this.#deadline !== null
+  }
+
+  close (): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close (): Promise<void> {
+    this.drain()
+    while (this.#busy) {
+      const { pending } = this.#host
+      await Promise.race([
+        new Promise<void>((resolve) => this.#watchers.push(resolve)),
+        ...(this.#own.working ? [this.#own.settled()] : []),
+        ...(pending.size > 0 ? [Promise.all(pending)] : [])
+      ])
+    }
+    clearTimeout(this.#deadline!)
+    await this.#pool.close()
+    this.#changed()
+  }
+
+  get #busy (): boolean {
+    return this.#sessions.size + this.#leases.size + this.#host.pending.size > 0 || this.#own.working
+  }
+
+  /** closeTimeout has run out: whatever still runs is cancelled and rolled back. */
+  #force (): void {
+    const error = pgScopeError('FST_PG_SCOPE_CLOSED', `The app is closing, and did not wait longer than ${this.#options.closeTimeout} ms (closeTimeout): the work is rolled back.`)
+    this.#log.warn({ sessions: this.#sessions.size, leases: this.#leases.size }, 'closeTimeout has run out: work in flight is cancelled and rolled back')
+    for (const [session, forced] of [...this.#sessions]) {
+      session.end('rollback', error).catch(() => {})
+      forced?.(error)
+    }
+    this.#own.end('rollback', error)
+    for (const lease of this.#leases) lease.destroy()
+    // What does not answer even now is left to the pool, which closes the sockets.
+    setTimeout(() => {
+      this.#sessions.clear()
+      this.#leases.clear()
+      this.#host.pending.clear()
+      this.#pool.close().then(() => this.#changed())
+      this.#changed()
+    }, grace)
+  }
+
+  #baseline (): Record<string, string> {
+    if (this.pooler.kind !== 'none') return {}
+    const { timeouts } = this.#unit.beginning
+    return Object.fromEntries(startupSettings.filter((name) => timeouts[name] !== undefined).map((name) => [name, timeouts[name]!]))
+  }
+
+  /** A pooler that stands there since the last connection refuses the startup packet: from now on settings go with BEGIN. */
+  #poolerAppeared (error: unknown): boolean {
+    if (this.pooler.kind !== 'none' || !refusesStartup(error)) return false
+    this.pooler = { kind: 'pgbouncer', mode: 'transaction' }
+    this.#log.warn({ pooler: this.pooler }, 'a PgBouncer has appeared between this process and PostgreSQL')
+    return true
+  }
+
+  #changed (): void {
+    for (const watcher of this.#watchers.splice(0)) watcher()
+  }
+
+  #closed (): Error {
+    return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
+  }
+}

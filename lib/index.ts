@@ -1,0 +1,40 @@
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import '../types/fastify.ts'
+import type { PgScopeOptions } from '../types/options.ts'
+import { PgEngine } from './engine.ts'
+import { withEnvironment } from './env.ts'
+import { pgScopeError } from './errors.ts'
+import { checkPluginOptions, resolveOptions } from './options.ts'
+import { followRequests } from './request/lifecycle.ts'
+
+/** options → engine → decorators → hooks */
+async function plugin (app: FastifyInstance, given: PgScopeOptions): Promise<void> {
+  checkPluginOptions(given)
+  const complete = await withEnvironment(app, given)
+  checkPluginOptions(complete)
+  const options = resolveOptions(complete)
+  refuseTaken(app, options.decorator)
+  const engine = new PgEngine(options, app.log)
+  await engine.start()
+  app.decorate(options.decorator as 'db', engine)
+  followRequests(app, engine, options)
+}
+
+function refuseTaken (app: FastifyInstance, name: string): void {
+  if (app.hasDecorator(name) || app.hasRequestDecorator(name)) {
+    throw pgScopeError('FST_PG_SCOPE_DECORATOR_TAKEN', `"${name}" is taken on this app. One engine for each process is enough; for a second database register with another name: { decorator: 'reporting' }.`)
+  }
+}
+
+/**
+ * Decorates the app with an engine (`app.db`), and each request with a session (`request.db`).
+ *
+ * @throws FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_DECORATOR_TAKEN, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED at startup
+ */
+const pgScope: FastifyPluginAsync<PgScopeOptions> = fp(plugin, { fastify: '5.x', name: 'fastify-pg-scope' })
+
+export default pgScope
+export { pgScope }
+export { isPgScopeError, type PgScopeError, type PgScopeErrorCode } from './errors.ts'
+export type * from '../types/index.ts'

@@ -1,0 +1,119 @@
+import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as FastifyRoute } from 'fastify'
+import type { PgEngine } from '../engine.ts'
+import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
+import { RequestScope } from './request-scope.ts'
+
+type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
+
+/** Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is needed. */
+export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults }: ResolvedOptions): void {
+  // Symbols of this engine's own: another one may stand beside it.
+  const scopeMark = Symbol(`${decorator}.scope`)
+  const replyMark = Symbol(`${decorator}.reply`)
+  const thrownMark = Symbol(`${decorator}.thrown`)
+  const unitMark = Symbol(`${decorator}.unit`)
+  type Marked = FastifyRequest & { [scopeMark]: RequestScope | null, [replyMark]: FastifyReply | null, [thrownMark]: boolean }
+  const otherwise = routeUnit(defaults, {}, '')
+  const late = new WeakMap<object, Unit>()
+
+  app.decorateRequest(scopeMark, null)
+  app.decorateRequest(replyMark, null)
+  app.decorateRequest(thrownMark, false)
+  app.decorateRequest(decorator as 'db', {
+    getter (this: FastifyRequest) {
+      const request = this as Marked
+      return (request[scopeMark] ??= open(request)).session
+    }
+  })
+
+  app.addHook('onRequest', (request, reply, done) => {
+    (request as Marked)[replyMark] = reply
+    ;(request as Marked)[scopeMark]?.attach(reply)
+    done()
+  })
+
+  app.addHook('onError', (request, _reply, _error, done) => {
+    (request as Marked)[thrownMark] = true
+    const scope = (request as Marked)[scopeMark]
+    if (scope !== null) scope.thrown = true
+    done()
+  })
+
+  const settle: OnSend = (request, reply, payload, done) => {
+    const scope = (request as Marked)[scopeMark]
+    if (scope === null) done()
+    else scope.send(reply, payload, done)
+  }
+
+  // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.
+  app.addHook('onSend', ((request, reply, payload, done) => {
+    // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
+    if (engine.draining) reply.header('connection', 'close')
+    if ((request as Marked)[scopeMark]?.routed === false) settle(request, reply, payload, done)
+    else done()
+  }) as OnSend as never)
+
+  app.addHook('onRoute', (route) => {
+    const unit = routeUnit(defaults, (route.config as Record<string, unknown> | undefined)?.[decorator] ?? {}, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    route.config = Object.assign({}, route.config, { [unitMark]: unit })
+    settleLast(route, settle)
+    if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => (request as Marked)[scopeMark]?.handled())
+  })
+
+  app.addHook('preClose', (done) => {
+    engine.drain()
+    done()
+  })
+  app.addHook('onClose', () => engine.close())
+
+  function open (request: Marked): RequestScope {
+    const config = request.routeOptions.config as unknown as Record<symbol | string, unknown> | undefined
+    const unit = config?.[unitMark] as Unit | undefined
+    const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
+    scope.thrown = request[thrownMark]
+    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error))
+    if (request[replyMark] === null) scope.attachSocket()
+    else scope.attach(request[replyMark])
+    return scope
+  }
+
+  /** The unit of a route that was declared before the plugin was loaded: its options are looked at by its first request. */
+  function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): Unit {
+    if (config?.[decorator] === undefined) return otherwise
+    let unit = late.get(config)
+    if (unit === undefined) late.set(config, unit = routeUnit(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
+    return unit
+  }
+}
+
+/**
+ * Keeps our hook behind every other onSend hook of a route, also those that other plugins append later: an error after COMMIT
+ * could not take it back.
+ */
+function settleLast (route: FastifyRoute, settle: OnSend): void {
+  let hooks: unknown[] = []
+  const set = (value: unknown): void => {
+    hooks = (Array.isArray(value) ? value : value === undefined ? [] : [value]).filter((hook) => hook !== settle)
+  }
+  set(route.onSend)
+  Object.defineProperty(route, 'onSend', {
+    configurable: true,
+    enumerable: true,
+    get () {
+      const place = hooks.indexOf(settle)
+      if (place !== -1) hooks.splice(place, 1)
+      hooks.push(settle)
+      return hooks
+    },
+    set
+  })
+}
+
+function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) => void): void {
+  const { handler } = route
+  route.handler = function (request, reply) {
+    const result = handler.call(this, request, reply) as unknown
+    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (result as PromiseLike<unknown>).then(() => tell(request), () => {})
+    return result
+  }
+}

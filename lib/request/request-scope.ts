@@ -1,0 +1,150 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { pgScopeError } from '../errors.ts'
+import type { Unit } from '../options.ts'
+import type { ManagedSession } from '../session/session.ts'
+import { outcomeOf } from './outcome.ts'
+import { bodyBeforeCommit, isStream } from './reply-stream.ts'
+
+type Done = (error?: Error | null, payload?: unknown) => void
+
+/** The session of one request, and what becomes of it. Made when the request first touches it. */
+export class RequestScope {
+  session!: ManagedSession
+  /** An error was thrown somewhere on the way to the answer. */
+  thrown = false
+  readonly unit: Unit
+  /** The route has a hook of ours behind all others. */
+  readonly routed: boolean
+  readonly #request: FastifyRequest
+  #reply: FastifyReply | null = null
+  /** Undoes the listeners for the socket, where it stood in for a reply that was not known yet. */
+  #detach: (() => void) | null = null
+  /** The answer left in full. */
+  #delivered = false
+  /** The client went away before that. */
+  #gone = false
+  /** An answer has reached the point where it is settled. */
+  #answered = false
+  /** COMMIT under way. */
+  #committing = false
+  #committed = false
+  /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
+  #overtaken = false
+
+  constructor (request: FastifyRequest, unit: Unit, routed: boolean) {
+    this.#request = request
+    this.unit = unit
+    this.routed = routed
+  }
+
+  /** Follows the response to its close, which comes exactly once, whatever hooks ran. */
+  attach (reply: FastifyReply): void {
+    this.#detach?.()
+    this.#reply = reply
+    reply.raw.once('finish', () => { this.#delivered = true })
+    reply.raw.once('close', () => this.#closed())
+  }
+
+  /** For a session that is touched before any hook of ours ran, so that the reply is not known yet. */
+  attachSocket (): void {
+    const { socket } = this.#request.raw
+    const close = (): void => this.#closed()
+    socket.once('close', close)
+    this.#detach = () => socket.off('close', close)
+  }
+
+  /** An answer is about to be sent: settle, then let it go. */
+  send (reply: FastifyReply, payload: unknown, done: Done): void {
+    if (this.#committing) {
+      // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
+      this.#overtaken = true
+      return
+    }
+    if (this.#committed) {
+      if (this.thrown) this.#request.log.error({ statusCode: reply.statusCode }, 'the transaction was committed, and then an error took the place of its answer')
+      return done()
+    }
+    this.#answered = true
+    if (this.session.state === 'closed') return done()
+    let outcome
+    try {
+      outcome = outcomeOf(
+        { status: reply.statusCode, thrown: this.thrown, failed: this.session.failure !== null, rollbackOnly: this.session.rollbackOnly },
+        this.unit.commitIf && (() => this.unit.commitIf!(this.#request, reply))
+      )
+    } catch (error) { // the user's commitIf
+      this.#rollBack()
+      return done(error as Error)
+    }
+    if (outcome === 'commit') return this.#commit(reply, payload, done)
+    const failure = this.session.failure
+    this.#rollBack()
+    // The client need not wait for ROLLBACK: nothing of what it could answer changes the error.
+    done(outcome === 'refuse' ? failure : null)
+  }
+
+  /** The handler is through, with onAbort 'commit': where its client has gone, no answer may ever come. */
+  handled (): void {
+    setImmediate(() => {
+      if (this.#gone && !this.#answered) this.#inBackground()
+    })
+  }
+
+  /** close() waits no longer. */
+  forced (error: Error): void {
+    if (this.#reply !== null && !this.#reply.sent && !this.#committing) this.#reply.send(error)
+  }
+
+  #commit (reply: FastifyReply, payload: unknown, done: Done): void {
+    if (isStream(payload) && this.session.streaming) {
+      return done(null, bodyBeforeCommit(payload, reply, () => this.session.end('commit')))
+    }
+    if (this.unit.commitOn === 'response') return done()
+    if (this.session.state === 'idle' || this.session.losesNothing) {
+      this.#inBackground()
+      return done()
+    }
+    const status = reply.statusCode
+    const headers = { ...reply.getHeaders() }
+    this.#committing = true
+    this.session.end('commit').then(() => {
+      this.#committing = false
+      this.#committed = true
+      if (!this.#overtaken) return done()
+      // The answer that overtook this one has left its status and headers behind.
+      for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
+      reply.code(status).headers(headers as Record<string, string>)
+      done()
+    }, (error) => {
+      this.#committing = false
+      if (this.#overtaken) reply.code(error.statusCode ?? 500)
+      done(error)
+    })
+  }
+
+  #rollBack (reason?: Error): void {
+    this.session.end('rollback', reason).catch(() => {})
+  }
+
+  /** COMMIT that no answer waits for. */
+  #inBackground (): void {
+    this.session.end('commit').catch((error) => this.#request.log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it'))
+  }
+
+  #closed (): void {
+    if (this.session.state === 'closed' || this.#committing) return
+    if (this.#delivered && this.#answered) {
+      // commitOn 'response', or a stream that has committed already.
+      return this.#inBackground()
+    }
+    if (this.#delivered || this.#reply?.sent === true) {
+      if (this.session.state !== 'idle') {
+        this.#request.log.warn('the reply was hijacked, and its transaction is rolled back as the socket closes: call request.db.commit(), or do the work in app.db.scope()')
+      }
+      return this.#rollBack()
+    }
+    this.#gone = true
+    if (this.unit.onAbort === 'commit' && !this.#answered) return
+    this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its answer: the running statement is cancelled, and the work rolled back.'))
+  }
+}
