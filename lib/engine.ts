@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
 import type pg from 'pg'
 import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
@@ -5,10 +6,16 @@ import type { ScopeOptions } from '../types/options.ts'
 import type { OwnedSession, Session } from '../types/session.ts'
 import { pgScopeError } from './errors.ts'
 import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
+import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
-import { QueuePool } from './pool/queue-pool.ts'
-import { newCounters, type Strategy } from './pool/strategy.ts'
-import { look, refusesStartup } from './postgres/pooler.ts'
+import type { Connection } from './pool/connection.ts'
+import { asWorkOf, currentWork, type Holder } from './pool/holder.ts'
+import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
+import { NoConnections } from './pool/null-pool.ts'
+import { KeptConnections } from './pool/queue-pool.ts'
+import { newCounters, type PoolHost, type Strategy } from './pool/strategy.ts'
+import { look, poolerSetByHand, refusesStartup, type Told } from './postgres/pooler.ts'
+import { refuseUnsupported } from './postgres/pooler-rules.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import { type ManagedSession, ScopedSession, type SessionHost } from './session/session.ts'
@@ -16,6 +23,9 @@ import type { Settings } from './session/settings.ts'
 
 /** How long work that was cancelled at close may take to notice. Milliseconds. */
 const grace = 1000
+
+/** How often a new connection is looked at where each session has one. Milliseconds. */
+const lookInterval = 10000
 
 /** What travels in a startup packet; PgBouncer takes none of it. */
 const startupSettings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
@@ -33,6 +43,8 @@ export class PgEngine implements Engine {
   /** Sessions that are not over, and what each does when it is ended by force. */
   readonly #sessions = new Map<ManagedSession, ((error: Error) => void) | undefined>()
   readonly #leases = new Set<Lease>()
+  /** performance.now() when a connection was last looked at. */
+  #looked = -Infinity
   /** Statements of the engine itself. */
   readonly #own: AutocommitSession
   #watchers: (() => void)[] = []
@@ -45,17 +57,27 @@ export class PgEngine implements Engine {
     this.#log = log
     this.#target = targetOf(options.client)
     this.#unit = scopeUnit(options.defaults, {})
-    this.#pool = new QueuePool({
+    const host: PoolHost = {
       client: options.client,
       baseline: () => this.#baseline(),
+      prepares: () => this.#prepares(),
+      connected: (connection, told) => this.#look(connection, told),
       target: this.#target,
       counters: this.#counters,
       retryConnect: (error) => this.#poolerAppeared(error)
-    }, options.pool)
+    }
+    const source = options.strategy === 'null' ? new NoConnections(host, options.pool) : new KeptConnections(host, options.pool)
+    const threshold = options.pool.leakDetectionThreshold
+    this.#pool = new BoundedPool(source, host, options.pool, threshold === 0
+      ? noLeakDetection
+      : new LeakWatch(threshold,
+        (report) => log.warn(report, 'a connection is held longer than leakDetectionThreshold'),
+        (report) => log.warn(report, 'a connection that was held longer than leakDetectionThreshold has come back')))
     this.#host = {
       pool: this.#pool,
       counters: this.#counters,
       pending: new Set(),
+      vet: (text) => { if (this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction') refuseUnsupported(text) },
       report: (error, message) => log.error({ err: error }, message),
       ended: (session) => {
         this.#sessions.delete(session as ManagedSession)
@@ -71,14 +93,14 @@ export class PgEngine implements Engine {
    * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
    */
   async start (): Promise<void> {
+    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler)
     if (!this.#options.startupCheck) return
     const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }
-    this.pooler = pooler
+    this.#found(pooler)
     await this.#pool.warm()
-    this.#log.debug({ pooler }, `connected to ${nameOf(this.#target)}`)
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
@@ -91,7 +113,7 @@ export class PgEngine implements Engine {
     const session = this.session(options) as ManagedSession
     let result: T
     try {
-      result = await fn(session)
+      result = await asWorkOf(session, () => fn(session))
     } catch (error) {
       await session.end('rollback').catch(() => {})
       throw error
@@ -119,11 +141,11 @@ export class PgEngine implements Engine {
    * @param forced called when close() does not wait any longer
    * @throws FST_PG_SCOPE_CLOSED
    */
-  open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void): ManagedSession {
+  open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void, label?: string): ManagedSession {
     if (this.#closing !== null) throw this.#closed()
     const session = unit.mode === 'autocommit'
-      ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic)
-      : new ScopedSession(this.#host, unit.beginning, dynamic)
+      ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)
+      : new ScopedSession(this.#host, unit.beginning, dynamic, label)
     this.#sessions.set(session, forced)
     return session
   }
@@ -131,15 +153,18 @@ export class PgEngine implements Engine {
   async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
     if (this.#closing !== null) throw this.#closed()
     if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `lease() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
-    const lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, granted: resolve, refused: reject }))
+    let over = false
+    const holder: Holder = { get over () { return over } }
+    const lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
     const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
     // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
     client.pipeline = false
     delete client.release
     this.#leases.add(lease)
     try {
-      return await fn(client)
+      return await asWorkOf(holder, () => fn(client))
     } finally {
+      over = true
       this.#leases.delete(lease)
       lease.destroy()
       this.#changed()
@@ -235,12 +260,36 @@ export class PgEngine implements Engine {
     return Object.fromEntries(startupSettings.filter((name) => timeouts[name] !== undefined).map((name) => [name, timeouts[name]!]))
   }
 
+  #prepares (): boolean {
+    const { pooler } = this
+    return this.#options.preparedStatements ?? (pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements)))
+  }
+
+  /**
+   * Looks again at each new connection, for a name may lead somewhere else by now; what is sent rides in front of the first batch.
+   * Without kept connections each session has a new one: there it is enough now and then.
+   */
+  #look ({ client }: Connection, told: Told): void {
+    if (this.#options.pooler !== 'auto') return
+    const now = performance.now()
+    if (this.#pool.kind === 'null' && now - this.#looked < lookInterval) return
+    this.#looked = now
+    client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid').then(({ rows: [row] }) => this.#found(told.pooler(row!.pid)), () => {})
+  }
+
+  #found (pooler: Pooler): void {
+    const { pooler: known } = this
+    if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
+    this.pooler = pooler
+    if (known.kind === 'unknown') this.#log.info({ pooler }, pooler.kind === 'none' ? 'connected to PostgreSQL directly' : 'connected to PostgreSQL behind PgBouncer')
+    else this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
+  }
+
   /** A pooler that stands there since the last connection refuses the startup packet: from now on settings go with BEGIN. */
   #poolerAppeared (error: unknown): boolean {
     if (this.pooler.kind !== 'none' || !refusesStartup(error)) return false
-    this.pooler = { kind: 'pgbouncer', mode: 'transaction' }
-    this.#log.warn({ pooler: this.pooler }, 'a PgBouncer has appeared between this process and PostgreSQL')
-    return true
+    this.#found({ kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
+    return this.pooler.kind !== 'none'
   }
 
   #changed (): void {

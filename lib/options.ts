@@ -2,7 +2,8 @@ import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { pgScopeError } from './errors.ts'
 import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObject, isOneOf, isPort, isText, isWait, optionsError, type Rules } from './option-rules.ts'
-import type { QueuePoolOptions } from './pool/queue-pool.ts'
+import type { PoolLimits } from './pool/bounded-pool.ts'
+import type { StrategyKind } from './pool/strategy.ts'
 import { applicationName } from './postgres/application-name.ts'
 import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
@@ -53,12 +54,15 @@ const pluginRules: Rules = {
   applicationName: isText,
   pool: isObject,
   ...routeRules,
+  pooler: isOneOf('auto', 'none', 'session', 'transaction'),
+  preparedStatements: isBoolean,
+  leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,
   startupCheck: isBoolean
 }
 
 const poolRules: Rules = {
-  strategy: isOneOf('queue'),
+  strategy: isOneOf('queue', 'null'),
   max: isCount(1),
   min: isCount(0),
   acquireTimeout: isWait,
@@ -85,9 +89,12 @@ export interface Unit {
 export interface ResolvedOptions {
   readonly decorator: string
   readonly client: pg.ClientConfig
-  readonly pool: Readonly<QueuePoolOptions>
+  readonly pool: Readonly<PoolLimits>
+  readonly strategy: StrategyKind
   /** What routes and scopes start from. */
   readonly defaults: RouteOptions
+  readonly pooler: NonNullable<PgScopeOptions['pooler']>
+  readonly preparedStatements: boolean | undefined
   readonly closeTimeout: number
   readonly startupCheck: boolean
 }
@@ -118,8 +125,11 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
       // PgBouncer shows the previous client's name for one that sends none.
       application_name: options.applicationName ?? applicationName()
     },
-    pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing }),
+    pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing, leakDetectionThreshold: options.leakDetectionThreshold ?? 0 }),
+    strategy: options.pool?.strategy ?? 'queue',
     defaults: Object.freeze({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) }),
+    pooler: options.pooler ?? 'auto',
+    preparedStatements: options.preparedStatements,
     closeTimeout: options.closeTimeout ?? 10000,
     startupCheck: options.startupCheck ?? true
   })

@@ -26,7 +26,7 @@ export interface Counters {
 }
 
 export interface Stats {
-  strategy: 'queue'
+  strategy: 'queue' | 'null'
   max: number
   /** Connections that exist: idle, in use and being opened. */
   open: number
@@ -43,7 +43,15 @@ export interface Stats {
 export type Pooler =
   | { kind: 'unknown' }
   | { kind: 'none' }
-  | { kind: 'pgbouncer', mode: 'transaction' | 'session' }
+  | {
+    kind: 'pgbouncer'
+    /** Before PgBouncer 1.26 the mode cannot be seen: 'transaction' is assumed, whose rules hold in session mode too. */
+    mode: 'transaction' | 'session'
+    /** Told by PgBouncer from 1.26 on. */
+    version?: string
+    /** Whether it is known to follow prepared statements (max_prepared_statements, from 1.21 on). */
+    preparedStatements: boolean
+  }
 
 /** One for each process: `app.db`. */
 export interface Engine extends Queryable {

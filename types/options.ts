@@ -55,8 +55,8 @@ export interface RouteOptions extends TransactionOptions {
 }
 
 export interface PoolOptions {
-  /** 'queue' keeps connections for the next session. */
-  strategy?: 'queue' | undefined
+  /** 'queue' (default) keeps connections for the next session. 'null' opens one for each session and keeps none, so that PgBouncer alone pools. */
+  strategy?: 'queue' | 'null' | undefined
   /** Most connections at a time. Default 10. */
   max?: number | undefined
   /** Connections opened at startup and kept although idle. Default 0. */
@@ -97,6 +97,15 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
   /** Default `name:user@host`, cut to 63 bytes. */
   applicationName?: string | undefined
   pool?: PoolOptions | undefined
+  /** What stands between this process and PostgreSQL. 'auto' (default) finds out; 'transaction' and 'session' are PgBouncer's modes. */
+  pooler?: 'auto' | 'none' | 'session' | 'transaction' | undefined
+  /**
+   * Whether named statements are prepared under their names. Default: on a direct connection, behind PgBouncer in session mode,
+   * and behind one that says that it follows them; elsewhere they are sent without their names.
+   */
+  preparedStatements?: boolean | undefined
+  /** A connection that is held longer than this is reported in the log, with route and stack, and again when it comes back. Milliseconds, default 0: never. */
+  leakDetectionThreshold?: number | undefined
   /** How long close() waits for work in flight before it cancels. Milliseconds, default 10000. */
   closeTimeout?: number | undefined
   /** Connect once at startup, so that a wrong host or password fails the boot. Default true. */

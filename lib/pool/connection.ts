@@ -6,6 +6,9 @@ export interface ConnectionUser {
   connectionLost (error: unknown): void
 }
 
+/** Names with their texts; null where a Parse was sent and its fate is unknown. */
+export type PreparedStatements = Map<string, string | null>
+
 /** One connection to the server for as long as it lives, whoever uses it. */
 export class Connection {
   readonly client: pg.Client
@@ -13,8 +16,8 @@ export class Connection {
   readonly baseline: Readonly<Record<string, string>>
   /** Past this moment (Date.now()) it is not kept. */
   readonly expiresAt: number
-  /** The names that it is known to have prepared, with their texts; null where a Parse was sent and its fate is unknown. */
-  readonly prepared = new Map<string, string | null>()
+  /** What it has prepared, or null where nothing may be. */
+  readonly prepared: PreparedStatements | null
   /** What ended it, or null while it lives. */
   lost: Error | null = null
   /** Leases that it has served. */
@@ -23,10 +26,13 @@ export class Connection {
   /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
   parsed = 0
 
-  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, expiresAt: number) {
+  /** @param maxLifetime milliseconds, 0 for no limit */
+  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, prepares: boolean) {
     this.client = client
+    this.prepared = prepares ? new Map() : null
     this.baseline = baseline
-    this.expiresAt = expiresAt
+    // Up to a tenth earlier, so that connections opened together are not replaced together.
+    this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener a client that is killed between two statements would end the process.
     client.on('error', (error) => this.#end(error))
     wireOf(client).on('parseComplete', () => { this.parsed++ })

@@ -1,192 +1,88 @@
 import pg from 'pg'
-import { pgScopeError } from '../errors.ts'
-import { failureKind } from '../postgres/sqlstate.ts'
-import { connectError, type Target } from '../postgres/target.ts'
+import { Told } from '../postgres/pooler.ts'
+import type { PoolLimits } from './bounded-pool.ts'
 import { Connection } from './connection.ts'
-import { Lease } from './lease.ts'
-import type { newCounters, Strategy, StrategyStats, Waiter } from './strategy.ts'
-import { WaitQueue } from './wait-queue.ts'
+import type { Source, SourceHost } from './strategy.ts'
 
-export interface QueuePoolOptions {
-  max: number
-  min: number
-  acquireTimeout: number
-  maxWaiting: number
-  idleTimeout: number
-  maxLifetime: number
-  prePing: boolean
-}
-
-/** What the pool needs of the engine. */
-export interface PoolHost {
-  readonly client: pg.ClientConfig
-  /** Settings for the startup packet of the next connection. */
-  baseline (): Record<string, string>
-  readonly target: Target
-  readonly counters: ReturnType<typeof newCounters>
-  /** Whether a connection that was refused will be taken at a second try. */
-  retryConnect (error: unknown): boolean
-}
-
-/** How long close() waits for connections to say goodbye before it closes their sockets. Milliseconds. */
+/** How long end() waits for connections to say goodbye before it closes their sockets. Milliseconds. */
 const goodbye = 1000
 
-/**
- * Keeps connections, in a pg.Pool. Waiting happens here, before pg.Pool is asked: its own queue has no bound, and whoever
- * waits in it when it ends is never told. A connection that comes back goes straight to the first who waits.
- */
-export class QueuePool implements Strategy {
+/** Keeps connections for the next session, in a pg.Pool; waiting is not left to it, for its own queue has no bound. */
+export class KeptConnections implements Source {
   readonly kind = 'queue'
-  readonly #host: PoolHost
-  readonly #options: QueuePoolOptions
+  readonly keeps = true
+  readonly #min: number
   readonly #pool: pg.Pool
-  readonly #waiting: WaitQueue
   readonly #connections = new Map<pg.Client, Connection>()
   readonly #releases = new WeakMap<Connection, (destroy?: boolean) => void>()
-  /** Connections asked of pg.Pool that have not come yet. */
-  #arriving = 0
-  #leased = 0
-  #closing: Promise<void> | null = null
-  #lastRefusal: unknown
 
-  constructor (host: PoolHost, options: QueuePoolOptions) {
-    this.#host = host
-    this.#options = options
-    this.#waiting = new WaitQueue(options.acquireTimeout, (waiter) => this.#timedOut(waiter))
+  constructor (host: SourceHost, limits: PoolLimits) {
+    this.#min = limits.min
     this.#pool = new pg.Pool({
       ...host.client,
       // Read for each new connection: what is known of the pooler may change.
       Client: class extends pg.Client {
         readonly baseline: Record<string, string>
+        readonly told: Told
         constructor (config?: pg.ClientConfig) {
           const settings = host.baseline()
           super({ ...config, ...settings })
           this.baseline = settings
+          this.told = new Told(this)
         }
       },
       pipeline: true,
-      max: options.max,
-      min: options.min,
-      connectionTimeoutMillis: options.acquireTimeout,
-      idleTimeoutMillis: options.idleTimeout,
-      maxLifetimeSeconds: options.maxLifetime / 1000 // for idle ones; a busy one is looked at when it comes back
+      max: limits.max,
+      min: limits.min,
+      connectionTimeoutMillis: limits.acquireTimeout,
+      idleTimeoutMillis: limits.idleTimeout,
+      maxLifetimeSeconds: limits.maxLifetime / 1000 // for idle ones; a busy one is looked at when it comes back
     } as pg.PoolConfig)
-    this.#pool.on('connect', (client) => this.#opened(client as unknown as pg.Client))
+    this.#pool.on('connect', (client) => {
+      host.counters.opened++
+      const { baseline, told } = client as unknown as { baseline: Record<string, string>, told: Told }
+      const connection = new Connection(client as unknown as pg.Client, baseline, limits.maxLifetime, host.prepares())
+      this.#connections.set(connection.client, connection)
+      host.connected(connection, told)
+    })
     this.#pool.on('remove', (client) => this.#connections.delete(client as unknown as pg.Client))
     // An idle connection that dies is no news: it is replaced when somebody wants one.
     this.#pool.on('error', () => {})
   }
 
-  acquire (waiter: Waiter): void {
-    if (this.#closing !== null) return waiter.refused(this.#closed())
-    const { max, maxWaiting } = this.#options
-    if (this.#waiting.length >= maxWaiting && this.#leased >= max) {
-      this.#host.counters.refused++
-      return waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${this.#waiting.length} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`))
-    }
-    this.#waiting.push(waiter)
-    this.#fetch()
+  get open (): number {
+    return this.#pool.totalCount
   }
 
-  giveUp (waiter: Waiter): boolean {
-    return this.#waiting.remove(waiter)
+  get idle (): number {
+    return this.#pool.idleCount
   }
 
-  stats (): StrategyStats {
-    return { open: this.#pool.totalCount, idle: this.#pool.idleCount, inUse: this.#leased, waiting: this.#waiting.length }
+  take (done: (error: unknown, connection: Connection | null) => void): void {
+    this.#pool.connect((error, client, release) => {
+      if (client === undefined) return done(error, null)
+      const connection = this.#connections.get(client as unknown as pg.Client)!
+      this.#releases.set(connection, release)
+      done(undefined, connection)
+    })
+  }
+
+  put (connection: Connection, keep: boolean): void {
+    // A clean connection says goodbye; anything else is cut off, for the server may never answer.
+    if (!keep && !connection.clean) connection.destroy()
+    this.#releases.get(connection)!(!keep)
   }
 
   async warm (): Promise<void> {
-    const wanted = this.#options.min - this.#pool.totalCount
+    const wanted = this.#min - this.#pool.totalCount
     const clients = await Promise.all(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
     for (const client of clients) client.release()
   }
 
-  close (): Promise<void> {
-    this.#closing ??= this.#close()
-    return this.#closing
-  }
-
-  async #close (): Promise<void> {
-    this.#waiting.stop()
-    for (let waiter = this.#waiting.shift(); waiter !== null; waiter = this.#waiting.shift()) waiter.refused(this.#closed())
+  async end (): Promise<void> {
     const timer = setTimeout(() => { for (const connection of this.#connections.values()) connection.destroy() }, goodbye)
     // pg.Pool's end() waits for every client without a limit of its own.
     await this.#pool.end()
     clearTimeout(timer)
-  }
-
-  /** Asks pg.Pool for as many connections as there are sessions waiting, within `max`. */
-  #fetch (): void {
-    while (this.#arriving < this.#waiting.length && this.#leased + this.#arriving < this.#options.max && this.#closing === null) {
-      this.#arriving++
-      this.#pool.connect((error, client, release) => {
-        this.#arriving--
-        if (client === undefined) return this.#refused(error)
-        const connection = this.#connections.get(client as unknown as pg.Client)!
-        this.#releases.set(connection, release)
-        this.#leased++
-        this.#hand(connection, this.#options.prePing && connection.uses > 0)
-      })
-    }
-  }
-
-  #opened (client: pg.Client): void {
-    this.#host.counters.opened++
-    const { maxLifetime } = this.#options
-    // Up to a tenth earlier, so that connections opened together are not replaced together.
-    const expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
-    this.#connections.set(client, new Connection(client, (client as unknown as { baseline: Record<string, string> }).baseline, expiresAt))
-  }
-
-  /** Gives a connection to the first who waits, or lets pg.Pool keep it. */
-  #hand (connection: Connection, ping = false): void {
-    const waiter = this.#waiting.peek()
-    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.uses > 0)
-    if (waiter === null || unfit) return this.#store(connection, !unfit)
-    if (ping) connection.client.query('').then(() => this.#grant(connection), () => this.#store(connection, false))
-    else this.#grant(connection)
-  }
-
-  #grant (connection: Connection): void {
-    const waiter = this.#waiting.shift()
-    if (waiter === null) return this.#store(connection, true)
-    this.#host.counters.acquired++
-    waiter.granted(new Lease(connection, (connection, keep) => {
-      if (keep && this.#closing === null) this.#hand(connection)
-      else this.#store(connection, keep)
-    }))
-  }
-
-  #store (connection: Connection, keep: boolean): void {
-    this.#leased--
-    if (!keep) {
-      this.#host.counters.destroyed++
-      // A clean connection says goodbye; anything else is cut off, for the server may never answer.
-      if (!connection.clean) connection.destroy()
-    }
-    this.#releases.get(connection)!(!keep)
-    this.#fetch()
-  }
-
-  #refused (error: unknown): void {
-    this.#lastRefusal = error
-    if (this.#host.retryConnect(error)) return this.#fetch()
-    // Where the server is full but others of ours are at work, the next connection to come back will do.
-    if (failureKind(error) === 'too-many-connections' && this.#leased > 0) return
-    this.#waiting.shift()?.refused(connectError(error, this.#host.target))
-    this.#fetch()
-  }
-
-  #timedOut (waiter: Waiter): void {
-    this.#host.counters.timedOut++
-    const { acquireTimeout, max } = this.#options
-    waiter.refused(this.#leased < max
-      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
-      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, this.#lastRefusal))
-  }
-
-  #closed (): Error {
-    return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
   }
 }

@@ -1,9 +1,22 @@
+import type pg from 'pg'
+import type { Told } from '../postgres/pooler.ts'
+import type { Target } from '../postgres/target.ts'
+import type { Holder, Within } from './holder.ts'
+import type { Connection } from './connection.ts'
 import type { Lease } from './lease.ts'
+
+export type StrategyKind = 'queue' | 'null'
 
 /** Somebody who wants a connection. Told exactly once: granted, or refused. */
 export interface Waiter {
   /** Wants a connection that nobody has used, because a kept one was found dead. */
   readonly fresh: boolean
+  /** Who will hold it. */
+  readonly holder: Holder
+  /** The work that the wait happens in, which cannot go on meanwhile. */
+  readonly within: Within | null
+  /** Method and route, for reports. */
+  readonly label: string | undefined
   granted (lease: Lease): void
   refused (error: Error): void
 }
@@ -16,9 +29,9 @@ export interface StrategyStats {
   waiting: number
 }
 
-/** Where connections come from. One suite of cases runs against every strategy. */
+/** Where sessions get their connections. One suite of cases runs against every strategy. */
 export interface Strategy {
-  readonly kind: 'queue'
+  readonly kind: StrategyKind
   /** First come, first served. */
   acquire (waiter: Waiter): void
   /** Takes a waiter out of the queue; false where it has been told already. */
@@ -29,6 +42,42 @@ export interface Strategy {
   /** Refuses all who wait, ends every connection, and does not wait for a server that does not answer. */
   close (): Promise<void>
 }
+
+/** Where a pool gets its connections, and where they go: what the strategies do differently. */
+export interface Source {
+  readonly kind: StrategyKind
+  /** Whether a connection that comes back clean may serve somebody else. */
+  readonly keeps: boolean
+  readonly open: number
+  readonly idle: number
+  /** Calls back once, with a connection that is kept or new. The pool never asks for more than `max` at a time. */
+  take (done: (error: unknown, connection: Connection | null) => void): void
+  /** Takes a connection back: to keep it, or to end it. */
+  put (connection: Connection, keep: boolean): void
+  warm (): Promise<void>
+  end (): Promise<void>
+}
+
+/** What a source needs of the engine. */
+export interface SourceHost {
+  readonly client: pg.ClientConfig
+  /** Settings for the startup packet of the next connection. */
+  baseline (): Record<string, string>
+  /** Whether the next connection may prepare statements under names. */
+  prepares (): boolean
+  /** Told of each connection before anybody uses it. */
+  connected (connection: Connection, told: Told): void
+  readonly counters: Counters
+}
+
+/** What a pool needs of the engine. */
+export interface PoolHost extends SourceHost {
+  readonly target: Target
+  /** Whether a connection that was refused will be taken at a second try. */
+  retryConnect (error: unknown): boolean
+}
+
+export type Counters = ReturnType<typeof newCounters>
 
 export function newCounters (): Record<'opened' | 'destroyed' | 'acquired' | 'timedOut' | 'refused' | 'resent' | 'canceled' | 'committed' | 'rolledBack', number> {
   return { opened: 0, destroyed: 0, acquired: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }

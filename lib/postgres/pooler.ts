@@ -17,24 +17,49 @@ export interface Found {
  */
 export async function look (config: pg.ClientConfig, target: Target, timeout: number): Promise<Found> {
   const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout }) as pg.Client & { connection: pg.Connection, processID: number }
-  let mode: string | undefined
-  // PgBouncer says so itself from 1.26 on; earlier ones do not tell transaction from session mode.
-  client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
-    if (parameterName === 'pgbouncer.pool_mode') mode = parameterValue
-  })
+  const told = new Told(client)
   client.on('error', () => {})
   try {
     await client.connect()
     const { rows: [row] } = await client.query<{ pid: number, version: number }>('SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version')
     return {
       version: row!.version,
-      pooler: row!.pid === client.processID ? { kind: 'none' } : { kind: 'pgbouncer', mode: mode === 'session' ? 'session' : 'transaction' }
+      pooler: told.pooler(row!.pid)
     }
   } catch (error) {
     throw connectError(error, target)
   } finally {
     client.end().catch(() => {})
   }
+}
+
+/** What a connection says of itself while it is opened: from 1.26 on PgBouncer tells version, mode and more. */
+export class Told {
+  readonly #client: pg.Client & { processID: number }
+  readonly #parameters = new Map<string, string>()
+
+  constructor (client: pg.Client) {
+    this.#client = client as pg.Client & { processID: number }
+    ;(client as unknown as { connection: pg.Connection }).connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
+      if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
+    })
+  }
+
+  /** @param backend the process id of the backend that answers: a pooler gives its clients ids of its own */
+  pooler (backend: number): Pooler {
+    if (backend === this.#client.processID) return { kind: 'none' }
+    const version = this.#parameters.get('pgbouncer.version')
+    return {
+      kind: 'pgbouncer',
+      mode: this.#parameters.get('pgbouncer.pool_mode') === 'session' ? 'session' : 'transaction',
+      ...(version !== undefined && { version }),
+      preparedStatements: Number(this.#parameters.get('pgbouncer.max_prepared_statements') ?? 0) > 0
+    }
+  }
+}
+
+export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction'): Pooler {
+  return pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements: false }
 }
 
 /** What PgBouncer says to a startup parameter that it does not know. */

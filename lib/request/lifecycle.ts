@@ -71,7 +71,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const unit = config?.[unitMark] as Unit | undefined
     const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
     scope.thrown = request[thrownMark]
-    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error))
+    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error), `${request.method} ${request.routeOptions.url ?? request.url}`)
     if (request[replyMark] === null) scope.attachSocket()
     else scope.attach(request[replyMark])
     return scope

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import pg from 'pg'
 import { pgScopeError } from '../errors.ts'
+import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
@@ -13,8 +14,12 @@ import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { type Call, readStatement, type Statement } from './statement.ts'
 
 /** One statement, committed by itself, on a connection that it holds for one round trip. */
-class SingleStatement implements Waiter, Running {
+class SingleStatement implements Waiter, Running, Holder {
   fresh = false
+  readonly over = false
+  readonly holder = this
+  readonly within = currentWork()
+  readonly label: string | undefined
   lease: Lease | null = null
   unanswered = 0
   readonly #host: SessionHost
@@ -26,7 +31,8 @@ class SingleStatement implements Waiter, Running {
   #parsed = 0
   #watchers: (() => void)[] = []
 
-  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, over: (single: SingleStatement) => void) {
+  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
+    this.label = label
     this.#host = host
     this.#call = call
     this.#beginning = beginning
@@ -118,6 +124,7 @@ export class AutocommitSession implements ManagedSession {
   readonly #single: Beginning
   readonly #beginning: Beginning
   readonly #extra: (() => Settings) | undefined
+  readonly #label: string | undefined
   readonly #hooks: OutcomeHooks
   readonly #running = new Set<SingleStatement>()
   readonly #inner = new Set<Promise<unknown>>()
@@ -132,7 +139,8 @@ export class AutocommitSession implements ManagedSession {
    * @param single how a statement by itself is sent
    * @param beginning how transaction(fn) and stream() begin
    */
-  constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings) {
+  constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings, label?: string) {
+    this.#label = label
     this.#host = host
     this.#single = single
     this.#beginning = beginning
@@ -155,6 +163,10 @@ export class AutocommitSession implements ManagedSession {
     return this.#controller.signal
   }
 
+  get over (): boolean {
+    return this.#end !== null
+  }
+
   get streaming (): boolean {
     return this.#streams.size > 0
   }
@@ -165,10 +177,11 @@ export class AutocommitSession implements ManagedSession {
     try {
       if (this.#end !== null) throw this.#closed()
       const call = readStatement(text, values)
+      this.#host.vet(call.text)
       const extra = this.#extra?.()
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
       if (call.several && settingStatement(this.#single, {}, extra) !== null) return this.transaction((session) => session.query(call.text))
-      const single = new SingleStatement(this.#host, call, this.#single, extra, (single) => {
+      const single = new SingleStatement(this.#host, call, this.#single, extra, this.#label, (single) => {
         this.#running.delete(single)
         this.#changed()
       })
@@ -286,7 +299,7 @@ export class AutocommitSession implements ManagedSession {
   }
 
   #open (): ScopedSession {
-    const session = new ScopedSession({ ...this.#host, ended: () => {} }, this.#beginning, this.#extra)
+    const session = new ScopedSession({ ...this.#host, ended: () => {} }, this.#beginning, this.#extra, this.#label)
     this.#sessions.add(session)
     return session
   }

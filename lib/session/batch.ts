@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { Connection as WireConnection, CustomTypesConfig, FieldDef } from 'pg'
+import type { PreparedStatements } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Statement } from './statement.ts'
 
@@ -31,6 +32,9 @@ export function send (lease: Lease, statements: readonly Statement[], done: Batc
   client.query(new Batch(statements, prepared, client as unknown as CustomTypesConfig, done) as unknown as pg.Submittable)
 }
 
+/** Tags of what takes prepared statements away. */
+const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
+
 /**
  * Several statements under one Sync, so one round trip: a failure in any of them skips the rest
  * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
@@ -44,11 +48,11 @@ export class Batch {
   #current = 0
   #failure: BatchFailure | null = null
   #settled = false
-  readonly #prepared: Map<string, string | null>
+  readonly #prepared: PreparedStatements | null
   readonly #types: CustomTypesConfig
   readonly #done: BatchDone
 
-  constructor (statements: readonly Statement[], prepared: Map<string, string | null>, types: CustomTypesConfig, done: BatchDone) {
+  constructor (statements: readonly Statement[], prepared: PreparedStatements | null, types: CustomTypesConfig, done: BatchDone) {
     this.statements = statements
     this.#prepared = prepared
     this.#types = types
@@ -65,15 +69,17 @@ export class Batch {
     wire.stream.uncork()
   }
 
-  #write ({ text, name, values, describes }: Statement, wire: Wire): void {
-    if (name === undefined) wire.parse({ text })
+  #write ({ text, name: wanted, values, describes }: Statement, wire: Wire): void {
+    const prepared = this.#prepared
+    const name = prepared === null ? undefined : wanted
+    if (name === undefined || prepared === null) wire.parse({ text })
     else {
-      const known = this.#prepared.get(name)
+      const known = prepared.get(name)
       if (known !== text) {
         // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
         if (known !== undefined) wire.close({ type: 'S', name })
         wire.parse({ text, name })
-        this.#prepared.set(name, null)
+        prepared.set(name, null)
       }
     }
     wire.bind({ statement: name, values })
@@ -92,7 +98,8 @@ export class Batch {
   handleCommandComplete (message: { text: string }): void {
     const statement = this.statements[this.#current]!
     statement.command(message, this.#types)
-    if (statement.name !== undefined) this.#prepared.set(statement.name, statement.text)
+    if (statement.name !== undefined) this.#prepared?.set(statement.name, statement.text)
+    else if (forgets.test(message.text)) this.#prepared?.clear()
     if (!statement.several) this.#current++
   }
 

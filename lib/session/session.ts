@@ -1,6 +1,7 @@
 import { pgScopeError } from '../errors.ts'
 
 import type { OwnedSession, RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { enterWorkOf, type Holder } from '../pool/holder.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
@@ -13,6 +14,8 @@ import { Transaction, type TransactionHost } from './transaction.ts'
 export interface SessionHost extends TransactionHost {
   /** Promises of hooks that run. */
   readonly pending: Set<Promise<unknown>>
+  /** Refuses a statement that cannot work over what the connections go through. */
+  vet (text: string): void
   /** A hook failed, or a COMMIT that nobody waits for. */
   report (error: unknown, message: string): void
   /** The session is over. */
@@ -22,7 +25,7 @@ export interface SessionHost extends TransactionHost {
 export type Outcome = 'commit' | 'rollback'
 
 /** A session as the engine and a request's end see it. */
-export interface ManagedSession extends OwnedSession {
+export interface ManagedSession extends OwnedSession, Holder {
   /** performance.now() when the open transaction got its connection, or null. */
   readonly since: number | null
   /** COMMIT can lose nothing, so nobody has to wait for its answer. */
@@ -47,6 +50,7 @@ export class ScopedSession implements ManagedSession {
   readonly #beginning: Beginning
   /** Settings that depend on the request: worked out when a transaction begins. */
   readonly #extra: (() => Settings) | undefined
+  readonly #label: string | undefined
   readonly #progress = new Progress()
   readonly #savepoints = new Savepoints()
   readonly #hooks: OutcomeHooks
@@ -62,7 +66,8 @@ export class ScopedSession implements ManagedSession {
   #reason: Error | undefined
   #controller: AbortController | null = null
 
-  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings) {
+  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings, label?: string) {
+    this.#label = label
     this.#host = host
     this.#beginning = beginning
     this.#extra = extra
@@ -81,6 +86,10 @@ export class ScopedSession implements ManagedSession {
 
   get since (): number | null {
     return this.#transaction?.since ?? null
+  }
+
+  get over (): boolean {
+    return this.#progress.state === 'closed'
   }
 
   get losesNothing (): boolean {
@@ -102,6 +111,7 @@ export class ScopedSession implements ManagedSession {
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
     try {
       const call = readStatement(text, values)
+      this.#host.vet(call.text)
       if (this.#savepoints.open) this.#savepoints.inTurn(() => this.#submit([call]))
       else this.#submit([call])
       return call.promise
@@ -176,7 +186,8 @@ export class ScopedSession implements ManagedSession {
     } else {
       if (this.#transaction === null || this.#transaction.over) {
         try {
-          this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.())
+          this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.(), this, this.#label)
+          enterWorkOf(this)
         } catch (error) { // the user's settings(request) or role(request)
           for (const statement of statements) statement.fail(error)
           return

@@ -1,4 +1,5 @@
 import { isPgScopeError, pgScopeError } from '../errors.ts'
+import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import { failureKind } from '../postgres/sqlstate.ts'
@@ -27,6 +28,9 @@ export class Transaction implements Waiter, Running {
   /** performance.now() when it got its connection, or null. */
   since: number | null = null
   fresh = false
+  readonly holder: Holder
+  readonly within = currentWork()
+  readonly label: string | undefined
   readonly #host: TransactionHost
   readonly #progress: Progress
   readonly #beginning: Beginning
@@ -42,7 +46,9 @@ export class Transaction implements Waiter, Running {
   #reason: Error | null = null
   #watchers: (() => void)[] = []
 
-  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra?: Settings) {
+  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
+    this.holder = holder
+    this.label = label
     this.#host = host
     this.#progress = progress
     this.#beginning = beginning

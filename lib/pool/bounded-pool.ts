@@ -1,0 +1,198 @@
+import { pgScopeError } from '../errors.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
+import { connectError } from '../postgres/target.ts'
+import type { Connection } from './connection.ts'
+import type { Holder } from './holder.ts'
+import { Lease } from './lease.ts'
+import type { LeakDetector } from './leak-detector.ts'
+import { ServiceRate } from './service-rate.ts'
+import type { PoolHost, Source, Strategy, StrategyStats, Waiter } from './strategy.ts'
+import { WaitQueue } from './wait-queue.ts'
+
+export interface PoolLimits {
+  max: number
+  min: number
+  acquireTimeout: number
+  maxWaiting: number
+  idleTimeout: number
+  maxLifetime: number
+  prePing: boolean
+  /** Milliseconds after which a lease that is still held is reported; 0 for never. */
+  leakDetectionThreshold: number
+}
+
+/**
+ * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection that comes
+ * back goes straight to the first who waits; where connections come from is the source's matter.
+ */
+export class BoundedPool implements Strategy {
+  readonly #source: Source
+  readonly #host: PoolHost
+  readonly #limits: PoolLimits
+  readonly #leaks: LeakDetector
+  readonly #waiting: WaitQueue
+  readonly #rate = new ServiceRate()
+  /** Who holds each connection in use. */
+  readonly #holders = new Map<Lease, Holder>()
+  /** How many wait inside of work that holds a connection itself, for each such holder. */
+  readonly #blocked = new Map<Holder, number>()
+  /** Connections asked of the source that have not come yet. */
+  #arriving = 0
+  #leased = 0
+  #closing: Promise<void> | null = null
+  #lastRefusal: unknown
+
+  constructor (source: Source, host: PoolHost, limits: PoolLimits, leaks: LeakDetector) {
+    this.#source = source
+    this.#host = host
+    this.#limits = limits
+    this.#leaks = leaks
+    this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
+  }
+
+  get kind (): Source['kind'] {
+    return this.#source.kind
+  }
+
+  acquire (waiter: Waiter): void {
+    if (this.#closing !== null) return waiter.refused(this.#closed())
+    if (this.#leased >= this.#limits.max) {
+      const refusal = this.#overload() ?? this.#deadlock(waiter)
+      if (refusal !== null) {
+        this.#host.counters.refused++
+        return waiter.refused(refusal)
+      }
+    }
+    this.#leaks.asked(waiter)
+    this.#waiting.push(waiter)
+    this.#block(waiter, 1)
+    this.#fetch()
+  }
+
+  giveUp (waiter: Waiter): boolean {
+    if (!this.#waiting.remove(waiter)) return false
+    this.#block(waiter, -1)
+    return true
+  }
+
+  stats (): StrategyStats {
+    return { open: this.#source.open, idle: this.#source.idle, inUse: this.#leased, waiting: this.#waiting.length }
+  }
+
+  warm (): Promise<void> {
+    return this.#source.warm()
+  }
+
+  close (): Promise<void> {
+    this.#closing ??= this.#close()
+    return this.#closing
+  }
+
+  async #close (): Promise<void> {
+    this.#waiting.stop()
+    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) waiter.refused(this.#closed())
+    await this.#source.end()
+  }
+
+  /** Asks the source for as many connections as there are sessions waiting, within `max`. */
+  #fetch (): void {
+    while (this.#arriving < this.#waiting.length && this.#leased + this.#arriving < this.#limits.max && this.#closing === null) {
+      this.#arriving++
+      this.#source.take((error, connection) => {
+        this.#arriving--
+        if (connection === null) return this.#refused(error)
+        this.#leased++
+        this.#hand(connection, this.#limits.prePing && connection.uses > 0)
+      })
+    }
+  }
+
+  /** Gives a connection to the first who waits, or back to the source. */
+  #hand (connection: Connection, ping = false): void {
+    const waiter = this.#waiting.peek()
+    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.uses > 0)
+    if (waiter === null || unfit) return this.#put(connection, !unfit)
+    if (ping) connection.client.query('').then(() => this.#grant(connection), () => this.#put(connection, false))
+    else this.#grant(connection)
+  }
+
+  #grant (connection: Connection): void {
+    const waiter = this.#next()
+    if (waiter === null) return this.#put(connection, true)
+    this.#host.counters.acquired++
+    this.#rate.served(this.#waiting.length)
+    const lease = new Lease(connection, (connection, keep) => {
+      this.#holders.delete(lease)
+      this.#leaks.returned(lease)
+      if (keep && this.#source.keeps && this.#closing === null) this.#hand(connection)
+      else this.#put(connection, keep)
+    })
+    this.#holders.set(lease, waiter.holder)
+    this.#leaks.granted(lease, waiter)
+    waiter.granted(lease)
+  }
+
+  #put (connection: Connection, keep: boolean): void {
+    this.#leased--
+    if (!keep) this.#host.counters.destroyed++
+    this.#source.put(connection, keep)
+    this.#fetch()
+  }
+
+  #next (): Waiter | null {
+    const waiter = this.#waiting.shift()
+    if (waiter !== null) this.#block(waiter, -1)
+    return waiter
+  }
+
+  #refused (error: unknown): void {
+    this.#lastRefusal = error
+    if (this.#host.retryConnect(error)) return this.#fetch()
+    // Where the server is full but others of ours are at work, the next connection to come back will do.
+    if (failureKind(error) === 'too-many-connections' && this.#leased > 0) return
+    this.#next()?.refused(connectError(error, this.#host.target))
+    this.#fetch()
+  }
+
+  /** Called with a waiter who has left the queue already. */
+  #timedOut (waiter: Waiter): void {
+    this.#block(waiter, -1)
+    this.#host.counters.timedOut++
+    const { acquireTimeout, max } = this.#limits
+    waiter.refused(this.#leased < max
+      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
+      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, this.#lastRefusal))
+  }
+
+  /** Refuses at once whoever would be refused later anyway: the queue is full, or too slow to get to the end of it in time. */
+  #overload (): Error | null {
+    const { max, maxWaiting, acquireTimeout } = this.#limits
+    const waiting = this.#waiting.length
+    if (waiting >= maxWaiting) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
+    const wait = this.#rate.waitBehind(waiting)
+    if (wait <= acquireTimeout) return null
+    return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already: at the rate of the moment the wait would be ${Math.round(wait)} ms, longer than pool.acquireTimeout (${acquireTimeout} ms). Try again later, or raise pool.max.`)
+  }
+
+  #block (waiter: Waiter, change: 1 | -1): void {
+    for (let within = waiter.within; within !== null; within = within.within) {
+      this.#blocked.set(within.holder, (this.#blocked.get(within.holder) ?? 0) + change)
+      if (this.#blocked.get(within.holder) === 0) this.#blocked.delete(within.holder)
+    }
+  }
+
+  /** When every connection is held by work that waits for another one, nobody would ever go on: the newest is refused. */
+  #deadlock (waiter: Waiter): Error | null {
+    if (waiter.within === null) return null
+    this.#block(waiter, 1)
+    let held = 0
+    for (const holder of this.#holders.values()) if (this.#blocked.has(holder)) held++
+    this.#block(waiter, -1)
+    if (held < this.#limits.max) return null
+    return pgScopeError('FST_PG_SCOPE_POOL_DEADLOCK', `All ${held} connections are held by work that waits for a second one, so that none would ever come free. Do the inner work in the session that is open already (request.db, or the session that scope(fn) was given), or raise pool.max above the number of requests that need two.`)
+  }
+
+  #closed (): Error {
+    return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
+  }
+}

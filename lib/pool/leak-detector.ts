@@ -1,0 +1,70 @@
+import type { Lease } from './lease.ts'
+import type { Waiter } from './strategy.ts'
+
+/** Told of what the pool gives out and takes back. */
+export interface LeakDetector {
+  asked (waiter: Waiter): void
+  granted (lease: Lease, waiter: Waiter): void
+  returned (lease: Lease): void
+}
+
+/** With no threshold nothing is watched, and it costs nothing. */
+export const noLeakDetection: LeakDetector = { asked () {}, granted () {}, returned () {} }
+
+export interface LeakReport {
+  /** Method and route of the request that holds the connection, where it is one. */
+  route: string | undefined
+  /** Milliseconds since it was given out. */
+  held: number
+  /** Where it was asked for. */
+  stack: string
+}
+
+interface Held {
+  readonly since: number
+  readonly waiter: Waiter
+  readonly timer: NodeJS.Timeout
+  reported: boolean
+}
+
+/** Reports connections that are held longer than a threshold, and again when they come back. Nothing is reclaimed by force. */
+export class LeakWatch implements LeakDetector {
+  readonly #threshold: number
+  readonly #suspected: (report: LeakReport) => void
+  readonly #returned: (report: LeakReport) => void
+  readonly #stacks = new WeakMap<Waiter, Error>()
+  readonly #held = new Map<Lease, Held>()
+
+  /** @param threshold milliseconds */
+  constructor (threshold: number, suspected: (report: LeakReport) => void, returned: (report: LeakReport) => void) {
+    this.#threshold = threshold
+    this.#suspected = suspected
+    this.#returned = returned
+  }
+
+  asked (waiter: Waiter): void {
+    this.#stacks.set(waiter, new Error('asked for here'))
+  }
+
+  granted (lease: Lease, waiter: Waiter): void {
+    const timer = setTimeout(() => {
+      held.reported = true
+      this.#suspected(this.#report(held))
+    }, this.#threshold).unref()
+    const held: Held = { since: performance.now(), waiter, timer, reported: false }
+    this.#held.set(lease, held)
+  }
+
+  returned (lease: Lease): void {
+    const held = this.#held.get(lease)
+    if (held === undefined) return
+    this.#held.delete(lease)
+    clearTimeout(held.timer)
+    if (held.reported) this.#returned(this.#report(held))
+  }
+
+  #report ({ since, waiter }: Held): LeakReport {
+    const stack = this.#stacks.get(waiter)?.stack ?? ''
+    return { route: waiter.label, held: Math.round(performance.now() - since), stack: stack.slice(stack.indexOf('\n') + 1) }
+  }
+}
