@@ -4,6 +4,7 @@ import { pgScopeError } from './errors.ts'
 import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObject, isOneOf, isPort, isText, isWait, optionsError, type Rules } from './option-rules.ts'
 import type { QueuePoolOptions } from './pool/queue-pool.ts'
 import { applicationName } from './postgres/application-name.ts'
+import { targetOf } from './postgres/target.ts'
 import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
 
@@ -172,8 +173,12 @@ function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteO
 function checkConnectionString (text: string): void {
   if (text.startsWith('/') || text.startsWith('socket:')) return // a socket's folder, as pg takes it
   const url = URL.canParse(text) ? new URL(text) : null
-  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ in a password must be percent-encoded.')
+  const malformed = pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ % in a password must be percent-encoded.')
+  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) throw malformed
+  try {
+    targetOf({ connectionString: text })
+  } catch (error) { // what only pg's own parser refuses: a bad percent-encoding, a certificate's file that is not there
+    throw error instanceof URIError ? malformed : pgScopeError('FST_PG_SCOPE_OPTIONS', `connectionString: ${(error as Error).message}.`, error)
   }
 }
 
