@@ -5,7 +5,7 @@ import type { PgScopeOptions } from '../types/options.ts'
 
 type Place = (options: PgScopeOptions, value: never) => void
 const pool = (name: keyof NonNullable<PgScopeOptions['pool']>): Place => (options, value) => {
-  options.pool = { [name]: value, ...options.pool }
+  options.pool = { ...options.pool, [name]: options.pool?.[name] ?? value }
 }
 const option = (name: keyof PgScopeOptions): Place => (options, value) => { options[name] ??= value }
 
@@ -59,7 +59,8 @@ async function readEnvironment (app: FastifyInstance): Promise<Record<string, un
   try {
     // In a context of its own: what @fastify/env decorates must not stand in the way of the user's own use of it.
     await app.register(async (inner) => {
-      await inner.register(fastifyEnv, { confKey: 'pgScopeEnv', schema: { type: 'object', properties }, data })
+      // env: false, for process.env itself would bring the empty ones back.
+      await inner.register(fastifyEnv, { confKey: 'pgScopeEnv', schema: { type: 'object', properties }, data, env: false })
       values = (inner as unknown as { pgScopeEnv: Record<string, unknown> }).pgScopeEnv
     })
   } catch (error) {

@@ -5,6 +5,7 @@ import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObj
 import type { PoolLimits } from './pool/bounded-pool.ts'
 import type { StrategyKind } from './pool/strategy.ts'
 import { applicationName } from './postgres/application-name.ts'
+import { targetOf } from './postgres/target.ts'
 import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
 
@@ -182,8 +183,12 @@ function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteO
 function checkConnectionString (text: string): void {
   if (text.startsWith('/') || text.startsWith('socket:')) return // a socket's folder, as pg takes it
   const url = URL.canParse(text) ? new URL(text) : null
-  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ in a password must be percent-encoded.')
+  const malformed = pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ % in a password must be percent-encoded.')
+  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) throw malformed
+  try {
+    targetOf({ connectionString: text })
+  } catch (error) { // what only pg's own parser refuses: a bad percent-encoding, a certificate's file that is not there
+    throw error instanceof URIError ? malformed : pgScopeError('FST_PG_SCOPE_OPTIONS', `connectionString: ${(error as Error).message}.`, error)
   }
 }
 

@@ -30,5 +30,6 @@ export interface Queryable {
    */
   query<R extends QueryResultRow = any> (text: string, values?: readonly unknown[]): Promise<QueryResult<R>>
   query<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }): Promise<QueryArrayResult<R>>
-  query<R extends QueryResultRow = any> (config: StatementConfig): Promise<QueryResult<R>>
+  query<R extends QueryResultRow = any> (config: StatementConfig & { rowMode?: undefined }): Promise<QueryResult<R>>
+  query (config: StatementConfig): Promise<QueryResult<any> | QueryArrayResult<any>>
 }

@@ -67,11 +67,13 @@ export function readSettings (settings: unknown, role: unknown): Settings {
     for (const [name, value] of Object.entries(settings)) {
       if (!settingName.test(name)) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `settings: ${JSON.stringify(name)} is no name of a setting; expected for example "app.tenant" or "search_path".`)
       if (!isSettingValue(value)) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `settings.${name}: expected a string, a number or a boolean, and ${value === null ? 'null' : typeof value} came.`)
+      if (String(value).includes('\0')) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `settings.${name}: holds a zero byte, which PostgreSQL cannot take.`)
       read[name] = String(value)
     }
   }
   if (role !== undefined) {
     if (typeof role !== 'string' || role === '') throw pgScopeError('FST_PG_SCOPE_OPTIONS', `role: expected the name of a role, and ${role === '' ? 'an empty string' : role === null ? 'null' : typeof role} came.`)
+    if (role.includes('\0')) throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'role: holds a zero byte, which PostgreSQL cannot take.')
     read.role = role
   }
   return read

@@ -76,7 +76,8 @@ export class Call extends Statement {
 
   constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
     super(text, values)
-    this.name = config?.name
+    // An empty name is the unnamed statement's own, which every other Parse replaces: it must never pass for a prepared one.
+    this.name = config?.name || undefined
     this.several = several
     this.#rowMode = config?.rowMode
     this.#types = config?.types
@@ -147,14 +148,14 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   if (typeof text !== 'string') throw invalid(`the text must be a string, and ${kindOf(text)} came`)
   if (text.includes('\0')) throw invalid('the text holds a zero byte, which PostgreSQL cannot take')
   if (!Array.isArray(given)) throw invalid(`the values must be an array, and ${kindOf(given)} came`)
-  if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63)) {
-    throw invalid('the name of a prepared statement must be a string of at most 63 bytes')
+  if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
+    throw invalid('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
   const kind = textKind(text)
   if (kind === 'transaction-control') {
     throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
-  return new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && config?.name === undefined)
+  return new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && !config?.name)
 }
 
 function toWire (value: unknown, index: number): WireValue {

@@ -1,0 +1,86 @@
+import Fastify, { type FastifyContextConfig, type FastifyPluginAsync } from 'fastify'
+import pgScope, { pgScope as named, type Engine, type PgScopeOptions, type RouteOptions, type Session } from '../../lib/index.ts'
+import { expect, typeOf, type Equal } from './expect.ts'
+
+const app = Fastify()
+
+// The plugin, its default and its named export
+typeOf(pgScope).is<FastifyPluginAsync<PgScopeOptions>>()
+typeOf(named).is<typeof pgScope>()
+await app.register(pgScope)
+await app.register(pgScope, {})
+await app.register(pgScope, { connectionString: 'postgres://127.0.0.1/shop' })
+await app.register(pgScope, {
+  host: '127.0.0.1',
+  port: 5432,
+  password: async () => 'secret',
+  ssl: { rejectUnauthorized: true },
+  applicationName: 'shop',
+  pool: { strategy: 'queue', max: 20, min: 1, acquireTimeout: 1000, maxWaiting: 50, idleTimeout: 0, maxLifetime: 0, prePing: true },
+  isolation: 'serializable',
+  statementTimeout: 5000,
+  settings: request => ({ 'app.user': request.headers['x-user'] as string, 'app.level': 3, 'app.debug': false }),
+  role: () => 'shop_user',
+  commitIf: (request, reply) => request.method !== 'GET' && reply.statusCode < 500,
+  closeTimeout: 1000,
+  startupCheck: false
+})
+// What comes from process.env may be undefined
+await app.register(pgScope, { connectionString: process.env.DATABASE_URL, host: process.env.PGHOST })
+
+// Options that are unknown or would not do
+// @ts-expect-error a misspelt option
+await app.register(pgScope, { conectionString: 'postgres://127.0.0.1/shop' })
+// @ts-expect-error a misspelt option of the pool
+await app.register(pgScope, { pool: { maximum: 5 } })
+// @ts-expect-error a number as a text
+await app.register(pgScope, { pool: { max: '5' } })
+// @ts-expect-error no such strategy
+await app.register(pgScope, { pool: { strategy: 'stack' } })
+// @ts-expect-error a duration with a unit
+await app.register(pgScope, { statementTimeout: '5s' })
+// @ts-expect-error PostgreSQL treats it as read committed: say so
+await app.register(pgScope, { isolation: 'read uncommitted' })
+// @ts-expect-error no such moment
+await app.register(pgScope, { commitOn: 'request' })
+// @ts-expect-error a decision is made when the answer is known, not later
+await app.register(pgScope, { commitIf: async () => true })
+// @ts-expect-error a setting has one value
+await app.register(pgScope, { settings: { 'app.user': { id: 1 } } })
+// @ts-expect-error null is not a way to leave something out
+await app.register(pgScope, { connectionString: null })
+
+// The decorators
+typeOf(app.db).is<Engine>()
+app.get('/', async request => {
+  typeOf(request.db).is<Session>()
+  // @ts-expect-error a request's session is ended by the plugin
+  await request.db.close()
+  // @ts-expect-error the engine is the app's
+  request.db.stats()
+})
+
+// A route's options
+app.get('/report', { config: { db: { readOnly: true, isolation: 'repeatable read', statementTimeout: 30_000 } } }, async request => {
+  const own: RouteOptions | undefined = request.routeOptions.config.db
+  return own?.readOnly
+})
+app.get('/lookup', { config: { db: { mode: 'autocommit', settings: { 'app.user': 'x' }, role: 'reader' } } }, async () => {})
+app.post('/work', { config: { db: { onAbort: 'commit', commitOn: 'response', commitIf: (_request, reply) => reply.statusCode !== 418 } } }, async () => {})
+expect<Equal<FastifyContextConfig['db'], RouteOptions | undefined>>()
+// @ts-expect-error no such mode
+app.get('/a', { config: { db: { mode: 'auto' } } }, async () => {})
+// @ts-expect-error not a boolean
+app.get('/b', { config: { db: { readOnly: 'yes' } } }, async () => {})
+// @ts-expect-error a duration with a unit
+app.route({ method: 'GET', url: '/c', config: { db: { lockTimeout: '1s' } }, handler: async () => {} })
+
+// Fastify infers the type of a route's config from what is written there, so an unknown key passes and stops the boot.
+// `satisfies` finds it while compiling:
+app.get('/d', { config: { db: { readOnly: true } satisfies RouteOptions } }, async () => {})
+// @ts-expect-error unknown
+app.get('/e', { config: { db: { readonly: true } satisfies RouteOptions } }, async () => {})
+// @ts-expect-error the pool is the app's, not a route's
+app.get('/f', { config: { db: { pool: { max: 1 } } satisfies RouteOptions } }, async () => {})
+// @ts-expect-error not a switch
+app.get('/g', { config: { db: false satisfies RouteOptions } }, async () => {})

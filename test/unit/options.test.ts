@@ -1,0 +1,173 @@
+import { inspect } from 'node:util'
+import t from 'tap'
+import { checkPluginOptions, resolveOptions, routeUnit, scopeUnit } from '../../lib/options.ts'
+import type { PgScopeOptions } from '../../types/options.ts'
+
+const connectionString = 'postgres://app:s3cret@db.example:5432/shop'
+
+/** What is said about options that must be refused. */
+function refusal (options: unknown): string {
+  try {
+    checkPluginOptions(options as PgScopeOptions)
+  } catch (error) {
+    if ((error as { code?: string }).code !== 'FST_PG_SCOPE_OPTIONS') throw error
+    return (error as Error).message
+  }
+  throw new Error(`${inspect(options)} was accepted`)
+}
+
+const wrong: [string, unknown, RegExp][] = [
+  ['an unknown option', { colour: 'red' }, /^colour: there is no such option\. Known here: connectionString, host, /],
+  ['an unknown option of the pool', { pool: { size: 4 } }, /^pool\.size: there is no such option\. Known here: strategy, max, min, acquireTimeout/],
+  ['another spelling', { statement_timeout: 10 }, /^statement_timeout: there is no such option\. Did you mean statementTimeout\?/],
+  ['another capitalisation', { connectionstring: 'x' }, /Did you mean connectionString\?/],
+  ['pg.Pool\'s max', { max: 4 }, /^max: there is no such option\. Did you mean pool\.max\?/],
+  ['pg.Pool\'s connectionTimeoutMillis', { pool: { connectionTimeoutMillis: 4 } }, /^pool\.connectionTimeoutMillis: .*Did you mean pool\.acquireTimeout\?/],
+  ['pg.Pool\'s maxLifetimeSeconds', { maxLifetimeSeconds: 4 }, /Did you mean pool\.maxLifetime \(milliseconds\)\?/],
+  ['@fastify/postgres\' name', { name: 'reporting' }, /Did you mean decorator\?/],
+  ['a name from Object.prototype', { toString: 1 }, /^toString: there is no such option/],
+  ['a negative max', { pool: { max: -1 } }, /^pool\.max: expected a whole number from 1 on, and -1 came\.$/],
+  ['a max of 0', { pool: { max: 0 } }, /^pool\.max: .* and 0 came/],
+  ['half a connection', { pool: { max: 1.5 } }, /^pool\.max: .* and 1\.5 came/],
+  ['a max that is a string', { pool: { max: '10' } }, /^pool\.max: .* and "10" came/],
+  ['NaN', { pool: { max: NaN } }, /^pool\.max: .* and NaN came/],
+  ['Infinity', { pool: { maxWaiting: Infinity } }, /^pool\.maxWaiting: .* and Infinity came/],
+  ['null', { pool: { max: null } }, /^pool\.max: .* and null came/],
+  ['min above max', { pool: { min: 4, max: 3 } }, /^pool\.min: expected at most pool\.max \(3\), and 4 came\.$/],
+  ['min above the default of max', { pool: { min: 11 } }, /^pool\.min: expected at most pool\.max \(10\), and 11 came\.$/],
+  ['a pool that is a number', { pool: 10 }, /^pool: expected an object, and 10 came\.$/],
+  ['a pool that is an array', { pool: [] }, /^pool: expected an object, and an array came\.$/],
+  ['an acquireTimeout of 0', { pool: { acquireTimeout: 0 } }, /^pool\.acquireTimeout: expected a whole number of milliseconds from 1 on, and 0 came\.$/],
+  ['an acquireTimeout in words', { pool: { acquireTimeout: '5s' } }, /^pool\.acquireTimeout: .* and "5s" came/],
+  ['a time longer than a timer can run', { closeTimeout: 2 ** 31 }, /^closeTimeout: .* and 2147483648 came/],
+  ['a strategy that does not exist', { pool: { strategy: 'lifo' } }, /^pool\.strategy: expected 'queue', and "lifo" came\.$/],
+  ['a port out of range', { host: 'h', port: 65536 }, /^port: expected a port from 1 to 65535, and 65536 came\.$/],
+  ['an empty host', { host: '' }, /^host: expected a string that is not empty, and "" came\.$/],
+  ['a decorator that is no name', { decorator: 'my-db' }, /^decorator: expected a name such as 'db', and "my-db" came\.$/],
+  ['a mode that does not exist', { mode: 'auto' }, /^mode: expected 'transaction' or 'autocommit', and "auto" came\.$/],
+  ['an isolation level that does not exist', { isolation: 'snapshot' }, /^isolation: expected 'read committed' or 'repeatable read' or 'serializable', and "snapshot" came\.$/],
+  ['deferrable by itself', { deferrable: true }, /^deferrable: .* isolation: 'serializable' and readOnly: true\.$/],
+  ['commitOn in mode autocommit', { mode: 'autocommit', commitOn: 'response' }, /^commitOn: has no meaning in mode 'autocommit'/],
+  ['a setting with a bad name', { settings: { 'app.tenant; drop': 1 } }, /^settings: "app\.tenant; drop" is no name of a setting/],
+  ['a setting without a value', { settings: { 'app.tenant': null } }, /^settings\.app\.tenant: expected a string, a number or a boolean, and null came/],
+  ['a role that is empty', { role: '' }, /^role: expected a string that is not empty or a function, and "" came/],
+  ['startupCheck in words', { startupCheck: 'no' }, /^startupCheck: expected true or false, and "no" came\.$/],
+  ['no object at all', 'postgres://localhost', /^options: expected an object, and "postgres:\/\/localhost" came/]
+]
+
+for (const [name, options, message] of wrong) {
+  t.test(`${name} is refused, with what was expected and what came`, async (t) => {
+    t.match(refusal(options), message)
+  })
+}
+
+const malformed = ['localhost/shop', 'mysql://app:s3cret@db/shop', 'postgres://app:s3cret/t@db:port/shop', 'postgres://app:s3c#ret@db:5432:1/shop', 'postgres://app:s3cret@db:99999/shop', '5432', 'postgres://app:s3cret%ff@db/shop']
+for (const url of malformed) {
+  t.test(`the malformed URL ${url} is refused, and not shown: it may hold a password`, async (t) => {
+    const message = refusal({ connectionString: url })
+    t.match(message, /^connectionString: expected a URL such as postgres:\/\//)
+    t.match(message, /percent-encoded/, 'it says what is usually wrong')
+    t.notMatch(message, /s3c/)
+  })
+}
+
+t.test('a secret is never part of a message, whatever is wrong with it', async (t) => {
+  for (const options of [{ connectionString: ['s3cret'] }, { password: ['s3cret'] }, { password: 53, host: 'h' }, { ssl: 's3cret' }, { settings: ['s3cret'] }, { settings: { 'app.key': ['s3cret'] } }]) {
+    t.notMatch(refusal(options), /s3c|53/)
+  }
+})
+
+t.test('every option in its right form is accepted', async (t) => {
+  const full: PgScopeOptions = {
+    connectionString,
+    host: 'db.example',
+    port: 5432,
+    user: 'app',
+    password: () => 's3cret',
+    database: 'shop',
+    ssl: { rejectUnauthorized: true },
+    keepAlive: false,
+    keepAliveInitialDelayMillis: 1000,
+    decorator: '$reporting_2',
+    applicationName: 'shop',
+    pool: { strategy: 'queue', max: 3, min: 3, acquireTimeout: 1, maxWaiting: 0, idleTimeout: 0, maxLifetime: 0, prePing: true },
+    mode: 'transaction',
+    isolation: 'serializable',
+    readOnly: true,
+    deferrable: true,
+    statementTimeout: 0,
+    lockTimeout: 1,
+    idleInTransactionTimeout: 2,
+    transactionTimeout: 3,
+    settings: { 'app.tenant': 7, search_path: 'shop' },
+    role: () => 'clerk',
+    commitOn: 'response',
+    commitIf: () => true,
+    onAbort: 'commit',
+    closeTimeout: 0,
+    startupCheck: false
+  }
+  checkPluginOptions(full)
+  for (const url of ['postgresql://h/db', 'postgres://app:p%40ss@[::1]:5432/db?sslmode=disable', '/var/run/postgresql', 'socket:/tmp?db=shop']) checkPluginOptions({ connectionString: url })
+  t.ok(resolveOptions(full))
+})
+
+t.test('an option that is undefined counts as not given', async (t) => {
+  const options = { connectionString, decorator: undefined, statementTimeout: undefined, pool: { max: undefined, min: undefined }, closeTimeout: undefined }
+  checkPluginOptions(options)
+  const resolved = resolveOptions(options)
+  t.match(resolved, { decorator: 'db', closeTimeout: 10000, startupCheck: true, pool: { max: 10, min: 0 } })
+  t.same(scopeUnit(resolved.defaults, {}).beginning.timeouts, { idle_in_transaction_session_timeout: '60000' })
+})
+
+t.test('the defaults are those of the documentation, and frozen', async (t) => {
+  const { client, ...resolved } = resolveOptions({ connectionString })
+  t.same(resolved, {
+    decorator: 'db',
+    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, prePing: false },
+    defaults: { idleInTransactionTimeout: 60000 },
+    closeTimeout: 10000,
+    startupCheck: true
+  })
+  t.match(client, { keepAlive: true, connectionString, application_name: String })
+  for (const each of [resolveOptions({ connectionString }), resolved.pool, resolved.defaults]) t.ok(Object.isFrozen(each))
+})
+
+t.test('the options that were handed over are not changed', async (t) => {
+  const options = Object.freeze({ connectionString, pool: Object.freeze({ max: 3 }) })
+  checkPluginOptions(options)
+  resolveOptions(options)
+  t.same(options, { connectionString, pool: { max: 3 } })
+})
+
+t.test('a route: what it says itself wins, the rest comes from the app, and nonsense names the route', async (t) => {
+  const defaults = { isolation: 'serializable', readOnly: true, deferrable: true, statementTimeout: 5, settings: { 'app.a': 1, 'app.b': 1 } } as const
+  const unit = routeUnit(defaults, { statementTimeout: 9, settings: { 'app.b': 2 } }, 'GET /x: config.db.')
+  t.same(unit.beginning.timeouts, { statement_timeout: '9' })
+  t.same(unit.beginning.settings, { 'app.a': '1', 'app.b': '2' })
+  t.equal(unit.beginning.begin, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE')
+  const path = 'GET /x: config.db.'
+  t.throws(() => routeUnit(defaults, { readOnly: false }, path), { code: 'FST_PG_SCOPE_OPTIONS', message: /^GET \/x: config\.db\.deferrable: / })
+  t.throws(() => routeUnit({}, { pool: {} }, path), { code: 'FST_PG_SCOPE_OPTIONS', message: /^GET \/x: config\.db\.pool: there is no such option\./ })
+  t.throws(() => routeUnit({}, { readonly: true }, path), { message: /Did you mean readOnly\?/ })
+  t.throws(() => routeUnit({}, 'serializable', path), { message: /^GET \/x: config\.db: expected an object, and "serializable" came\.$/ })
+  t.throws(() => routeUnit({}, null, path), { message: /^GET \/x: config\.db: expected an object, and null came\.$/ })
+  t.throws(() => routeUnit({}, { mode: 'autocommit', commitIf: () => true }, path), { message: /^GET \/x: config\.db\.commitIf: has no meaning in mode 'autocommit'/ })
+})
+
+t.test('a scope: no request, so no option that needs one', async (t) => {
+  const defaults = { commitOn: 'response', onAbort: 'commit', settings: () => ({}), role: () => 'clerk' } as const
+  t.match(scopeUnit(defaults, { mode: 'autocommit' }), { mode: 'autocommit', commitOn: 'send', dynamic: null })
+  for (const name of ['commitOn', 'commitIf', 'onAbort', 'pool']) {
+    t.throws(() => scopeUnit({}, { [name]: undefined, [`${name}x`]: 1 } as never), { code: 'FST_PG_SCOPE_OPTIONS' })
+    t.throws(() => scopeUnit({}, { [name]: 'commit' } as never), { message: new RegExp(`^${name}: there is no such option`) })
+  }
+  t.throws(() => scopeUnit({}, { signal: {} as never }), { message: /^signal: expected an AbortSignal, and an object came/ })
+  t.throws(() => scopeUnit({}, { settings: (() => ({})) as never }), { message: /^settings: expected an object, and a function came/ })
+})
+
+t.test('a certificate that a URL names must be there', async (t) => {
+  const message = refusal({ connectionString: `${connectionString}?sslrootcert=/nowhere/ca.pem` })
+  t.match(message, /^connectionString: .*\/nowhere\/ca\.pem/)
+  t.notMatch(message, /s3c/)
+})
