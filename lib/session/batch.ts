@@ -134,7 +134,10 @@ export class Batch {
   }
 
   handlePortalSuspended (): void {}
-  handleCopyData (): void {}
+
+  handleCopyData (): void {
+    this.statements[this.#current]!.copyData()
+  }
 
   handleCopyInResponse (wire: Wire): void {
     wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')

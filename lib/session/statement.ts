@@ -46,6 +46,7 @@ export class Statement {
 
   fields (_fields: FieldDef[], _types: CustomTypesConfig): void {}
   row (_fields: unknown[]): void {}
+  copyData (): void {}
 
   command (message: { text: string }, _types: CustomTypesConfig): void {
     this.tag = message.text
@@ -72,7 +73,8 @@ export class Call extends Statement {
   #resolve!: (result: QueryResult) => void
   #reject!: (error: unknown) => void
   #results: ResultBuilder[] = []
-  #parseError: unknown = null
+  /** Why its rows are of no use although the server answered, or null. */
+  #spoiled: unknown = null
 
   constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
     super(text, values)
@@ -85,8 +87,11 @@ export class Call extends Statement {
       this.#resolve = resolve
       this.#reject = reject
     }).catch((error: Error) => {
-      // The error was made where the answer was read; this leads its stack back to the caller who awaits.
+      // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
+      // that one await stands on, so the handler below comes only now.
       if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
+      // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
+      this.promise.catch(noop)
       throw error
     })
   }
@@ -96,13 +101,17 @@ export class Call extends Statement {
   }
 
   override row (fields: unknown[]): void {
-    if (this.#parseError !== null) return
+    if (this.#spoiled !== null) return
     const result = this.#results.at(-1)!
     try {
       result.addRow(result.parseRow(fields))
     } catch (error) { // a type parser of the user's
-      this.#parseError = error ?? new Error('a type parser threw nothing')
+      this.#spoiled = error ?? new Error('a type parser threw nothing')
     }
+  }
+
+  override copyData (): void {
+    this.#spoiled ??= pgScopeError('FST_PG_SCOPE_QUERY_INVALID', 'A session cannot read COPY data: use app.db.lease(fn) with pg-copy-streams, or stream() for many rows.')
   }
 
   override command (message: { text: string }, types: CustomTypesConfig): void {
@@ -112,17 +121,17 @@ export class Call extends Statement {
 
   override restart (): void {
     this.#results = []
-    this.#parseError = null
+    this.#spoiled = null
   }
 
   override succeed (): void {
-    if (this.#parseError !== null) return this.fail(this.#parseError)
-    this.#resolve((this.several && this.#results.length > 1 ? this.#results : this.#result(pg.types)) as QueryResult)
+    if (this.#spoiled !== null) return this.fail(this.#spoiled)
+    // Without any there was no command in the text. A text taken for several may turn out to be one, with a semicolon in a string.
+    const [result = this.#result(pg.types), ...others] = this.#results
+    this.#resolve((others.length > 0 ? this.#results : result) as QueryResult)
   }
 
   override fail (error: unknown): void {
-    // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
-    this.promise.catch(noop)
     this.#reject(error)
   }
 
