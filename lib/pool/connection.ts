@@ -6,8 +6,15 @@ export interface ConnectionUser {
   connectionLost (error: unknown): void
 }
 
-/** Names with their texts; null where a Parse was sent and its fate is unknown. */
-export type PreparedStatements = Map<string, string | null>
+export interface PreparedStatement {
+  readonly text: string
+  /** False while the fate of its Parse is unknown. */
+  ready: boolean
+  /** How often its plan went stale: a text that differs by so many spaces is a new statement to PgBouncer too. */
+  stale: number
+}
+
+export type PreparedStatements = Map<string, PreparedStatement>
 
 /** One connection to the server for as long as it lives, whoever uses it. */
 export class Connection {

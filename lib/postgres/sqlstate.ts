@@ -40,3 +40,8 @@ export function failureKind (error: unknown): FailureKind {
   // All that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
   return 'connection-lost'
 }
+
+/** "cached plan must not change result type": its SQLSTATE, 0A000, says no more than that something is not supported. */
+export function isStalePlan (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery'
+}

@@ -29,6 +29,7 @@ class SingleStatement implements Waiter, Running, Holder {
   readonly #over: (single: SingleStatement) => void
   #reason: Error | null = null
   #parsed = 0
+  #replanned = false
   #watchers: (() => void)[] = []
 
   constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
@@ -85,8 +86,15 @@ class SingleStatement implements Waiter, Running, Holder {
       const untouched = lease.reused && lease.connection.parsed === this.#parsed && this.#call.name === undefined
       lease.destroy()
       // The server said that it goes before it looked at the statement: it did not run, and may be sent again.
-      if (untouched && !this.fresh && this.#reason === null && failure.error instanceof pg.DatabaseError) return this.#again(statements)
+      if (untouched && !this.fresh && this.#reason === null && failure.error instanceof pg.DatabaseError) {
+        this.fresh = true
+        return this.#again(statements)
+      }
       this.#call.fail(this.#reason ?? unknownOutcome(failure.error))
+    } else if (failure.stalePlan && !this.#replanned) {
+      lease.release()
+      this.#replanned = true
+      return this.#again(statements)
     } else this.#call.fail(this.#reason ?? withStatus(failure.error))
     lease.release()
     this.#end()
@@ -94,7 +102,6 @@ class SingleStatement implements Waiter, Running, Holder {
 
   #again (statements: readonly Statement[]): void {
     this.#host.counters.resent++
-    this.fresh = true
     for (const statement of statements) statement.restart()
     this.#host.pool.acquire(this)
   }

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { Connection as WireConnection, CustomTypesConfig, FieldDef } from 'pg'
+import { isStalePlan } from '../postgres/sqlstate.ts'
 import type { PreparedStatements } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Statement } from './statement.ts'
@@ -22,6 +23,8 @@ export interface BatchFailure {
   readonly statement: number
   /** The connection is gone, and with it the transaction. */
   lost: boolean
+  /** A prepared statement's plan no longer fits its table, which somebody altered: sent again, it is prepared anew. */
+  readonly stalePlan: boolean
 }
 
 export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
@@ -70,21 +73,36 @@ export class Batch {
   }
 
   #write ({ text, name: wanted, values, describes }: Statement, wire: Wire): void {
-    const prepared = this.#prepared
-    const name = prepared === null ? undefined : wanted
-    if (name === undefined || prepared === null) wire.parse({ text })
-    else {
-      const known = prepared.get(name)
-      if (known !== text) {
-        // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
-        if (known !== undefined) wire.close({ type: 'S', name })
-        wire.parse({ text, name })
-        prepared.set(name, null)
-      }
-    }
+    const name = this.#prepared === null ? undefined : wanted
+    if (name === undefined) wire.parse({ text })
+    else this.#prepare(name, text, wire)
     wire.bind({ statement: name, values })
     if (describes) wire.describe({ type: 'P' })
     wire.execute({})
+  }
+
+  #prepare (name: string, text: string, wire: Wire): void {
+    const known = this.#prepared!.get(name)
+    if (known?.ready === true && known.text === text) return
+    // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
+    if (known !== undefined) wire.close({ type: 'S', name })
+    const stale = known?.stale ?? 0
+    wire.parse({ text: text + ' '.repeat(stale), name })
+    this.#prepared!.set(name, { text, ready: false, stale })
+  }
+
+  #forget ({ name }: Statement): void {
+    const prepared = name === undefined ? undefined : this.#prepared?.get(name)
+    if (prepared === undefined) return
+    prepared.ready = false
+    prepared.stale++
+  }
+
+  #executed (statement: Statement, tag: string): void {
+    if (statement.name !== undefined) {
+      const prepared = this.#prepared?.get(statement.name)
+      if (prepared !== undefined) prepared.ready = true
+    } else if (forgets.test(tag)) this.#prepared?.clear()
   }
 
   handleRowDescription (message: { fields: FieldDef[] }): void {
@@ -98,8 +116,7 @@ export class Batch {
   handleCommandComplete (message: { text: string }): void {
     const statement = this.statements[this.#current]!
     statement.command(message, this.#types)
-    if (statement.name !== undefined) this.#prepared?.set(statement.name, statement.text)
-    else if (forgets.test(message.text)) this.#prepared?.clear()
+    this.#executed(statement, message.text)
     if (!statement.several) this.#current++
   }
 
@@ -110,9 +127,10 @@ export class Batch {
   handleError (error: unknown, wire: Wire): void {
     if (this.#settled) return
     const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
-    this.#failure ??= { error, statement: this.#current, lost: !answered }
+    this.#failure ??= { error, statement: this.#current, lost: !answered, stalePlan: isStalePlan(error) }
+    if (this.#failure.stalePlan) this.#forget(this.statements[this.#current]!)
     if (!answered) {
-      this.#failure = { error, statement: this.#current, lost: true }
+      this.#failure = { error, statement: this.#current, lost: true, stalePlan: false }
       return this.#settle()
     }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.

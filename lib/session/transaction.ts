@@ -44,6 +44,8 @@ export class Transaction implements Waiter, Running {
   #preamble = 0
   /** Set while it is being given up: what its statements are told. */
   #reason: Error | null = null
+  /** The first batch was sent again after a stale plan. */
+  #replanned = false
   #watchers: (() => void)[] = []
 
   constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
@@ -194,7 +196,8 @@ export class Transaction implements Waiter, Running {
       if (this.#progress.state === 'opening' && this.lease!.reused && !this.fresh) return this.#again(statements)
       this.#lost(failure.error)
       this.#refuse(statements)
-    } else this.#failed(statements, failure)
+    } else if (failure.stalePlan && this.#progress.state === 'opening' && !this.#replanned) this.#replan(statements)
+    else this.#failed(statements, failure)
   }
 
   /** A kept connection was dead. Nothing can have been committed, so the first batch is sent again, once, on a new one. */
@@ -205,6 +208,14 @@ export class Transaction implements Waiter, Running {
     this.#queue.unshift(...statements.slice(this.#preamble))
     for (const statement of this.#queue) statement.restart()
     this.#host.pool.acquire(this)
+  }
+
+  /** Nothing but the first batch was lost with the failure: it is sent once more, behind a ROLLBACK. */
+  #replan (statements: readonly Statement[]): void {
+    this.#replanned = true
+    for (const statement of statements) statement.restart()
+    this.#send([new Statement('ROLLBACK')], () => {})
+    this.#write([...statements])
   }
 
   #failed (statements: readonly Statement[], { error, statement: index }: BatchFailure): void {
