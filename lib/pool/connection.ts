@@ -44,7 +44,7 @@ export class Connection {
 
   /** Ends it without asking: the server rolls back what is open when it sees the socket close. */
   destroy (): void {
-    wireOf(this.client).stream.destroy()
+    cutOff(this.client)
   }
 
   #end (error: Error): void {
@@ -52,6 +52,11 @@ export class Connection {
     this.lost = error
     this.user?.connectionLost(error)
   }
+}
+
+/** Closes a client's socket, whatever the client is doing. */
+export function cutOff (client: pg.Client): void {
+  wireOf(client).stream.destroy()
 }
 
 function wireOf (client: pg.Client): pg.Connection {

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { pgScopeError } from '../errors.ts'
 import { failureKind } from '../postgres/sqlstate.ts'
 import { connectError, type Target } from '../postgres/target.ts'
-import { Connection } from './connection.ts'
+import { Connection, cutOff } from './connection.ts'
 import { Lease } from './lease.ts'
 import type { newCounters, Strategy, StrategyStats, Waiter } from './strategy.ts'
 import { WaitQueue } from './wait-queue.ts'
@@ -31,6 +31,9 @@ export interface PoolHost {
 /** How long close() waits for connections to say goodbye before it closes their sockets. Milliseconds. */
 const goodbye = 1000
 
+/** How long a kept connection may take to show a sign of life. Milliseconds. */
+const signOfLife = 1000
+
 /**
  * Keeps connections, in a pg.Pool. Waiting happens here, before pg.Pool is asked: its own queue has no bound, and whoever
  * waits in it when it ends is never told. A connection that comes back goes straight to the first who waits.
@@ -41,18 +44,21 @@ export class QueuePool implements Strategy {
   readonly #options: QueuePoolOptions
   readonly #pool: pg.Pool
   readonly #waiting: WaitQueue
+  /** Whoever may have an open socket: pg.Pool forgets its clients before they have ended. */
+  readonly #clients = new Set<pg.Client>()
   readonly #connections = new Map<pg.Client, Connection>()
   readonly #releases = new WeakMap<Connection, (destroy?: boolean) => void>()
   /** Connections asked of pg.Pool that have not come yet. */
   #arriving = 0
   #leased = 0
   #closing: Promise<void> | null = null
-  #lastRefusal: unknown
+  #lastRefusal: { readonly error: unknown, readonly at: number } | null = null
 
   constructor (host: PoolHost, options: QueuePoolOptions) {
     this.#host = host
     this.#options = options
     this.#waiting = new WaitQueue(options.acquireTimeout, (waiter) => this.#timedOut(waiter))
+    const clients = this.#clients
     this.#pool = new pg.Pool({
       ...host.client,
       // Read for each new connection: what is known of the pooler may change.
@@ -60,8 +66,11 @@ export class QueuePool implements Strategy {
         readonly baseline: Record<string, string>
         constructor (config?: pg.ClientConfig) {
           const settings = host.baseline()
-          super({ ...config, ...settings })
+          // pg.Pool hides the password from being enumerated, and so from being copied.
+          super({ ...config, ...host.client, ...settings })
           this.baseline = settings
+          clients.add(this)
+          this.once('end', () => clients.delete(this))
         }
       },
       pipeline: true,
@@ -80,9 +89,10 @@ export class QueuePool implements Strategy {
   acquire (waiter: Waiter): void {
     if (this.#closing !== null) return waiter.refused(this.#closed())
     const { max, maxWaiting } = this.#options
-    if (this.#waiting.length >= maxWaiting && this.#leased >= max) {
+    // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
+    if (this.#waiting.length >= maxWaiting + max - this.#leased) {
       this.#host.counters.refused++
-      return waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${this.#waiting.length} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`))
+      return waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `${this.#leased} of ${max} connections are in use and ${this.#waiting.length} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`))
     }
     this.#waiting.push(waiter)
     this.#fetch()
@@ -98,8 +108,9 @@ export class QueuePool implements Strategy {
 
   async warm (): Promise<void> {
     const wanted = this.#options.min - this.#pool.totalCount
-    const clients = await Promise.all(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
-    for (const client of clients) client.release()
+    const answers = await Promise.allSettled(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
+    for (const answer of answers) if (answer.status === 'fulfilled') answer.value.release()
+    for (const answer of answers) if (answer.status === 'rejected') throw connectError(answer.reason, this.#host.target)
   }
 
   close (): Promise<void> {
@@ -110,9 +121,12 @@ export class QueuePool implements Strategy {
   async #close (): Promise<void> {
     this.#waiting.stop()
     for (let waiter = this.#waiting.shift(); waiter !== null; waiter = this.#waiting.shift()) waiter.refused(this.#closed())
-    const timer = setTimeout(() => { for (const connection of this.#connections.values()) connection.destroy() }, goodbye)
-    // pg.Pool's end() waits for every client without a limit of its own.
+    // Nobody waits any more for those that are still being opened.
+    for (const client of this.#clients) if (!this.#connections.has(client)) cutOff(client)
+    const timer = setTimeout(() => { for (const client of this.#clients) cutOff(client) }, goodbye)
+    // pg.Pool's end() waits without a limit for every client that is in use, and not at all for idle ones to close their sockets.
     await this.#pool.end()
+    await Promise.all(Array.from(this.#clients, (client) => new Promise((resolve) => client.once('end', resolve))))
     clearTimeout(timer)
   }
 
@@ -144,8 +158,14 @@ export class QueuePool implements Strategy {
     const waiter = this.#waiting.peek()
     const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.uses > 0)
     if (waiter === null || unfit) return this.#store(connection, !unfit)
-    if (ping) connection.client.query('').then(() => this.#grant(connection), () => this.#store(connection, false))
+    if (ping) this.#ping(connection)
     else this.#grant(connection)
+  }
+
+  #ping (connection: Connection): void {
+    // A network that swallows everything would keep the connection, and its place in the pool, for good.
+    const timer = setTimeout(() => connection.destroy(), Math.min(signOfLife, this.#options.acquireTimeout / 2))
+    connection.client.query('').then(() => this.#grant(connection), () => this.#store(connection, false)).finally(() => clearTimeout(timer))
   }
 
   #grant (connection: Connection): void {
@@ -170,20 +190,24 @@ export class QueuePool implements Strategy {
   }
 
   #refused (error: unknown): void {
-    this.#lastRefusal = error
+    this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
-    // Where the server is full but others of ours are at work, the next connection to come back will do.
-    if (failureKind(error) === 'too-many-connections' && this.#leased > 0) return
-    this.#waiting.shift()?.refused(connectError(error, this.#host.target))
+    const full = failureKind(error) === 'too-many-connections'
+    // Where others of ours are at work or on their way, the next connection to come back will do.
+    if (full && this.#leased + this.#arriving > 0) return
+    // Those who were passed over until the last of ours was refused are told with it.
+    for (let count = full ? this.#options.max : 1; count > 0; count--) this.#waiting.shift()?.refused(connectError(error, this.#host.target))
     this.#fetch()
   }
 
   #timedOut (waiter: Waiter): void {
     this.#host.counters.timedOut++
     const { acquireTimeout, max } = this.#options
+    // What happened before this one came says nothing about it.
+    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= performance.now() - acquireTimeout ? this.#lastRefusal.error : undefined
     waiter.refused(this.#leased < max
-      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
-      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, this.#lastRefusal))
+      ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
+      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, refusal))
   }
 
   #closed (): Error {
