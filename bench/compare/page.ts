@@ -49,8 +49,10 @@ ${table}
 - A server that is restarted or kills idle connections is noticed by pg when the FIN arrives. How many requests come before
   that is a race: those counts differ from run to run. fastify-pg-scope opens another connection and sends the first batch
   of the transaction again, so it does not depend on that race.
-- The "hang-up while waiting" rows are right for all: everybody's connections come back. Those whose statements ran all the
-  same did work for nobody.
+- "Hang-up while waiting" is right for all: every connection comes back. Where the statements ran all the same, they did
+  work for nobody.
+- "Pool exhausted" is right for all: the wait is bounded and nothing is saved. A 503 with Retry-After tells the client what to
+  do; a 500 does not.
 - What other choices cost is not in the table. The commit before the answer, for example, is one round trip that a client
   waits for, here and by hand.
 
@@ -58,7 +60,7 @@ ${table}
 
 \`\`\`sh
 npm ci
-npm run compare                       # a bit more than a minute; prints the table
+npm run compare                       # one to two minutes; prints the table
 npm run compare -- 'hang-up'          # the rows whose name contains this
 npm run compare -- --write            # writes this page
 \`\`\`
