@@ -28,39 +28,43 @@ test('onAbort \'commit\' also holds for a hang-up in a preHandler hook', { plugi
   t.same(await saved(), ['handler', 'hook'])
 })
 
-test('onAbort \'commit\' of a route that was declared before the plugin was registered', { register: false }, async (t, { app, plugin: options, listen, saved }) => {
+test('onAbort \'commit\' needs a route that was declared after the plugin was registered: any other is rolled back', { register: false }, async (t, { app, plugin: options, listen, saved }) => {
   const reached = gate()
   const goOn = gate()
+  let late: unknown
   app.get('/', async (request) => {
     await request.db.query(insert, ['before'])
     reached.open()
     await goOn.opened
-    await request.db.query(insert, ['after'])
+    late = await request.db.query(insert, ['after']).catch((error) => error)
   })
   const { default: pgScope } = await import('../../../lib/index.ts')
   await app.register(pgScope, { ...options, ...plugin })
   await hangUp(await listen(), {}, { after: reached.opened })
-  await sleep(50)
+  await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })
   goOn.open()
-  await waitFor(() => app.db.stats().inUse === 0)
-  t.same(await saved(), ['after', 'before'])
+  await waitFor(() => late)
+  t.match(late, { code: 'FST_PG_SCOPE_CANCELED' })
+  t.same(await saved(), [])
 })
 
-test('onAbort \'commit\' in a 404 handler', { plugin }, async (t, { app, listen, saved }) => {
+test('onAbort \'commit\' has no meaning in a 404 handler: it is rolled back', { plugin }, async (t, { app, listen, saved }) => {
   const reached = gate()
   const goOn = gate()
+  let late: unknown
   app.setNotFoundHandler(async (request, reply) => {
     reply.code(200)
     await request.db.query(insert, ['before'])
     reached.open()
     await goOn.opened
-    await request.db.query(insert, ['after'])
+    late = await request.db.query(insert, ['after']).catch((error) => error)
   })
   await hangUp(await listen(), {}, { after: reached.opened })
-  await sleep(50)
+  await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })
   goOn.open()
-  await waitFor(() => app.db.stats().inUse === 0)
-  t.same(await saved(), ['after', 'before'])
+  await waitFor(() => late)
+  t.match(late, { code: 'FST_PG_SCOPE_CANCELED' })
+  t.same(await saved(), [])
 })
 
 test('onAbort \'commit\' together with commitOn \'response\'', { plugin: { onAbort: 'commit', commitOn: 'response' } }, async (t, { app, listen, saved }) => {
@@ -112,7 +116,7 @@ test('onAbort \'commit\' does not save what setRollbackOnly() or a failed statem
   t.same(await saved(), [])
 })
 
-test('onAbort \'commit\' with a reply of db.stream() whose client left before its first byte: the connection comes back', { plugin }, async (t, { app, listen }) => {
+test('onAbort \'commit\' with a reply of db.stream() whose client left before its first byte: the work is saved', { plugin }, async (t, { app, listen, saved }) => {
   const reached = gate()
   const goOn = gate()
   app.get('/', async (request) => {
@@ -125,7 +129,7 @@ test('onAbort \'commit\' with a reply of db.stream() whose client left before it
   await sleep(50)
   goOn.open()
   await waitFor(() => app.db.stats().inUse === 0)
-  t.pass('whatever the outcome')
+  t.same(await saved(), ['before'])
 })
 
 test('onAbort \'commit\' and a throw behind a hang-up rolls back', { plugin }, async (t, { app, listen, saved }) => {
@@ -143,4 +147,23 @@ test('onAbort \'commit\' and a throw behind a hang-up rolls back', { plugin }, a
   goOn.open()
   await waitFor(() => app.db.stats().inUse === 0)
   t.same(await saved(), [])
+})
+
+test('onAbort \'commit\' asks commitIf, also where no answer comes', { plugin }, async (t, { app, listen, saved, log }) => {
+  const reached = { never: gate(), broken: gate() }
+  const goOn = gate()
+  const handler = (name: 'never' | 'broken') => async (request: { db: typeof app.db }) => {
+    await request.db.query(insert, ['lost'])
+    reached[name].open()
+    await goOn.opened
+  }
+  app.get('/never', { config: { db: { commitIf: () => false } } }, handler('never') as never)
+  app.get('/broken', { config: { db: { commitIf: () => { throw new Error('a bug in the rule') } } } }, handler('broken') as never)
+  const port = await listen()
+  await Promise.all((['never', 'broken'] as const).map((name) => hangUp(port, { path: `/${name}` }, { after: reached[name].opened })))
+  await sleep(50)
+  goOn.open()
+  await waitFor(() => app.db.stats().inUse === 0)
+  t.same(await saved(), [])
+  t.ok(log.some(({ err }) => err?.message === 'a bug in the rule'))
 })
