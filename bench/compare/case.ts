@@ -65,9 +65,16 @@ export class Context {
       WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'observer'`)
   }
 
-  async terminateBackends (): Promise<void> {
-    await this.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  /** Until a handler is away from its open transaction. */
+  async handlerAway (): Promise<void> {
+    await waitFor(async () => (await this.backends()).some(({ state }) => state === 'idle in transaction'), { message: 'a handler is away' })
+  }
+
+  /** How many there were. */
+  async terminateBackends (): Promise<number> {
+    const rows = await this.sql(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
       WHERE datname = current_database() AND backend_type = 'client backend' AND application_name <> 'observer'`)
+    return rows.length
   }
 
   /** Until a statement of the app runs that begins like this. */

@@ -82,7 +82,7 @@ export function declareRoutes (subject: Subject): void {
   })
   post('/away', {}, async (work, request, reply) => {
     await save(work, request)
-    await sleep(800)
+    await sleep(1500)
     reply.code(201)
     return { ok: true }
   })

@@ -3,7 +3,7 @@ import type { Case, Context } from '../case.ts'
 async function closing (context: Context, path: string): Promise<string[]> {
   const limit = 5000
   const request = context.post(path)
-  await context.sleep(300)
+  await context.handlerAway()
   const start = performance.now()
   const closed = await Promise.race([context.app.close().then(() => 'closed'), context.sleep(limit, 'open')])
   const time = ((performance.now() - start) / 1000).toFixed(1)

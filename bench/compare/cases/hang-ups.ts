@@ -26,9 +26,10 @@ export const hangUps: Case[] = [
     name: 'hang-up while waiting for a connection',
     setup: { max: 1, acquireTimeout: 3000 },
     async run (context) {
-      const holder = context.get('/slow?seconds=1')
+      const holder = context.get('/slow?seconds=2')
       await context.running('SELECT pg_sleep')
-      const { tag } = await context.leave({ method: 'POST', path: '/success', body: {} }, 200)
+      const waits = waitFor(async () => (await context.app.use())!.waiting > 0, { message: 'a request waits' })
+      const { tag } = await context.leave({ method: 'POST', path: '/success', body: {} }, waits)
       await holder
       await context.sleep(200)
       const [row] = await context.sql('SELECT count(*)::int AS n FROM entries WHERE tag = $1', [tag])

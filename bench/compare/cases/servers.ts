@@ -2,8 +2,9 @@ import type { Case, Context } from '../case.ts'
 
 async function killAway (context: Context): Promise<void> {
   const request = context.post('/away')
-  await context.sleep(300)
+  await context.handlerAway()
   await context.terminateBackends()
+
   await request
 }
 
