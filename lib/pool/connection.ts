@@ -17,8 +17,8 @@ export class Connection {
   readonly prepared = new Map<string, string | null>()
   /** What ended it, or null while it lives. */
   lost: Error | null = null
-  /** Leases that it has served. */
-  uses = 0
+  /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
+  kept = false
   user: ConnectionUser | null = null
   /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
   parsed = 0

@@ -109,7 +109,11 @@ export class QueuePool implements Strategy {
   async warm (): Promise<void> {
     const wanted = this.#options.min - this.#pool.totalCount
     const answers = await Promise.allSettled(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
-    for (const answer of answers) if (answer.status === 'fulfilled') answer.value.release()
+    for (const answer of answers) {
+      if (answer.status === 'rejected') continue
+      this.#connections.get(answer.value as unknown as pg.Client)!.kept = true
+      answer.value.release()
+    }
     for (const answer of answers) if (answer.status === 'rejected') throw connectError(answer.reason, this.#host.target)
   }
 
@@ -140,7 +144,7 @@ export class QueuePool implements Strategy {
         const connection = this.#connections.get(client as unknown as pg.Client)!
         this.#releases.set(connection, release)
         this.#leased++
-        this.#hand(connection, this.#options.prePing && connection.uses > 0)
+        this.#hand(connection, this.#options.prePing && connection.kept)
       })
     }
   }
@@ -156,7 +160,7 @@ export class QueuePool implements Strategy {
   /** Gives a connection to the first who waits, or lets pg.Pool keep it. */
   #hand (connection: Connection, ping = false): void {
     const waiter = this.#waiting.peek()
-    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.uses > 0)
+    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.kept)
     if (waiter === null || unfit) return this.#store(connection, !unfit)
     if (ping) this.#ping(connection)
     else this.#grant(connection)
@@ -173,6 +177,7 @@ export class QueuePool implements Strategy {
     if (waiter === null) return this.#store(connection, true)
     this.#host.counters.acquired++
     waiter.granted(new Lease(connection, (connection, keep) => {
+      connection.kept = true
       if (keep && this.#closing === null) this.#hand(connection)
       else this.#store(connection, keep)
     }))
@@ -180,6 +185,7 @@ export class QueuePool implements Strategy {
 
   #store (connection: Connection, keep: boolean): void {
     this.#leased--
+    connection.kept = true
     if (!keep) {
       this.#host.counters.destroyed++
       // A clean connection says goodbye; anything else is cut off, for the server may never answer.
