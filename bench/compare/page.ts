@@ -25,7 +25,8 @@ ${table}
 
 ## How each was used
 
-- **fastify-pg-scope**: \`connectionString\`, \`pool.max\`, \`pool.acquireTimeout\`, \`closeTimeout: 1000\`; everything else as it comes.
+- **fastify-pg-scope**: \`connectionString\`, \`pool.max\`, \`pool.acquireTimeout\`, \`closeTimeout: 1000\` (10000, the default, for the
+  request in flight); everything else as it comes.
 - **@fastify/postgres**: the route option \`{ pg: { transact: true } }\` of its README and \`request.pg\`; for streamed rows
   \`app.pg.connect()\`, since \`transact\` commits before a stream is read. Options \`connectionString\`, \`max\`,
   \`connectionTimeoutMillis\`. Its README asks for no 'error' listener, so there is none, save in the rows that say so: they

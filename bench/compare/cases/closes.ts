@@ -13,6 +13,6 @@ async function closing (context: Context, path: string): Promise<string[]> {
 
 /** app.close() while a request is in flight. */
 export const closes: Case[] = [
-  { name: 'close with a request in flight', run: (context) => closing(context, '/away') },
+  { name: 'close with a request in flight', setup: { closeTimeout: 10_000 }, run: (context) => closing(context, '/away') },
   { name: 'close with a handler that never ends', run: (context) => closing(context, '/never') }
 ]

@@ -4,7 +4,6 @@ async function killAway (context: Context): Promise<void> {
   const request = context.post('/away')
   await context.handlerAway()
   await context.terminateBackends()
-
   await request
 }
 
