@@ -100,7 +100,13 @@ export class PgEngine implements Engine {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }
     this.#found(pooler)
-    await this.#pool.warm()
+    try {
+      await this.#pool.warm()
+    } catch (error) {
+      // The app will not boot, so that nobody else closes those that were opened.
+      await this.#pool.close()
+      throw error
+    }
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {

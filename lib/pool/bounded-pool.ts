@@ -21,6 +21,9 @@ export interface PoolLimits {
   leakDetectionThreshold: number
 }
 
+/** How long a kept connection may take to show a sign of life. Milliseconds. */
+const signOfLife = 1000
+
 /**
  * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection that comes
  * back goes straight to the first who waits; where connections come from is the source's matter.
@@ -40,7 +43,7 @@ export class BoundedPool implements Strategy {
   #arriving = 0
   #leased = 0
   #closing: Promise<void> | null = null
-  #lastRefusal: unknown
+  #lastRefusal: { readonly error: unknown, readonly at: number } | null = null
 
   constructor (source: Source, host: PoolHost, limits: PoolLimits, leaks: LeakDetector) {
     this.#source = source
@@ -56,12 +59,10 @@ export class BoundedPool implements Strategy {
 
   acquire (waiter: Waiter): void {
     if (this.#closing !== null) return waiter.refused(this.#closed())
-    if (this.#leased >= this.#limits.max) {
-      const refusal = this.#overload() ?? this.#deadlock(waiter)
-      if (refusal !== null) {
-        this.#host.counters.refused++
-        return waiter.refused(refusal)
-      }
+    const refusal = this.#overload() ?? this.#deadlock(waiter)
+    if (refusal !== null) {
+      this.#host.counters.refused++
+      return waiter.refused(refusal)
     }
     this.#leaks.asked(waiter)
     this.#waiting.push(waiter)
@@ -79,8 +80,12 @@ export class BoundedPool implements Strategy {
     return { open: this.#source.open, idle: this.#source.idle, inUse: this.#leased, waiting: this.#waiting.length }
   }
 
-  warm (): Promise<void> {
-    return this.#source.warm()
+  async warm (): Promise<void> {
+    try {
+      await this.#source.warm()
+    } catch (error) {
+      throw connectError(error, this.#host.target)
+    }
   }
 
   close (): Promise<void> {
@@ -102,7 +107,7 @@ export class BoundedPool implements Strategy {
         this.#arriving--
         if (connection === null) return this.#refused(error)
         this.#leased++
-        this.#hand(connection, this.#limits.prePing && connection.uses > 0)
+        this.#hand(connection, this.#limits.prePing && connection.kept)
       })
     }
   }
@@ -110,10 +115,16 @@ export class BoundedPool implements Strategy {
   /** Gives a connection to the first who waits, or back to the source. */
   #hand (connection: Connection, ping = false): void {
     const waiter = this.#waiting.peek()
-    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.uses > 0)
+    const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.kept)
     if (waiter === null || unfit) return this.#put(connection, !unfit)
-    if (ping) connection.client.query('').then(() => this.#grant(connection), () => this.#put(connection, false))
+    if (ping) this.#ping(connection)
     else this.#grant(connection)
+  }
+
+  #ping (connection: Connection): void {
+    // A network that swallows everything would keep the connection, and its place in the pool, for good.
+    const timer = setTimeout(() => connection.destroy(), Math.min(signOfLife, this.#limits.acquireTimeout / 2))
+    connection.client.query('').then(() => this.#grant(connection), () => this.#put(connection, false)).finally(() => clearTimeout(timer))
   }
 
   #grant (connection: Connection): void {
@@ -124,6 +135,7 @@ export class BoundedPool implements Strategy {
     const lease = new Lease(connection, (connection, keep) => {
       this.#holders.delete(lease)
       this.#leaks.returned(lease)
+      connection.kept = true
       if (keep && this.#source.keeps && this.#closing === null) this.#hand(connection)
       else this.#put(connection, keep)
     })
@@ -146,11 +158,13 @@ export class BoundedPool implements Strategy {
   }
 
   #refused (error: unknown): void {
-    this.#lastRefusal = error
+    this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
-    // Where the server is full but others of ours are at work, the next connection to come back will do.
-    if (failureKind(error) === 'too-many-connections' && this.#leased > 0) return
-    this.#next()?.refused(connectError(error, this.#host.target))
+    const full = failureKind(error) === 'too-many-connections'
+    // Where others of ours are at work or on their way, the next connection to come back will do.
+    if (full && this.#leased + this.#arriving > 0) return
+    // Those who were passed over until the last of ours was refused are told with it.
+    for (let count = full ? this.#limits.max : 1; count > 0; count--) this.#next()?.refused(connectError(error, this.#host.target))
     this.#fetch()
   }
 
@@ -159,16 +173,20 @@ export class BoundedPool implements Strategy {
     this.#block(waiter, -1)
     this.#host.counters.timedOut++
     const { acquireTimeout, max } = this.#limits
+    // What happened before this one came says nothing about it.
+    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= performance.now() - acquireTimeout ? this.#lastRefusal.error : undefined
     waiter.refused(this.#leased < max
-      ? connectError(this.#lastRefusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
-      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, this.#lastRefusal))
+      ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
+      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, refusal))
   }
 
   /** Refuses at once whoever would be refused later anyway: the queue is full, or too slow to get to the end of it in time. */
   #overload (): Error | null {
     const { max, maxWaiting, acquireTimeout } = this.#limits
     const waiting = this.#waiting.length
-    if (waiting >= maxWaiting) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
+    // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
+    if (waiting >= maxWaiting + max - this.#leased) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `${this.#leased} of ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
+    if (this.#leased < max) return null
     const wait = this.#rate.waitBehind(waiting)
     if (wait <= acquireTimeout) return null
     return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already: at the rate of the moment the wait would be ${Math.round(wait)} ms, longer than pool.acquireTimeout (${acquireTimeout} ms). Try again later, or raise pool.max.`)
@@ -183,7 +201,7 @@ export class BoundedPool implements Strategy {
 
   /** When every connection is held by work that waits for another one, nobody would ever go on: the newest is refused. */
   #deadlock (waiter: Waiter): Error | null {
-    if (waiter.within === null) return null
+    if (waiter.within === null || this.#leased < this.#limits.max) return null
     this.#block(waiter, 1)
     let held = 0
     for (const holder of this.#holders.values()) if (this.#blocked.has(holder)) held++

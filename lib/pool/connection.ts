@@ -27,8 +27,8 @@ export class Connection {
   readonly prepared: PreparedStatements | null
   /** What ended it, or null while it lives. */
   lost: Error | null = null
-  /** Leases that it has served. */
-  uses = 0
+  /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
+  kept = false
   user: ConnectionUser | null = null
   /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
   parsed = 0
@@ -57,7 +57,7 @@ export class Connection {
 
   /** Ends it without asking: the server rolls back what is open when it sees the socket close. */
   destroy (): void {
-    wireOf(this.client).stream.destroy()
+    cutOff(this.client)
   }
 
   #end (error: Error): void {
@@ -65,6 +65,11 @@ export class Connection {
     this.lost = error
     this.user?.connectionLost(error)
   }
+}
+
+/** Closes a client's socket, whatever the client is doing. */
+export function cutOff (client: pg.Client): void {
+  wireOf(client).stream.destroy()
 }
 
 function wireOf (client: pg.Client): pg.Connection {

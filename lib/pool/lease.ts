@@ -3,6 +3,8 @@ import type { Connection, ConnectionUser } from './connection.ts'
 
 /** One checked-out connection: returned once, and used by nobody after that. */
 export class Lease {
+  /** Whether the connection was kept for this lease, and not opened for it, so that it may have died unnoticed. */
+  readonly reused: boolean
   readonly #connection: Connection
   readonly #giveBack: (connection: Connection, keep: boolean) => void
   #returned = false
@@ -10,17 +12,12 @@ export class Lease {
   constructor (connection: Connection, giveBack: (connection: Connection, keep: boolean) => void) {
     this.#connection = connection
     this.#giveBack = giveBack
-    connection.uses++
+    this.reused = connection.kept
   }
 
   get connection (): Connection {
     if (this.#returned) throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'A connection was used after it had gone back to the pool. This is a defect of fastify-pg-scope: please report it.')
     return this.#connection
-  }
-
-  /** Whether somebody had the connection before, so that it may have died unnoticed meanwhile. */
-  get reused (): boolean {
-    return this.#connection.uses > 1
   }
 
   usedBy (user: ConnectionUser): this {

@@ -10,10 +10,12 @@ export function isStream (payload: unknown): payload is Readable | ReadableStrea
 const pieceLength = 16384
 
 /**
- * A body that ends only when `commit` has been answered: what the client reads to its end is committed. A failure destroys it,
- * so that the client sees a broken body and never a complete one.
+ * A body that ends only when the transaction has: what the client reads to its end is committed, where it is to be. A failure
+ * destroys it, so that the client sees a broken body and never a complete one.
+ *
+ * @param end COMMIT or ROLLBACK, once the last row has been read
  */
-export function bodyBeforeCommit (payload: Readable | ReadableStream, reply: FastifyReply, commit: () => Promise<void>): Readable {
+export function bodyBeforeEnd (payload: Readable | ReadableStream, reply: FastifyReply, end: () => Promise<void>): Readable {
   const rows = payload instanceof CursorStream
   if (rows && !reply.hasHeader('content-type')) reply.header('content-type', 'application/x-ndjson')
   let lines = ''
@@ -29,7 +31,7 @@ export function bodyBeforeCommit (payload: Readable | ReadableStream, reply: Fas
     },
     flush (done) {
       if (lines !== '') this.push(lines)
-      commit().then(() => done(), done)
+      end().then(() => done(), done)
     }
   })
   // Fastify hears of a failure by the body's own 'error' event.

@@ -2,8 +2,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import type { Unit } from '../options.ts'
 import type { ManagedSession } from '../session/session.ts'
-import { outcomeOf } from './outcome.ts'
-import { bodyBeforeCommit, isStream } from './reply-stream.ts'
+import { outcomeOf, type RequestOutcome } from './outcome.ts'
+import { bodyBeforeEnd, isStream } from './reply-stream.ts'
+import { checkSendable, isResponse, unwrap } from './sendable.ts'
 
 type Done = (error?: Error | null, payload?: unknown) => void
 
@@ -43,6 +44,8 @@ export class RequestScope {
     this.#reply = reply
     reply.raw.once('finish', () => { this.#delivered = true })
     reply.raw.once('close', () => this.#closed())
+    // Touched by a handler that has outlived its response: its 'close' may have come already, and comes once.
+    if (reply.raw.writableEnded || reply.raw.destroyed) this.#closed()
   }
 
   /** For a session that is touched before any hook of ours ran, so that the reply is not known yet. */
@@ -66,27 +69,35 @@ export class RequestScope {
     }
     this.#answered = true
     if (this.session.state === 'closed') return done()
-    let outcome
+    let outcome: RequestOutcome
     try {
-      outcome = outcomeOf(
-        { status: reply.statusCode, thrown: this.thrown, failed: this.session.failure !== null, rollbackOnly: this.session.rollbackOnly },
-        this.unit.commitIf && (() => this.unit.commitIf!(this.#request, reply))
-      )
-    } catch (error) { // the user's commitIf
+      if (isResponse(payload)) payload = unwrap(payload, reply)
+      outcome = this.#outcome(reply)
+      if (outcome === 'commit') checkSendable(reply, payload)
+    } catch (error) {
       this.#rollBack()
       return done(error as Error)
     }
     if (outcome === 'commit') return this.#commit(reply, payload, done)
-    const failure = this.session.failure
+    const { failure } = this.session
+    // Rows that the reply is made of are read in the transaction, whatever becomes of it.
+    if (failure === null && isStream(payload) && this.session.streaming) return done(null, bodyBeforeEnd(payload, reply, () => this.session.end('rollback')))
     this.#rollBack()
     // The client need not wait for ROLLBACK: nothing of what it could answer changes the error.
-    done(outcome === 'refuse' ? failure : null)
+    done(outcome === 'refuse' ? failure : null, payload)
   }
 
   /** The handler is through, with onAbort 'commit': where its client has gone, no answer may ever come. */
   handled (): void {
     setImmediate(() => {
-      if (this.#gone && !this.#answered) this.#inBackground()
+      if (!this.#gone || this.#answered) return
+      try {
+        if (this.#outcome(this.#reply!) === 'rollback') this.#rollBack()
+        else this.#inBackground()
+      } catch (error) {
+        this.#request.log.error({ err: error }, 'commitIf failed, and no answer was waiting for it')
+        this.#rollBack()
+      }
     })
   }
 
@@ -95,14 +106,23 @@ export class RequestScope {
     if (this.#reply !== null && !this.#reply.sent && !this.#committing) this.#reply.send(error)
   }
 
+  /** @throws what the user's commitIf throws */
+  #outcome (reply: FastifyReply): RequestOutcome {
+    const { failure, rollbackOnly } = this.session
+    return outcomeOf(
+      { status: reply.statusCode, thrown: this.thrown, failed: failure !== null, rollbackOnly },
+      this.unit.commitIf && (() => this.unit.commitIf!(this.#request, reply))
+    )
+  }
+
   #commit (reply: FastifyReply, payload: unknown, done: Done): void {
-    if (isStream(payload) && this.session.streaming) {
-      return done(null, bodyBeforeCommit(payload, reply, () => this.session.end('commit')))
-    }
-    if (this.unit.commitOn === 'response') return done()
+    // Where the client has gone nothing reads a body to its end, and no 'close' comes after the answer.
+    const streaming = isStream(payload) && this.session.streaming
+    if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, reply, () => this.session.end('commit')))
+    if (this.unit.commitOn === 'response' && !this.#gone) return done(null, payload)
     if (this.session.state === 'idle' || this.session.losesNothing) {
       this.#inBackground()
-      return done()
+      return done(null, payload)
     }
     const status = reply.statusCode
     const headers = { ...reply.getHeaders() }
@@ -110,16 +130,27 @@ export class RequestScope {
     this.session.end('commit').then(() => {
       this.#committing = false
       this.#committed = true
-      if (!this.#overtaken) return done()
-      // The answer that overtook this one has left its status and headers behind.
-      for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
-      reply.code(status).headers(headers as Record<string, string>)
-      done()
+      if (this.#overtaken) {
+        // The answer that overtook this one has left its status and headers behind.
+        for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
+        reply.code(status).headers(headers as Record<string, string>)
+      }
+      done(null, streaming ? '' : payload)
     }, (error) => {
       this.#committing = false
       if (this.#overtaken) reply.code(error.statusCode ?? 500)
       done(error)
-    })
+    }).catch((error) => this.#unsendable(reply, error))
+  }
+
+  /** Fastify could not write the answer; whoever else calls a hook's done() would hear of it. */
+  #unsendable (reply: FastifyReply, error: Error): void {
+    try {
+      reply.send(error)
+    } catch (again) {
+      this.#request.log.error({ err: again }, 'no answer could be written')
+      reply.raw.destroy()
+    }
   }
 
   #rollBack (reason?: Error): void {
@@ -144,7 +175,8 @@ export class RequestScope {
       return this.#rollBack()
     }
     this.#gone = true
-    if (this.unit.onAbort === 'commit' && !this.#answered) return
+    // A route that was not seen has nobody to tell when its handler is through, so that its work could stay open for ever.
+    if (this.unit.onAbort === 'commit' && this.routed && !this.#answered) return
     this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its answer: the running statement is cancelled, and the work rolled back.'))
   }
 }

@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import { Statement } from './statement.ts'
 import type { Transaction } from './transaction.ts'
 
@@ -13,12 +13,19 @@ export class Savepoint {
   /** The transaction that SAVEPOINT was sent in: it goes with the first statement, so that one without statements costs nothing. */
   sentIn: Transaction | null = null
   ended = false
+  /** What the failures are of those inside of it that its fn did not wait for; null while fn runs. */
+  strays: unknown[] | null = null
 
   constructor (owner: Savepoints, name: string, parent: Savepoint | null, enclosing: Savepoint | undefined) {
     this.owner = owner
     this.name = name
     this.parent = parent
     this.enclosing = enclosing
+  }
+
+  /** Whether it is the other one, or stands in it. */
+  within (other: Savepoint): boolean {
+    return this === other || (this.parent?.within(other) ?? false)
   }
 }
 
@@ -33,9 +40,21 @@ export class Savepoints {
   #top: Savepoint | null = null
   #count = 0
   #waiting: { from: Savepoint | null, go: () => void }[] = []
+  /** Ended well, and RELEASE is still to be sent: with the next statement, for by itself it would cost a round trip. */
+  #kept: Savepoint[] = []
 
-  get open (): boolean {
-    return this.#top !== null
+  /** Nothing is open, and nothing to be sent ahead of a statement. */
+  get clear (): boolean {
+    return this.#top === null && this.#kept.length === 0
+  }
+
+  get top (): Savepoint | null {
+    return this.#top
+  }
+
+  /** Whether the code that runs at the moment stands in one of them. */
+  get entered (): boolean {
+    return this.#callers() !== null
   }
 
   /** Runs at once when it is the caller's turn, otherwise when the savepoints that its caller does not stand in have ended. */
@@ -51,7 +70,7 @@ export class Savepoints {
 
   #when (from: Savepoint | null, go: () => void): void {
     if (from === this.#top) go()
-    else this.#waiting.push({ from, go })
+    else this.#waiting.push({ from, go: AsyncResource.bind(go) }) // in the context of its caller, not of whoever ends
   }
 
   /** Opens one around fn; its caller must be in turn. */
@@ -59,6 +78,12 @@ export class Savepoints {
     const savepoint = new Savepoint(this, `scope_${++this.#count}`, this.#top, current.getStore())
     this.#top = savepoint
     return current.run(savepoint, fn, savepoint)
+  }
+
+  /** Everybody's turn ends until leave(): for commit() and rollback() by hand. Nobody stands in it. */
+  hold (): Savepoint {
+    this.#top = new Savepoint(this, '', this.#top, undefined)
+    return this.#top
   }
 
   leave (savepoint: Savepoint): void {
@@ -78,12 +103,26 @@ export class Savepoints {
     for (const { go } of this.#waiting.splice(0)) go()
   }
 
-  /** SAVEPOINT for each one that the server does not know yet, outermost first. */
-  unsent (transaction: Transaction): Statement[] {
+  /** Its work is kept. */
+  keep (savepoint: Savepoint): void {
+    this.forget(savepoint)
+    this.#kept.push(savepoint)
+  }
+
+  /** The server has dropped it, and what stood in it. */
+  forget (savepoint: Savepoint): void {
+    this.#kept = this.#kept.filter((kept) => !kept.within(savepoint))
+  }
+
+  /** RELEASE for those that ended, and SAVEPOINT for each one that the server does not know yet, outermost first. */
+  ahead (transaction: Transaction): Statement[] {
     const statements: Statement[] = []
     for (let savepoint = this.#top; savepoint !== null && savepoint.sentIn !== transaction; savepoint = savepoint.parent) {
       savepoint.sentIn = transaction
       statements.unshift(new Statement(`SAVEPOINT ${savepoint.name}`))
+    }
+    for (const { sentIn, name } of this.#kept.splice(0)) {
+      if (sentIn === transaction) statements.unshift(new Statement(`RELEASE SAVEPOINT ${name}`))
     }
     return statements
   }

@@ -22,6 +22,8 @@ export interface SessionHost extends TransactionHost {
   ended (session: object): void
 }
 
+const noop = (): void => {}
+
 export type Outcome = 'commit' | 'rollback'
 
 /** A session as the engine and a request's end see it. */
@@ -62,6 +64,10 @@ export class ScopedSession implements ManagedSession {
   #settling: Promise<unknown> | null = null
   /** The end, once it has begun: it happens once, whoever asks. */
   #end: Promise<void> | null = null
+  /** What the end makes of the work. */
+  #outcome: Outcome | null = null
+  /** Failures of transaction(fn) that came while only the end waited for them; null before it. */
+  #strays: unknown[] | null = null
   /** What late statements are told. */
   #reason: Error | undefined
   #controller: AbortController | null = null
@@ -112,8 +118,9 @@ export class ScopedSession implements ManagedSession {
     try {
       const call = readStatement(text, values)
       this.#host.vet(call.text)
-      if (this.#savepoints.open) this.#savepoints.inTurn(() => this.#submit([call]))
-      else this.#submit([call])
+      if (!this.#takes) throw this.#closed()
+      if (this.#savepoints.clear) this.#submit([call])
+      else this.#savepoints.inTurn(() => this.#submit([call]))
       return call.promise
     } catch (error) {
       return Promise.reject(error)
@@ -124,18 +131,36 @@ export class ScopedSession implements ManagedSession {
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
 
-  /** Statements of a stream: they belong to the cursor, whoever's turn it is. */
+  /** A stream opens its cursor when it is its caller's turn, in the savepoint that is open then. */
+  opens (go: (savepoint: Savepoint | null) => void): void {
+    this.#savepoints.inTurn(() => go(this.#savepoints.top))
+  }
+
+  /** Statements of a stream that is open: they belong to the cursor, whoever's turn it is. */
   fetch (statements: Statement[]): void {
-    this.#submit(statements)
+    if (this.#takes) this.#submit(statements)
+    else this.#refuse(statements)
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     if (typeof fn !== 'function') return Promise.reject(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
-    return new Promise((resolve, reject) => this.#savepoints.inTurn(() => {
-      if (this.#end !== null) return reject(this.#closed())
+    if (!this.#takes) return Promise.reject(this.#closed())
+    const promise = new Promise<T>((resolve, reject) => this.#savepoints.inTurn(() => {
+      if (this.#gone) return reject(this.#closed())
       if (this.failure !== null) return reject(this.failure)
-      this.#savepoints.enter((savepoint) => this.#within(savepoint, fn).then(resolve, reject))
+      this.#savepoints.enter((savepoint) => this.#within(savepoint, fn).then((result) => {
+        resolve(result)
+        this.#savepoints.leave(savepoint)
+      }, (error) => {
+        const strays = savepoint.parent === null ? this.#strays : savepoint.parent.strays
+        strays?.push(error)
+        // What is around it has ended and nobody awaits it any more: its failure becomes theirs.
+        if (strays !== null || this.#end !== null) promise.catch(noop)
+        reject(error)
+        this.#savepoints.leave(savepoint)
+      }))
     }))
+    return promise
   }
 
   commit (): Promise<void> {
@@ -162,9 +187,13 @@ export class ScopedSession implements ManagedSession {
   }
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
-    if (this.#end !== null) return this.#end
+    if (this.#end !== null) {
+      // What was rolled back must not look committed to somebody who comes later.
+      return outcome === 'commit' && this.#outcome === 'rollback' && !this.rollbackOnly ? this.#end.then(() => { throw this.#closed() }) : this.#end
+    }
     this.#reason = reason
-    this.#end = this.#finish(outcome)
+    this.#outcome = this.rollbackOnly ? 'rollback' : outcome
+    this.#end = this.#finish(this.#outcome)
     // Whoever waits for it hears of its failure; not everybody waits.
     this.#end.catch(() => {})
     return this.#end
@@ -178,70 +207,88 @@ export class ScopedSession implements ManagedSession {
     return this.close()
   }
 
+  /** Whether the caller may still ask for something: once the end has begun, only a transaction(fn) may that it waits for. */
+  get #takes (): boolean {
+    return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.entered)
+  }
+
+  /** Whoever's turn comes now comes too late. */
+  get #gone (): boolean {
+    return this.#outcome === 'rollback' || this.#progress.state === 'closed'
+  }
+
   #submit (statements: Statement[]): void {
-    if (this.#end !== null) {
-      for (const statement of statements) statement.fail(this.#closed())
-    } else if (this.#settling !== null) {
-      this.#settling.then(() => this.#submit(statements))
-    } else {
-      if (this.#transaction === null || this.#transaction.over) {
-        try {
-          this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.(), this, this.#label)
-          enterWorkOf(this)
-        } catch (error) { // the user's settings(request) or role(request)
-          for (const statement of statements) statement.fail(error)
-          return
-        }
+    if (this.#gone) return this.#refuse(statements)
+    if (this.#transaction === null || this.#transaction.over) {
+      try {
+        this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.(), this, this.#label)
+        enterWorkOf(this)
+      } catch (error) { // the user's settings(request) or role(request)
+        for (const statement of statements) statement.fail(error)
+        return
       }
-      this.#transaction.submit(this.#savepoints.open ? [...this.#savepoints.unsent(this.#transaction), ...statements] : statements)
     }
+    this.#transaction.submit(this.#savepoints.clear ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
+  }
+
+  #refuse (statements: Statement[]): void {
+    for (const statement of statements) statement.fail(this.#closed())
   }
 
   async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
     const mark = this.#hooks.mark()
     try {
       const result = await fn(this)
+      savepoint.strays = []
       await this.#savepoints.innermost(savepoint)
+      if (savepoint.strays.length > 0) throw savepoint.strays[0]
       await this.#keep(savepoint)
       return result
     } catch (error) {
+      savepoint.strays ??= []
       await this.#savepoints.innermost(savepoint)
-      await this.#undo(savepoint)
+      await this.#undo(savepoint, error)
       this.#hooks.rolledBack(mark)
       throw error
-    } finally {
-      this.#savepoints.leave(savepoint)
     }
   }
 
-  /** RELEASE, which nobody has to wait for: with every statement answered it cannot fail while the connection lives. */
   async #keep (savepoint: Savepoint): Promise<void> {
     const transaction = this.#transaction
     if (transaction?.quiet === false) await transaction.settled()
-    if (this.#end !== null) throw this.#closed()
+    if (this.#gone) throw this.#closed()
     if (this.failure !== null) throw this.failure
-    if (transaction !== null && savepoint.sentIn === transaction) transaction.submit([new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])
+    if (transaction !== null && savepoint.sentIn === transaction) this.#savepoints.keep(savepoint)
   }
 
   /** ROLLBACK TO, after which the transaction is as it was before. Where that fails, the session stays failed. */
-  async #undo ({ sentIn, name }: Savepoint): Promise<void> {
+  async #undo (savepoint: Savepoint, cause: unknown): Promise<void> {
     const transaction = this.#transaction
-    if (transaction === null || sentIn !== transaction) return
+    if (transaction === null || savepoint.sentIn !== transaction) return
     await transaction.settled()
-    if (this.#end !== null || transaction.over || transaction.lost) return
-    const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${name}`), new Statement(`RELEASE SAVEPOINT ${name}`)])
+    if (this.#gone || transaction.over || transaction.lost) return
+    this.#savepoints.forget(savepoint)
+    for (const stream of this.#streams) {
+      if (stream.savepoint?.within(savepoint)) stream.destroy(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
+    }
+    const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${savepoint.name}`), new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])
     if (failure === null) transaction.recovered()
   }
 
-  /** commit() and rollback(): what is called behind them belongs to the next transaction. */
+  /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
   #byHand (name: string, settle: () => Promise<void>): Promise<void> {
+    if (this.#savepoints.entered) return Promise.reject(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
     if (this.#end !== null) return Promise.reject(this.#closed())
-    if (this.#savepoints.open) return Promise.reject(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
-    const settled = (this.#settling ?? Promise.resolve()).then(settle)
-    const over = settled.then(() => {}, () => {})
-    this.#settling = over
-    over.then(() => { if (this.#settling === over) this.#settling = null })
-    return settled
+    return new Promise((resolve, reject) => this.#savepoints.inTurn(() => {
+      if (this.#gone) return reject(this.#closed())
+      const turn = this.#savepoints.hold()
+      const settled = settle()
+      this.#settling = settled.catch(noop).then(() => {
+        this.#settling = null
+        this.#savepoints.leave(turn)
+      })
+      settled.then(resolve, reject)
+    }))
   }
 
   async #commit (next: 'idle' | 'closed'): Promise<void> {
@@ -268,6 +315,7 @@ export class ScopedSession implements ManagedSession {
   async #rollback (next: 'idle' | 'closed', reason?: () => Error): Promise<void> {
     const transaction = this.#transaction
     this.#closeStreams()
+    if (transaction !== null && reason === undefined) await transaction.settled()
     if (transaction === null || transaction.over) {
       if (this.#progress.state !== next) this.#progress.to(next)
     } else {
@@ -284,11 +332,22 @@ export class ScopedSession implements ManagedSession {
 
   async #finish (outcome: Outcome): Promise<void> {
     try {
-      if (this.#settling !== null) await this.#settling
-      if (outcome === 'commit' && this.#rollbackOnly === null) {
-        if (this.#savepoints.open) await this.#savepoints.innermost(null)
+      if (outcome === 'commit') {
+        this.#strays = []
+        if (!this.#savepoints.clear) await this.#savepoints.innermost(null)
+        if (this.#strays.length > 0) {
+          await this.#rollback('closed', () => this.#closed())
+          throw this.#strays[0]
+        }
         await this.#commit('closed')
-      } else await this.#rollback('closed', () => this.#closed())
+      } else {
+        if (this.#settling !== null) {
+          // It may still wait for a statement that runs.
+          if (this.#progress.state !== 'settling') await this.#transaction?.stop(this.#closed())
+          await this.#settling
+        }
+        await this.#rollback('closed', () => this.#closed())
+      }
     } finally {
       this.#savepoints.abandon()
       this.#controller?.abort(this.#reason)

@@ -2,10 +2,13 @@ import { Readable } from 'node:stream'
 import type { QueryResult } from 'pg'
 import { pgScopeError } from '../errors.ts'
 import type { StreamOptions } from '../../types/session.ts'
+import type { Savepoint } from './savepoint.ts'
 import { Call, readStatement, Statement } from './statement.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
+  /** Calls `go` when the cursor may be declared, with the savepoint that it then stands in. */
+  opens (go: (savepoint: Savepoint | null) => void): void
   fetch (statements: Statement[]): void
 }
 
@@ -21,6 +24,8 @@ export class CursorStream extends Readable {
   readonly #open: Set<CursorStream>
   readonly #cursor = `scope_cursor_${++count}`
   readonly #batchSize: number
+  /** Where the cursor was declared, and goes when that is rolled back; undefined before. */
+  savepoint: Savepoint | null | undefined
   #next: Promise<QueryResult> | null = null
   #rows: unknown[] = []
   #index = 0
@@ -39,9 +44,14 @@ export class CursorStream extends Readable {
       const select = readStatement(text, values)
       const declare = new Call(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR ${select.text}`, select.values)
       open.add(this)
-      const first = this.#fetch([declare])
-      this.#next = declare.promise.then(() => first)
+      const first = new Call(this.#forward, [])
+      this.#next = declare.promise.then(() => first.promise)
       this.#next.catch(noop)
+      session.opens((savepoint) => {
+        if (this.destroyed) return
+        this.savepoint = savepoint
+        session.fetch([declare, first])
+      })
     } catch (error) {
       this.destroy(error as Error)
     }
@@ -52,7 +62,7 @@ export class CursorStream extends Readable {
   }
 
   override _destroy (error: Error | null, callback: (error: Error | null) => void): void {
-    if (this.#open.delete(this) && error === null) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    if (this.#open.delete(this) && error === null && this.savepoint !== undefined) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
     callback(error)
   }
 
@@ -65,9 +75,10 @@ export class CursorStream extends Readable {
         }
         if (this.#next === null) return this.#last()
         const { rows } = await this.#next
+        if (this.destroyed) return // and its cursor is closed
         this.#rows = rows
         this.#index = 0
-        this.#next = rows.length < this.#batchSize ? null : this.#fetch([])
+        this.#next = rows.length < this.#batchSize ? null : this.#fetch()
       } while (!this.destroyed)
     } finally {
       this.#reading = false
@@ -79,9 +90,13 @@ export class CursorStream extends Readable {
     this.push(null)
   }
 
-  #fetch (before: Statement[]): Promise<QueryResult> {
-    const fetch = new Call(`FETCH FORWARD ${this.#batchSize} FROM ${this.#cursor}`, [])
-    this.#session.fetch([...before, fetch])
+  get #forward (): string {
+    return `FETCH FORWARD ${this.#batchSize} FROM ${this.#cursor}`
+  }
+
+  #fetch (): Promise<QueryResult> {
+    const fetch = new Call(this.#forward, [])
+    this.#session.fetch([fetch])
     // A stream that is destroyed does not come back for it.
     fetch.promise.catch(noop)
     return fetch.promise

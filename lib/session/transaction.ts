@@ -60,11 +60,11 @@ export class Transaction implements Waiter, Running {
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
   submit (statements: Statement[]): void {
     const { state } = this.#progress
-    if (state === 'active') return this.#write(statements)
     if (state === 'failed') return this.#refuse(statements)
     // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
     this.#queue.push(...statements)
-    if (state === 'idle') {
+    if (state === 'active') this.#flush()
+    else if (state === 'idle') {
       this.#progress.to('opening')
       this.#host.pool.acquire(this)
     }
@@ -113,15 +113,12 @@ export class Transaction implements Waiter, Running {
   /**
    * Gives the work up, and the connection back, whatever state it is in. Never rejects.
    *
-   * @param reason what statements under way are told; they are cancelled on the server. Without one they are waited for.
+   * @param reason what statements under way are told; they are cancelled on the server. Without one there must be none.
    */
   async rollback (reason?: () => Error): Promise<void> {
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
-    if (!this.quiet) {
-      if (reason === undefined) await this.settled()
-      else await this.#stop(reason())
-    }
+    if (reason !== undefined && !this.quiet) await this.stop(reason())
     if (this.lease !== null) {
       const timer = setTimeout(() => this.lease?.destroy(), rollbackPatience)
       await this.run([new Statement('ROLLBACK')])
@@ -130,12 +127,15 @@ export class Transaction implements Waiter, Running {
     this.#finish()
   }
 
-  async #stop (reason: Error): Promise<void> {
+  /** Cancels what runs and refuses what waits: they are told the reason. Afterwards it can only be rolled back. */
+  async stop (reason: Error): Promise<void> {
     this.#reason = reason
+    this.#fail(reason)
     this.#refuse(this.#queue.splice(0))
     if (this.lease === null) this.#host.pool.giveUp(this)
     else await cancelRunning(this)
     if (this.unanswered > 0) this.#release()
+    this.#changed()
   }
 
   canceled (): void {

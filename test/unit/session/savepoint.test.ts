@@ -1,4 +1,5 @@
 import t from 'tap'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { setImmediate as turn } from 'node:timers/promises'
 import { type Savepoint, Savepoints } from '../../../lib/session/savepoint.ts'
 import type { Transaction } from '../../../lib/session/transaction.ts'
@@ -17,7 +18,7 @@ t.test('without a savepoint everybody goes at once', async t => {
   const savepoints = new Savepoints()
   savepoints.inTurn(() => { went = true })
   t.equal(went, true)
-  t.equal(savepoints.open, false)
+  t.equal(savepoints.clear, true)
 })
 
 t.test('what is called from within goes at once, also behind an await; what is called from outside waits for the end', async t => {
@@ -103,7 +104,7 @@ t.test('SAVEPOINT is sent once for each, outermost first, and again in another t
   const savepoints = new Savepoints()
   const one = {} as Transaction
   const other = {} as Transaction
-  const texts = (transaction: Transaction) => savepoints.unsent(transaction).map(({ text }) => text)
+  const texts = (transaction: Transaction) => savepoints.ahead(transaction).map(({ text }) => text)
   opened(savepoints, async () => {
     t.same(texts(one), ['SAVEPOINT scope_1'])
     opened(savepoints, async () => {
@@ -113,4 +114,54 @@ t.test('SAVEPOINT is sent once for each, outermost first, and again in another t
   t.same(texts(one), ['SAVEPOINT scope_2', 'SAVEPOINT scope_3'])
   t.same(texts(one), [])
   t.same(texts(other), ['SAVEPOINT scope_1', 'SAVEPOINT scope_2', 'SAVEPOINT scope_3'])
+})
+
+t.test('RELEASE waits for the next statement, and one around others covers them', async t => {
+  const savepoints = new Savepoints()
+  const transaction = {} as Transaction
+  const texts = () => savepoints.ahead(transaction).map(({ text }) => text)
+  const end = (savepoint: Savepoint): void => {
+    savepoints.keep(savepoint)
+    savepoints.leave(savepoint)
+  }
+  let first!: Savepoint, second!: Savepoint
+  savepoints.enter((entered) => {
+    first = entered
+    savepoints.enter((entered) => { second = entered })
+  })
+  texts()
+  end(second)
+  t.equal(savepoints.clear, false)
+  end(first)
+  t.same(texts(), ['RELEASE SAVEPOINT scope_1'])
+  t.equal(savepoints.clear, true)
+  savepoints.enter((entered) => { first = entered })
+  texts()
+  end(first)
+  savepoints.enter((entered) => { second = entered })
+  t.same(texts(), ['RELEASE SAVEPOINT scope_3', 'SAVEPOINT scope_4'])
+  savepoints.forget(second)
+  savepoints.leave(second)
+  t.same(texts(), [])
+})
+
+t.test('while everybody is held up, all wait, in order', async t => {
+  const savepoints = new Savepoints()
+  const went: string[] = []
+  const held = savepoints.hold()
+  savepoints.inTurn(() => went.push('a'))
+  savepoints.inTurn(() => went.push('b'))
+  t.same(went, [])
+  savepoints.leave(held)
+  t.same(went, ['a', 'b'])
+})
+
+t.test('who waited goes on in the context of its own', async t => {
+  const context = new AsyncLocalStorage<string>()
+  const savepoints = new Savepoints()
+  const held = savepoints.hold()
+  let seen: string | undefined
+  context.run('the caller', () => savepoints.inTurn(() => { seen = context.getStore() }))
+  context.run('another', () => savepoints.leave(held))
+  t.equal(seen, 'the caller')
 })

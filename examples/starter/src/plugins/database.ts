@@ -1,0 +1,24 @@
+import type { FastifyInstance } from 'fastify'
+import pgScope from 'fastify-pg-scope'
+import fp from 'fastify-plugin'
+import { migrations } from '../migrations/index.ts'
+import { migrate } from '../migrations/migrate.ts'
+
+/** `app.db` and `request.db` on an up-to-date schema. */
+export default fp(async (app) => {
+  const connectionString = app.config.DATABASE_URL ?? await startEmbedded(app)
+  await app.register(pgScope, { connectionString })
+  const applied = await migrate(app.db, migrations)
+  if (applied.length > 0) app.log.info({ applied }, 'the schema was brought up to date')
+}, { name: 'database', dependencies: ['config'] })
+
+/** A PostgreSQL for development. The import is here so that production never loads it. */
+async function startEmbedded (app: FastifyInstance): Promise<string> {
+  const { startPostgres } = await import('fastify-pg-scope/embedded')
+  const dataFolder = app.config.DATA_FOLDER
+  const postgres = await startPostgres({ database: 'bank', ...(dataFolder === undefined ? {} : { dataFolder }) })
+  // Hooks of onClose run last in, first out: this one is added before the engine's, and so the server outlives the pool.
+  app.addHook('onClose', () => postgres.stop())
+  app.log.info({ dataFolder: postgres.dataFolder, temporary: dataFolder === undefined }, 'started a PostgreSQL of our own')
+  return postgres.connectionString
+}

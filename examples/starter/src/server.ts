@@ -1,0 +1,45 @@
+import type { AddressInfo } from 'node:net'
+import { buildApp } from './app.ts'
+
+const app = buildApp({ logger: true })
+
+// npm passes on a signal that the terminal has sent to us as well, so it may come more than once; close() runs once.
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.on(signal, () => {
+    app.log.info(`${signal}: closing`)
+    app.close().catch(fail)
+  })
+}
+
+try {
+  await app.ready()
+  const { HOST, PORT } = app.config
+  await app.listen({ host: HOST, port: PORT })
+  const { port } = app.server.address() as AddressInfo
+  console.log(whatToTry(`http://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`))
+} catch (error) {
+  // Closing stops the database that was started for nothing.
+  await app.close().catch(() => {})
+  fail(error)
+}
+
+function fail (error: unknown): void {
+  console.error(`The bank cannot run: ${error instanceof Error ? error.message : String(error)}`)
+  process.exitCode = 1
+}
+
+function whatToTry (url: string): string {
+  return `
+The bank is open at ${url}. Try:
+
+  curl ${url}/accounts -H 'content-type: application/json' -d '{"owner":"Ada","balance":10000}'
+  curl ${url}/accounts -H 'content-type: application/json' -d '{"owner":"Grace","balance":0}'
+  curl ${url}/transfers -H 'content-type: application/json' -d '{"from":1,"to":2,"amount":2500}'
+  curl ${url}/transfers -H 'content-type: application/json' -d '{"from":2,"to":1,"amount":999999}'
+  curl ${url}/accounts/1
+  curl ${url}/ledger
+  curl ${url}/health
+
+Ctrl-C closes it.
+`
+}

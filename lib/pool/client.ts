@@ -1,0 +1,70 @@
+import pg from 'pg'
+import { Told } from '../postgres/pooler.ts'
+import { Connection, cutOff } from './connection.ts'
+import type { SourceHost } from './strategy.ts'
+
+/** A pg client of ours, and what is known of it from its opening. */
+export interface ScopeClient extends pg.Client {
+  readonly baseline: Record<string, string>
+  readonly told: Told
+}
+
+/** How long connections may take to say goodbye before their sockets are closed. Milliseconds. */
+const goodbye = 1000
+
+/** The clients of one source, from the moment they are made to the end of their sockets, and their connections. */
+export class Clients {
+  readonly #host: SourceHost
+  readonly #maxLifetime: number
+  readonly #open = new Set<ScopeClient>()
+  readonly #connections = new WeakMap<pg.Client, Connection>()
+  /** What pg.Pool, or anybody else, makes a new client of. */
+  readonly Client: new (config?: pg.ClientConfig) => ScopeClient
+
+  constructor (host: SourceHost, maxLifetime: number) {
+    this.#host = host
+    this.#maxLifetime = maxLifetime
+    const open = this.#open
+    this.Client = class extends pg.Client {
+      readonly baseline: Record<string, string>
+      readonly told: Told
+      constructor (config?: pg.ClientConfig) {
+        // Read for each new connection: what is known of the pooler may change.
+        const settings = host.baseline()
+        // pg.Pool hides the password from being enumerated, and so from being copied.
+        super({ ...config, ...host.client, ...settings, pipeline: true } as pg.ClientConfig)
+        this.baseline = settings
+        this.told = new Told(this)
+        open.add(this)
+        this.once('end', () => open.delete(this))
+      }
+    }
+  }
+
+  get open (): number {
+    return this.#open.size
+  }
+
+  /** A client has logged in. */
+  opened (client: ScopeClient): Connection {
+    this.#host.counters.opened++
+    const connection = new Connection(client, client.baseline, this.#maxLifetime, this.#host.prepares())
+    this.#connections.set(client, connection)
+    this.#host.connected(connection, client.told)
+    return connection
+  }
+
+  connectionOf (client: pg.Client): Connection {
+    return this.#connections.get(client)!
+  }
+
+  /** Ends what `goodbye` does not end by itself: waits for every socket, and closes those that take too long. */
+  async end (goodbyes: () => Promise<void>): Promise<void> {
+    // Nobody waits any more for those that are still being opened.
+    for (const client of this.#open) if (!this.#connections.has(client)) cutOff(client)
+    const timer = setTimeout(() => { for (const client of this.#open) cutOff(client) }, goodbye)
+    await goodbyes()
+    await Promise.all(Array.from(this.#open, (client) => new Promise((resolve) => client.once('end', resolve))))
+    clearTimeout(timer)
+  }
+}

@@ -1,0 +1,123 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import t from 'tap'
+import ts from 'typescript'
+import type { FastifyInstance } from 'fastify'
+import { startTestPostgres } from '../helpers/postgres.ts'
+
+const root = join(import.meta.dirname, '../..')
+const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]
+
+interface Sample { where: string, code: string }
+
+/** The TypeScript blocks of a page, with the line where each begins. */
+function samplesOf (page: string): Sample[] {
+  const text = readFileSync(join(root, page), 'utf8')
+  return Array.from(text.matchAll(/^```ts\n([\s\S]*?)^```$/gm), (match) => ({
+    where: `${page}:${text.slice(0, match.index).split('\n').length + 1}`,
+    code: match[1]!
+  }))
+}
+
+/** What the samples take for granted: the names that the text around them speaks of. */
+const world = `
+import type { EventEmitter } from 'node:events'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type * as scope from 'fastify-pg-scope'
+declare global {
+  type Session = scope.Session
+  var app: FastifyInstance
+  var request: FastifyRequest
+  var reply: FastifyReply
+  var db: Session
+  var debit: (db: Session, id: number, amount: number) => Promise<void>
+  var events: EventEmitter
+  var queue: (() => void)[]
+  var total: number
+}
+`
+
+/** Imports and declarations stay at the top; the rest may await and return, as in a handler. */
+function moduleOf ({ code }: Sample): string {
+  const top = /^(?:import .*|declare module [\s\S]*?^\})$/gm
+  return `${(code.match(top) ?? []).join('\n')}\nexport async function sample (): Promise<any> {\n${code.replaceAll(top, '')}\n}\n`
+}
+
+t.test('every sample of the README and of the docs compiles as a user would compile it', async (t) => {
+  const files = new Map([[join(root, 'test/docs/world.ts'), world]])
+  const samples = new Map<string, Sample>()
+  for (const [index, sample] of pages.flatMap(samplesOf).entries()) {
+    const file = join(root, `test/docs/sample-${index}.ts`)
+    files.set(file, moduleOf(sample))
+    samples.set(file, sample)
+  }
+  const options: ts.CompilerOptions = {
+    target: ts.ScriptTarget.ES2022,
+    module: ts.ModuleKind.NodeNext,
+    lib: ['lib.es2023.d.ts', 'lib.esnext.disposable.d.ts'],
+    types: ['node'],
+    typeRoots: [join(root, 'node_modules/@types')],
+    strict: true,
+    skipLibCheck: true,
+    allowImportingTsExtensions: true,
+    noEmit: true,
+    paths: { 'fastify-pg-scope': [join(root, 'lib/index.ts')], 'fastify-pg-scope/embedded': [join(root, 'lib/embedded/index.ts')] }
+  }
+  const host = ts.createCompilerHost(options)
+  const { fileExists, readFile, getSourceFile } = host
+  host.fileExists = (name) => files.has(name) || fileExists.call(host, name)
+  host.readFile = (name) => files.get(name) ?? readFile.call(host, name)
+  host.getSourceFile = (name, language, ...rest) => files.has(name)
+    ? ts.createSourceFile(name, files.get(name)!, language)
+    : getSourceFile.call(host, name, language, ...rest)
+  const program = ts.createProgram([...files.keys()], options, host)
+
+  const wrong = [...program.getGlobalDiagnostics(), ...Array.from(files.keys(), (name) => {
+    const file = program.getSourceFile(name)
+    return [...program.getSyntacticDiagnostics(file), ...program.getSemanticDiagnostics(file)]
+  }).flat()].map(({ file, start, messageText }) => {
+    const line = file === undefined || start === undefined ? '' : file.text.slice(file.text.lastIndexOf('\n', start) + 1).split('\n', 1)[0]
+    return `${samples.get(file?.fileName ?? '')?.where ?? 'the world'}: ${line}\n  ${ts.flattenDiagnosticMessageText(messageText, '\n')}`
+  })
+  t.same(wrong, [])
+  t.ok(samples.size > 20, 'samples were found')
+})
+
+t.test('the first minute of the README works as it is written', async (t) => {
+  const postgres = await startTestPostgres(t)
+  await postgres.query('CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL CHECK (balance >= 0))')
+  await postgres.query('INSERT INTO accounts VALUES (1, 100), (2, 0)')
+  const { code } = samplesOf('README.md')[0]!
+  const folder = t.testdir({
+    'first-minute.ts': `${code
+      .replace('\'fastify-pg-scope\'', JSON.stringify(pathToFileURL(join(root, 'lib/index.ts')).href))
+      .replace('logger: true', 'logger: false')
+      .replace('port: 3000', 'port: 0')}\nexport { app }\n`
+  })
+  process.env.DATABASE_URL = postgres.connectionString
+  t.teardown(() => { delete process.env.DATABASE_URL })
+
+  const { app } = await import(pathToFileURL(join(folder, 'first-minute.ts')).href) as { app: FastifyInstance }
+  t.teardown(() => app.close())
+  const transfer = (amount: number) => app.inject({ method: 'POST', url: '/transfers', payload: { from: 1, to: 2, amount } })
+  const balances = async () => (await postgres.query('SELECT balance FROM accounts ORDER BY id')).rows.map(({ balance }) => balance)
+
+  t.equal((await transfer(30)).statusCode, 201)
+  t.same(await balances(), [70, 30])
+  t.equal((await transfer(71)).statusCode, 500, 'the constraint refuses it')
+  t.same(await balances(), [70, 30])
+})
+
+t.test('every error has a section, and every link between the pages leads somewhere', async (t) => {
+  const anchors = new Map(pages.map((page) => [page, new Set(Array.from(readFileSync(join(root, page), 'utf8').matchAll(/^#+ (.*)$/gm), (match) => match[1]!.toLowerCase().replaceAll(/[^\w\s-]/g, '').replaceAll(' ', '-')))]))
+  const errors = readFileSync(join(root, 'lib/errors.ts'), 'utf8').match(/^ {2}FST_PG_SCOPE_\w+(?=: \d)/gm)!.map((code) => code.trim().toLowerCase())
+  t.same(errors.filter((code) => !anchors.get('docs/errors.md')!.has(code)), [])
+
+  const broken = pages.flatMap((page) => Array.from(readFileSync(join(root, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g), ([link, path, anchor]) => {
+    const target = path === '' ? page : join(page, '..', path!)
+    const there = anchors.get(target)
+    return there === undefined || (anchor !== undefined && !there.has(anchor)) ? `${page}: ${link}` : ''
+  })).filter((link) => link !== '')
+  t.same(broken, [])
+})
