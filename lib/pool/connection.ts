@@ -19,6 +19,8 @@ export type PreparedStatements = Map<string, PreparedStatement>
 /** One connection to the server for as long as it lives, whoever uses it. */
 export class Connection {
   readonly client: pg.Client
+  /** The client's type parsers, as pg itself puts them into a result: never the client, whose secret key would go along. */
+  readonly types: pg.CustomTypesConfig
   /** Settings that its startup packet carried. */
   readonly baseline: Readonly<Record<string, string>>
   /** Past this moment (Date.now()) it is not kept. */
@@ -36,6 +38,7 @@ export class Connection {
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, prepares: boolean) {
     this.client = client
+    this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types
     this.prepared = prepares ? new Map() : null
     this.baseline = baseline
     // Up to a tenth earlier, so that connections opened together are not replaced together.

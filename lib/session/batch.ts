@@ -31,8 +31,8 @@ export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 
 /** Writes at once, behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
-  const { client, prepared } = lease.connection
-  client.query(new Batch(statements, prepared, client as unknown as CustomTypesConfig, done) as unknown as pg.Submittable)
+  const { client, prepared, types } = lease.connection
+  client.query(new Batch(statements, prepared, types, done) as unknown as pg.Submittable)
 }
 
 /** Tags of what takes prepared statements away. */

@@ -40,7 +40,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['an acquireTimeout of 0', { pool: { acquireTimeout: 0 } }, /^pool\.acquireTimeout: expected a whole number of milliseconds from 1 on, and 0 came\.$/],
   ['an acquireTimeout in words', { pool: { acquireTimeout: '5s' } }, /^pool\.acquireTimeout: .* and "5s" came/],
   ['a time longer than a timer can run', { closeTimeout: 2 ** 31 }, /^closeTimeout: .* and 2147483648 came/],
-  ['a strategy that does not exist', { pool: { strategy: 'lifo' } }, /^pool\.strategy: expected 'queue', and "lifo" came\.$/],
+  ['a strategy that does not exist', { pool: { strategy: 'lifo' } }, /^pool\.strategy: expected 'queue' or 'null', and "lifo" came\.$/],
   ['a port out of range', { host: 'h', port: 65536 }, /^port: expected a port from 1 to 65535, and 65536 came\.$/],
   ['an empty host', { host: '' }, /^host: expected a string that is not empty, and "" came\.$/],
   ['a decorator that is no name', { decorator: 'my-db' }, /^decorator: expected a name such as 'db', and "my-db" came\.$/],
