@@ -26,9 +26,8 @@ export class RequestScope {
   #gone = false
   /** An answer has reached the point where it is settled. */
   #answered = false
-  /** COMMIT under way. */
-  #committing = false
-  #committed = false
+  /** What has become of the work. It is decided once: an answer that comes later changes nothing. */
+  #work: 'open' | 'committing' | 'committed' | 'given up' = 'open'
   /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
   #overtaken = false
 
@@ -58,17 +57,18 @@ export class RequestScope {
 
   /** An answer is about to be sent: settle, then let it go. */
   send (reply: FastifyReply, payload: unknown, done: Done): void {
-    if (this.#committing) {
+    if (this.#work === 'committing') {
       // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
       this.#overtaken = true
       return
     }
-    if (this.#committed) {
+    if (this.#work === 'committed') {
       if (this.thrown) this.#request.log.error({ statusCode: reply.statusCode }, 'the transaction was committed, and then an error took the place of its answer')
       return done()
     }
     this.#answered = true
-    if (this.session.state === 'closed') return done()
+    // An error that took the place of a refused success comes through here again, while ROLLBACK is still under way.
+    if (this.#work === 'given up' || this.session.state === 'closed') return done()
     let outcome: RequestOutcome
     try {
       if (isResponse(payload)) payload = unwrap(payload, reply)
@@ -103,7 +103,7 @@ export class RequestScope {
 
   /** close() waits no longer. */
   forced (error: Error): void {
-    if (this.#reply !== null && !this.#reply.sent && !this.#committing) this.#reply.send(error)
+    if (this.#reply !== null && !this.#reply.sent && this.#work !== 'committing') this.#reply.send(error)
   }
 
   /** @throws what the user's commitIf throws */
@@ -126,10 +126,9 @@ export class RequestScope {
     }
     const status = reply.statusCode
     const headers = { ...reply.getHeaders() }
-    this.#committing = true
+    this.#work = 'committing'
     this.session.end('commit').then(() => {
-      this.#committing = false
-      this.#committed = true
+      this.#work = 'committed'
       if (this.#overtaken) {
         // The answer that overtook this one has left its status and headers behind.
         for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
@@ -137,7 +136,7 @@ export class RequestScope {
       }
       done(null, streaming ? '' : payload)
     }, (error) => {
-      this.#committing = false
+      this.#work = 'given up'
       if (this.#overtaken) reply.code(error.statusCode ?? 500)
       done(error)
     }).catch((error) => this.#unsendable(reply, error))
@@ -154,6 +153,7 @@ export class RequestScope {
   }
 
   #rollBack (reason?: Error): void {
+    this.#work = 'given up'
     this.session.end('rollback', reason).catch(() => {})
   }
 
@@ -163,7 +163,7 @@ export class RequestScope {
   }
 
   #closed (): void {
-    if (this.session.state === 'closed' || this.#committing) return
+    if (this.session.state === 'closed' || this.#work === 'committing') return
     if (this.#delivered && this.#answered) {
       // commitOn 'response', or a stream that has committed already.
       return this.#inBackground()

@@ -3,18 +3,11 @@ import { buildApp } from './app.ts'
 
 const app = buildApp({ logger: true })
 
-// npm passes on a signal that the terminal has sent to us as well, so it may come more than once; close() runs once.
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  process.on(signal, () => {
-    app.log.info(`${signal}: closing`)
-    app.close().catch(fail)
-  })
-}
-
 try {
   await app.ready()
   const { HOST, PORT } = app.config
   await app.listen({ host: HOST, port: PORT })
+  closeOnSignals()
   const { port } = app.server.address() as AddressInfo
   console.log(whatToTry(`http://${HOST.includes(':') ? `[${HOST}]` : HOST}:${port}`))
 } catch (error) {
@@ -23,8 +16,20 @@ try {
   fail(error)
 }
 
+/** Not before the app listens: until then a signal simply ends the process, and the database goes with it. */
+function closeOnSignals (): void {
+  // npm passes on a signal that the terminal has sent to us as well, so it may come more than once; close() runs once.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(signal, () => {
+      app.log.info(`${signal}: closing`)
+      app.close().catch(fail)
+    })
+  }
+}
+
 function fail (error: unknown): void {
   console.error(`The bank cannot run: ${error instanceof Error ? error.message : String(error)}`)
+  if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') console.error('Another program has that port. Choose one with PORT, or 0 for a free one.')
   process.exitCode = 1
 }
 

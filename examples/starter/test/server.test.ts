@@ -24,6 +24,8 @@ t.test('the server shows what to try, and leaves nothing behind', async t => {
       const pid = parseInt(await readFile(join(dataFolder, 'postmaster.pid'), 'utf8'))
       t.ok(alive(pid))
 
+      const readme = commands(await readFile(join(folder, 'README.md'), 'utf8'))
+      t.same(readme.map(path), commands(output).map(path), 'the README shows the same')
       const answers = await tryAll(output)
       t.same(answers.map(({ status }) => status), [201, 201, 201, 409, 200, 200, 200])
       t.match(answers[4]?.body, /"balance":7500/)
@@ -38,16 +40,6 @@ t.test('the server shows what to try, and leaves nothing behind', async t => {
       t.notMatch(server.output(), /"level":50/)
     })
   }
-
-  await t.test('the README shows the same', async t => {
-    const readme = commands(await readFile(join(folder, 'README.md'), 'utf8'))
-    const server = start(t, { PORT: '0' })
-    const shown = commands(await server.until(/Ctrl-C closes it/))
-    t.same(readme.map(({ url, body }) => [new URL(url).pathname, body]), shown.map(({ url, body }) => [new URL(url).pathname, body]))
-    t.ok(readme.every(({ url }) => new URL(url).origin === 'http://127.0.0.1:3000'))
-    server.child.kill('SIGTERM')
-    await server.ended
-  })
 })
 
 t.test('a named data folder is kept, and found again', async t => {
@@ -75,7 +67,7 @@ t.test('what keeps it from running is said in a line, and it leaves nothing behi
   await once(taken, 'listening')
   t.teardown(() => taken.close())
   const cases: Array<[string, Record<string, string>, RegExp]> = [
-    ['a port that is taken', { PORT: String((taken.address() as AddressInfo).port) }, /cannot run: .*EADDRINUSE/],
+    ['a port that is taken', { PORT: String((taken.address() as AddressInfo).port) }, /cannot run: .*EADDRINUSE[^]*Choose one with PORT/],
     ['a port that is none', { PORT: 'http' }, /cannot run: .*env\/PORT must be integer/],
     ['a server that does not answer', { PORT: '0', DATABASE_URL: 'postgres://bank:secret@127.0.0.1:1/bank' }, /cannot run: .*127\.0\.0\.1:1/]
   ]
@@ -84,6 +76,21 @@ t.test('what keeps it from running is said in a line, and it leaves nothing behi
     t.same(await server.ended, [1, null], name)
     t.match(server.output(), said)
     t.notMatch(server.output(), 'secret')
+    t.same(readdirSync(temporary), [])
+  }
+})
+
+t.test('interrupted while it starts, it leaves nothing behind either', async t => {
+  const temporary = mkdtempSync(join(tmpdir(), 'bank-'))
+  t.teardown(() => rmSync(temporary, { recursive: true, force: true }))
+  execFileSync('chmod', ['1777', temporary])
+  for (const wait of [500, 1000, 1500]) {
+    const server = start(t, { PORT: '0', TMPDIR: temporary })
+    await Promise.race([sleep(wait), server.ended])
+    server.child.kill('SIGINT')
+    await server.ended
+    // What cleans up outlives the process for a moment.
+    for (let tries = 0; readdirSync(temporary).length > 0 && tries < 500; tries++) await sleep(20)
     t.same(readdirSync(temporary), [])
   }
 })
@@ -112,6 +119,10 @@ interface Command {
 
 function commands (text: string): Command[] {
   return [...text.matchAll(pattern)].map(([, url, body]) => ({ url: url!, body }))
+}
+
+function path ({ url, body }: Command): unknown {
+  return [new URL(url).pathname, body]
 }
 
 async function tryAll (output: string) {

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { settlingCases } from './cases.ts'
 import { send } from '../../helpers/http-client.ts'
+import { waitFor } from '../../helpers/wait-for.ts'
 
 const { test } = await settlingCases(t)
 const insert = 'INSERT INTO note VALUES ($1)'
@@ -169,7 +170,7 @@ test('what commit() saved by hand stays, and a later throw rolls back the rest',
   t.same(await saved(), ['kept'])
 })
 
-test('afterCommit runs before the client has its answer, and afterRollback instead after an error', {}, async (t, { app, listen }) => {
+test('afterCommit runs before the client has its answer, and after an error afterRollback instead', {}, async (t, { app, listen }) => {
   const ran: string[] = []
   app.get<{ Querystring: { fail?: string } }>('/', async (request) => {
     request.db.afterCommit(() => { ran.push('commit') })
@@ -182,5 +183,6 @@ test('afterCommit runs before the client has its answer, and afterRollback inste
   await send(port)
   t.same(ran.splice(0), ['commit'])
   await send(port, { path: '/?fail=1' })
+  await waitFor(() => ran.length > 0) // an error does not wait for ROLLBACK
   t.same(ran, ['rollback'])
 })
