@@ -194,16 +194,18 @@ export class PgEngine implements Engine {
     if (!Number.isInteger(timeout) || timeout < 1) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `ping(): expected a whole number of milliseconds from 1 on, and ${String(timeout)} came.`)
     const start = performance.now()
     const session = new AutocommitSession({ ...this.#host, ended: () => {} }, this.#unit.single, this.#unit.beginning)
-    const late = pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(this.#target)} did not answer within ${timeout} ms.`)
+    const late = (): Error => this.#pool.stats().inUse >= this.#options.pool.max
+      ? pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free for ping() within ${timeout} ms: all ${this.#options.pool.max} are in use.`)
+      : pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(this.#target)} did not answer within ${timeout} ms.`)
     if (this.#closing !== null) throw this.#closed()
     const answer = session.query('SELECT 1')
     let timer: NodeJS.Timeout | undefined
     try {
-      await Promise.race([answer, new Promise((_resolve, reject) => { timer = setTimeout(reject, timeout, late) })])
+      await Promise.race([answer, new Promise((_resolve, reject) => { timer = setTimeout(() => reject(late()), timeout) })])
       return performance.now() - start
     } finally {
       clearTimeout(timer)
-      session.end('rollback', late)
+      session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'ping() waits no longer.'))
     }
   }
 

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as FastifyRoute } from 'fastify'
 import type { PgEngine } from '../engine.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
+import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
@@ -49,12 +50,17 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   app.addHook('onSend', ((request, reply, payload, done) => {
     // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
     if (engine.draining) reply.header('connection', 'close')
-    if ((request as Marked)[scopeMark]?.routed === false) settle(request, reply, payload, done)
-    else done()
+    const scope = (request as Marked)[scopeMark]
+    if (scope === null) return done()
+    // Hooks that come behind this one, compression say, know what to do with text.
+    const body = areRows(payload) ? asNdjson(payload, reply) : payload
+    if (scope.routed) done(null, body)
+    else settle(request, reply, body, done)
   }) as OnSend as never)
 
   app.addHook('onRoute', (route) => {
-    const unit = routeUnit(defaults, (route.config as Record<string, unknown> | undefined)?.[decorator] ?? {}, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    const { [decorator]: own = {} } = (route.config ?? {}) as Record<string, unknown>
+    const unit = routeUnit(defaults, own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [unitMark]: unit })
     settleLast(route, settle)
     if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => (request as Marked)[scopeMark]?.handled())

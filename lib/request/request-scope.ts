@@ -27,7 +27,7 @@ export class RequestScope {
   /** An answer has reached the point where it is settled. */
   #answered = false
   /** What has become of the work. It is decided once: an answer that comes later changes nothing. */
-  #work: 'open' | 'committing' | 'committed' | 'given up' = 'open'
+  #work: 'open' | 'committing' | 'committed' | 'left behind' | 'given up' = 'open'
   /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
   #overtaken = false
 
@@ -68,7 +68,7 @@ export class RequestScope {
     }
     this.#answered = true
     // An error that took the place of a refused success comes through here again, while ROLLBACK is still under way.
-    if (this.#work === 'given up' || this.session.state === 'closed') return done()
+    if (this.#work !== 'open' || this.session.state === 'closed') return done()
     let outcome: RequestOutcome
     try {
       if (isResponse(payload)) payload = unwrap(payload, reply)
@@ -81,7 +81,7 @@ export class RequestScope {
     if (outcome === 'commit') return this.#commit(reply, payload, done)
     const { failure } = this.session
     // Rows that the reply is made of are read in the transaction, whatever becomes of it.
-    if (failure === null && isStream(payload) && this.session.streaming) return done(null, bodyBeforeEnd(payload, reply, () => this.session.end('rollback')))
+    if (failure === null && isStream(payload) && this.session.streaming) return done(null, bodyBeforeEnd(payload, () => this.session.end('rollback')))
     this.#rollBack()
     // The client need not wait for ROLLBACK: nothing of what it could answer changes the error.
     done(outcome === 'refuse' ? failure : null, payload)
@@ -118,7 +118,7 @@ export class RequestScope {
   #commit (reply: FastifyReply, payload: unknown, done: Done): void {
     // Where the client has gone nothing reads a body to its end, and no 'close' comes after the answer.
     const streaming = isStream(payload) && this.session.streaming
-    if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, reply, () => this.session.end('commit')))
+    if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, () => this.session.end('commit')))
     if (this.unit.commitOn === 'response' && !this.#gone) return done(null, payload)
     if (this.session.state === 'idle' || this.session.losesNothing) {
       this.#inBackground()
@@ -159,7 +159,12 @@ export class RequestScope {
 
   /** COMMIT that no answer waits for. */
   #inBackground (): void {
-    this.session.end('commit').catch((error) => this.#request.log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it'))
+    if (this.#work !== 'open') return
+    this.#work = 'left behind'
+    this.session.end('commit').catch((error) => {
+      if (this.session.losesNothing) this.#request.log.warn({ err: error }, 'a read-only transaction was not ended as it should: nothing is lost by it')
+      else this.#request.log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it')
+    })
   }
 
   #closed (): void {

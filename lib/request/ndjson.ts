@@ -1,0 +1,31 @@
+import { pipeline, type Readable, Transform } from 'node:stream'
+import type { FastifyReply } from 'fastify'
+import { CursorStream } from '../session/stream.ts'
+
+/** Lines are sent in pieces of at least this many characters. */
+const pieceLength = 16384
+
+export function areRows (payload: unknown): payload is CursorStream {
+  return payload instanceof CursorStream
+}
+
+/** Rows as NDJSON, a line for each (https://github.com/ndjson/ndjson-spec), under that content type where the reply names none. */
+export function asNdjson (rows: CursorStream, reply: FastifyReply): Readable {
+  if (!reply.hasHeader('content-type')) reply.header('content-type', 'application/x-ndjson')
+  let lines = ''
+  const text = new Transform({
+    writableObjectMode: true,
+    transform (row, _encoding, done) {
+      lines += JSON.stringify(row) + '\n'
+      if (lines.length < pieceLength) return done()
+      const piece = lines
+      lines = ''
+      done(null, piece)
+    },
+    flush (done) {
+      done(null, lines === '' ? undefined : lines)
+    }
+  })
+  pipeline(rows, text, () => {})
+  return text
+}
