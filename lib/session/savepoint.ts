@@ -68,6 +68,14 @@ export class Savepoints {
     return new Promise((resolve) => this.#when(savepoint, resolve))
   }
 
+  /** Resolves to true when those have ended that the caller does not stand in, and to false at once where there are none. */
+  async inner (): Promise<boolean> {
+    const from = this.#callers()
+    if (from === this.#top) return false
+    await this.innermost(from)
+    return true
+  }
+
   #when (from: Savepoint | null, go: () => void): void {
     if (from === this.#top) go()
     else this.#waiting.push({ from, go: AsyncResource.bind(go) }) // in the context of its caller, not of whoever ends

@@ -131,15 +131,23 @@ export class ScopedSession implements ManagedSession {
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
 
-  /** A stream opens its cursor when it is its caller's turn, in the savepoint that is open then. */
-  opens (go: (savepoint: Savepoint | null) => void): void {
-    this.#savepoints.inTurn(() => go(this.#savepoints.top))
+  open (declare: (savepoint: Savepoint | null) => Statement[]): void {
+    if (!this.#takes) return this.#refuse(declare(null))
+    this.#savepoints.inTurn(() => {
+      const statements = declare(this.#savepoints.top)
+      if (statements.length > 0) this.#submit(statements)
+    })
   }
 
-  /** Statements of a stream that is open: they belong to the cursor, whoever's turn it is. */
+  /** They belong to the cursor, whoever's turn it is. */
   fetch (statements: Statement[]): void {
-    if (this.#takes) this.#submit(statements)
+    if (this.#takes && this.#transaction?.over === false) this.#submit(statements)
     else this.#refuse(statements)
+  }
+
+  async recovery (): Promise<boolean> {
+    if (this.failure !== null && !await this.#savepoints.inner()) return false
+    return this.#takes && this.failure === null && this.#transaction?.over === false
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
@@ -269,7 +277,7 @@ export class ScopedSession implements ManagedSession {
     if (this.#gone || transaction.over || transaction.lost) return
     this.#savepoints.forget(savepoint)
     for (const stream of this.#streams) {
-      if (stream.savepoint?.within(savepoint)) stream.destroy(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
+      if (stream.savepoint?.within(savepoint)) stream.gone(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
     }
     const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${savepoint.name}`), new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])
     if (failure === null) transaction.recovered()
@@ -293,14 +301,17 @@ export class ScopedSession implements ManagedSession {
 
   async #commit (next: 'idle' | 'closed'): Promise<void> {
     const transaction = this.#transaction
-    if (transaction !== null) await transaction.settled()
-    if (transaction === null || transaction.over) return this.#progress.state !== next ? this.#progress.to(next) : undefined
+    this.#closeStreams()
+    if (transaction?.answered === false) await transaction.settled()
+    if (transaction === null || transaction.over) {
+      if (this.#progress.state !== next) this.#progress.to(next)
+      return this.#hooks.committed()
+    }
     if (this.failure !== null) {
       const failure = this.failure
       if (next === 'closed') await this.#rollback(next, () => this.#closed())
       throw failure
     }
-    this.#closeStreams()
     try {
       await transaction.commit()
     } catch (error) {
@@ -356,7 +367,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #closeStreams (): void {
-    for (const stream of this.#streams) stream.destroy(this.#closed())
+    for (const stream of this.#streams) stream.gone(this.#closed())
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {

@@ -1,15 +1,18 @@
 import { Readable } from 'node:stream'
 import type { QueryResult } from 'pg'
-import { pgScopeError } from '../errors.ts'
+import { isPgScopeError, pgScopeError } from '../errors.ts'
 import type { StreamOptions } from '../../types/session.ts'
 import type { Savepoint } from './savepoint.ts'
 import { Call, readStatement, Statement } from './statement.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
-  /** Calls `go` when the cursor may be declared, with the savepoint that it then stands in. */
-  opens (go: (savepoint: Savepoint | null) => void): void
+  /** Sends what `declare` returns when it is its caller's turn; it is told the savepoint that the cursor then stands in. */
+  open (declare: (savepoint: Savepoint | null) => Statement[]): void
+  /** Sends more to the transaction that is under way; refused where there is none. */
   fetch (statements: Statement[]): void
+  /** Resolves to true once the transaction takes statements again, where it was a transaction(fn) that failed which the caller does not stand in. */
+  recovery (): Promise<boolean>
 }
 
 let count = 0
@@ -30,6 +33,8 @@ export class CursorStream extends Readable {
   #rows: unknown[] = []
   #index = 0
   #reading = false
+  /** The cursor is known to exist. */
+  #declared = false
 
   /** @param open where the stream stands until its last row has come, or it was destroyed */
   constructor (session: StreamSession, open: Set<CursorStream>, text: unknown, values?: readonly unknown[], { batchSize = 500 }: StreamOptions = {}) {
@@ -47,10 +52,10 @@ export class CursorStream extends Readable {
       const first = new Call(this.#forward, [])
       this.#next = declare.promise.then(() => first.promise)
       this.#next.catch(noop)
-      session.opens((savepoint) => {
-        if (this.destroyed) return
+      session.open((savepoint) => {
+        if (this.destroyed) return []
         this.savepoint = savepoint
-        session.fetch([declare, first])
+        return [declare, first]
       })
     } catch (error) {
       this.destroy(error as Error)
@@ -58,12 +63,23 @@ export class CursorStream extends Readable {
   }
 
   override _read (): void {
-    if (!this.#reading) this.#pump().catch((error) => this.destroy(error))
+    if (!this.#reading) this.#pump().catch((error) => this.gone(error))
   }
 
+  /** Its cursor is closed already, or went with what it was opened in. */
+  gone (error: Error): void {
+    this.#open.delete(this)
+    this.destroy(error)
+  }
+
+  /** Also by an early `break`, which comes as an AbortError. */
   override _destroy (error: Error | null, callback: (error: Error | null) => void): void {
-    if (this.#open.delete(this) && error === null && this.savepoint !== undefined) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    this.#close()
     callback(error)
+  }
+
+  #close (): void {
+    if (this.#open.delete(this) && this.savepoint !== undefined) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
   }
 
   async #pump (): Promise<void> {
@@ -74,8 +90,9 @@ export class CursorStream extends Readable {
           if (!this.push(this.#rows[this.#index++])) return
         }
         if (this.#next === null) return this.#last()
-        const { rows } = await this.#next
+        const { rows } = await this.#next.catch((error) => this.#again(error))
         if (this.destroyed) return // and its cursor is closed
+        this.#declared = true
         this.#rows = rows
         this.#index = 0
         this.#next = rows.length < this.#batchSize ? null : this.#fetch()
@@ -86,8 +103,15 @@ export class CursorStream extends Readable {
   }
 
   #last (): void {
-    if (this.#open.delete(this)) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    this.#close()
     this.push(null)
+  }
+
+  /** A FETCH that never ran, for it came behind the failed statement of a transaction(fn) that is no business of the stream. */
+  async #again (error: unknown): Promise<QueryResult> {
+    const refused = isPgScopeError(error) && error.code === 'FST_PG_SCOPE_TRANSACTION_ABORTED'
+    if (!refused || !this.#declared || !(await this.#session.recovery()) || this.destroyed) throw error
+    return this.#fetch().catch((error) => this.#again(error))
   }
 
   get #forward (): string {

@@ -40,6 +40,8 @@ export class Transaction implements Waiter, Running {
   #queue: Statement[] = []
   /** Batches written, and not yet answered. */
   unanswered = 0
+  /** Those of them that nobody waits for. */
+  #silent = 0
   /** Statements of the first batch that are ours: BEGIN and the settings. */
   #preamble = 0
   /** Set while it is being given up: what its statements are told. */
@@ -75,6 +77,11 @@ export class Transaction implements Waiter, Running {
     return this.unanswered === 0 && this.#queue.length === 0
   }
 
+  /** Nobody waits for an answer: what is under way is ours, a CLOSE, and COMMIT can go behind it. */
+  get answered (): boolean {
+    return this.unanswered === this.#silent && this.#queue.length === 0
+  }
+
   /** It had a connection, and has none any more. */
   get lost (): boolean {
     return this.since !== null && this.lease === null
@@ -90,7 +97,7 @@ export class Transaction implements Waiter, Running {
     return isPgScopeError(this.failure) ? this.failure : transactionAborted(this.failure)
   }
 
-  /** COMMIT, and what its answer means. Nothing may be waiting or under way. */
+  /** COMMIT, and what its answer means. Nothing may be waiting, and nobody for an answer. */
   commit (): Promise<void> {
     this.#progress.to('settling')
     const commit = new Statement('COMMIT')
@@ -172,7 +179,12 @@ export class Transaction implements Waiter, Running {
   }
 
   #write (statements: Statement[]): void {
-    this.#send(statements, (batch, failure) => this.#answered(batch, failure))
+    const silent = statements.some(({ describes }) => describes) ? 0 : 1
+    this.#silent += silent
+    this.#send(statements, (batch, failure) => {
+      this.#silent -= silent
+      this.#answered(batch, failure)
+    })
   }
 
   #send (statements: Statement[], done: (batch: Batch, failure: BatchFailure | null) => void): void {
@@ -193,7 +205,7 @@ export class Transaction implements Waiter, Running {
         this.#flush()
       }
     } else if (failure.lost) {
-      if (this.#progress.state === 'opening' && this.lease!.reused && !this.fresh) return this.#again(statements)
+      if (this.#progress.state === 'opening' && this.lease!.reused && !this.fresh && !ranOutOfTime(failure.error)) return this.#again(statements)
       this.#lost(failure.error)
       this.#refuse(statements)
     } else if (failure.stalePlan && this.#progress.state === 'opening' && !this.#replanned) this.#replan(statements)
@@ -289,4 +301,9 @@ export class Transaction implements Waiter, Running {
   #changed (): void {
     for (const watcher of this.#watchers.splice(0)) watcher()
   }
+}
+
+/** transaction_timeout: the connection was alive, and what took too long would take as long again. */
+function ranOutOfTime (error: unknown): boolean {
+  return (error as { code?: string } | null)?.code === '25P04'
 }
