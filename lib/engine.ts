@@ -8,6 +8,7 @@ import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import type { Lease } from './pool/lease.ts'
 import { QueuePool } from './pool/queue-pool.ts'
 import { newCounters, type Strategy } from './pool/strategy.ts'
+import { cancelRequest } from './postgres/cancel.ts'
 import { look, refusesStartup } from './postgres/pooler.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
@@ -224,7 +225,11 @@ export class PgEngine implements Engine {
       forced?.(error)
     }
     this.#own.end('rollback', error)
-    for (const lease of this.#leases) lease.destroy()
+    for (const lease of this.#leases) {
+      this.#counters.canceled++
+      // A server that works on a statement does not notice that its client has gone.
+      cancelRequest(lease.connection.client).finally(() => lease.destroy())
+    }
     // What does not answer even now is left to the pool, which closes the sockets.
     setTimeout(() => {
       this.#sessions.clear()
