@@ -8,6 +8,7 @@ import { pgScopeError } from './errors.ts'
 import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
+<<<<<<< HEAD
 import type { Connection } from './pool/connection.ts'
 import { asWorkOf, currentWork, type Holder } from './pool/holder.ts'
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
@@ -16,6 +17,12 @@ import { KeptConnections } from './pool/queue-pool.ts'
 import { newCounters, type PoolHost, type Strategy } from './pool/strategy.ts'
 import { look, poolerSetByHand, refusesStartup, type Told } from './postgres/pooler.ts'
 import { refuseUnsupported } from './postgres/pooler-rules.ts'
+=======
+import { QueuePool } from './pool/queue-pool.ts'
+import { newCounters, type Strategy } from './pool/strategy.ts'
+import { cancelRequest } from './postgres/cancel.ts'
+import { look, refusesStartup } from './postgres/pooler.ts'
+>>>>>>> main
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import { type ManagedSession, ScopedSession, type SessionHost } from './session/session.ts'
@@ -251,7 +258,11 @@ export class PgEngine implements Engine {
       forced?.(error)
     }
     this.#own.end('rollback', error)
-    for (const lease of this.#leases) lease.destroy()
+    for (const lease of this.#leases) {
+      this.#counters.canceled++
+      // A server that works on a statement does not notice that its client has gone.
+      cancelRequest(lease.connection.client).finally(() => lease.destroy())
+    }
     // What does not answer even now is left to the pool, which closes the sockets.
     setTimeout(() => {
       this.#sessions.clear()

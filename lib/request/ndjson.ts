@@ -1,4 +1,4 @@
-import { pipeline, type Readable, Transform } from 'node:stream'
+import { pipeline, Readable, Transform } from 'node:stream'
 import type { FastifyReply } from 'fastify'
 import { CursorStream } from '../session/stream.ts'
 
@@ -12,6 +12,11 @@ export function areRows (payload: unknown): payload is CursorStream {
 /** Rows as NDJSON, a line for each (https://github.com/ndjson/ndjson-spec), under that content type where the reply names none. */
 export function asNdjson (rows: CursorStream, reply: FastifyReply): Readable {
   if (!reply.hasHeader('content-type')) reply.header('content-type', 'application/x-ndjson')
+  if (reply.request.method === 'HEAD') {
+    // Fastify would read all of it to no purpose.
+    rows.destroy()
+    return Readable.from([])
+  }
   let lines = ''
   const text = new Transform({
     writableObjectMode: true,

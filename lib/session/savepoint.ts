@@ -23,6 +23,11 @@ export class Savepoint {
     this.enclosing = enclosing
   }
 
+  /** Runs a function as a part of it, whatever called that. */
+  run<T> (fn: () => T): T {
+    return current.run(this, fn)
+  }
+
   /** Whether it is the other one, or stands in it. */
   within (other: Savepoint): boolean {
     return this === other || (this.parent?.within(other) ?? false)

@@ -6,6 +6,7 @@ import { OutcomeHooks } from './outcome-hooks.ts'
 import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
 import { Progress } from './states.ts'
+import { SessionWithin } from './session-within.ts'
 import { readStatement, Statement } from './statement.ts'
 import { CursorStream } from './stream.ts'
 import { Transaction, type TransactionHost } from './transaction.ts'
@@ -246,7 +247,7 @@ export class ScopedSession implements ManagedSession {
   async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
     const mark = this.#hooks.mark()
     try {
-      const result = await fn(this)
+      const result = await fn(new SessionWithin(this, (fn) => savepoint.run(fn)))
       savepoint.strays = []
       await this.#savepoints.innermost(savepoint)
       if (savepoint.strays.length > 0) throw savepoint.strays[0]
