@@ -195,7 +195,8 @@ export class PgEngine implements Engine {
     if (!Number.isInteger(timeout) || timeout < 1) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `ping(): expected a whole number of milliseconds from 1 on, and ${String(timeout)} came.`)
     const start = performance.now()
     const session = new AutocommitSession({ ...this.#host, ended: () => {} }, this.#unit.single, this.#unit.beginning)
-    const late = (): Error => this.#pool.stats().inUse >= this.#options.pool.max
+    const exhausted = (): boolean => this.#pool.stats().waiting > 0 && this.#pool.stats().inUse >= this.#options.pool.max
+    const late = (): Error => exhausted()
       ? pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free for ping() within ${timeout} ms: all ${this.#options.pool.max} are in use.`)
       : pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(this.#target)} did not answer within ${timeout} ms.`)
     if (this.#closing !== null) throw this.#closed()
@@ -294,7 +295,7 @@ export class PgEngine implements Engine {
     const { pooler: known } = this
     if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
     this.pooler = pooler
-    if (known.kind === 'unknown') this.#log.info({ pooler }, pooler.kind === 'none' ? 'connected to PostgreSQL directly' : 'connected to PostgreSQL behind PgBouncer')
+    if (known.kind === 'unknown') this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${pooler.kind === 'pgbouncer' ? ' behind PgBouncer' : ''}`)
     else this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
   }
 

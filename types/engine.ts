@@ -69,7 +69,7 @@ export interface Engine extends Queryable {
    *
    * @param timeout milliseconds, default 1000
    * @returns how long it took, in milliseconds
-   * @throws FST_PG_SCOPE_UNREACHABLE when no answer came in time
+   * @throws FST_PG_SCOPE_UNREACHABLE when no answer came in time, FST_PG_SCOPE_POOL_EXHAUSTED when no connection came free for it
    */
   ping (timeout?: number): Promise<number>
   readonly pooler: Pooler

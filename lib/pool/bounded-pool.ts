@@ -103,9 +103,10 @@ export class BoundedPool implements Strategy {
   #fetch (): void {
     while (this.#arriving < this.#waiting.length && this.#leased + this.#arriving < this.#limits.max && this.#closing === null) {
       this.#arriving++
+      const began = performance.now()
       this.#source.take((error, connection) => {
         this.#arriving--
-        if (connection === null) return this.#refused(error)
+        if (connection === null) return this.#refused(error, began)
         this.#leased++
         this.#hand(connection, this.#limits.prePing && connection.kept)
       })
@@ -157,14 +158,17 @@ export class BoundedPool implements Strategy {
     return waiter
   }
 
-  #refused (error: unknown): void {
+  /** @param began when the connection that was refused was asked for: whoever came later is not told of it, for much may have changed */
+  #refused (error: unknown, began: number): void {
     this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
     const full = failureKind(error) === 'too-many-connections'
     // Where others of ours are at work or on their way, the next connection to come back will do.
     if (full && this.#leased + this.#arriving > 0) return
     // Those who were passed over until the last of ours was refused are told with it.
-    for (let count = full ? this.#limits.max : 1; count > 0; count--) this.#next()?.refused(connectError(error, this.#host.target))
+    for (let count = full ? this.#limits.max : 1; count > 0; count--) {
+      if (this.#waiting.since <= began) this.#next()?.refused(connectError(error, this.#host.target))
+    }
     this.#fetch()
   }
 

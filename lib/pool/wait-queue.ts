@@ -49,6 +49,11 @@ export class WaitQueue {
     return this.#first?.waiter ?? null
   }
 
+  /** performance.now() when the first waiter entered; Infinity where nobody waits. */
+  get since (): number {
+    return this.#first === null ? Infinity : this.#first.deadline - this.#timeout
+  }
+
   /** False where the waiter is not in the queue. */
   remove (waiter: Waiter): boolean {
     const place = this.#places.get(waiter)

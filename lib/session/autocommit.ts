@@ -83,10 +83,11 @@ class SingleStatement implements Waiter, Running, Holder {
     this.lease = null
     if (failure === null) this.#call.succeed()
     else if (failure.lost) {
-      const untouched = lease.reused && lease.connection.parsed === this.#parsed && this.#call.name === undefined
+      // A statement that was cancelled has given its connection up already.
+      const untouched = this.#reason === null && !this.fresh && lease.reused && lease.connection.parsed === this.#parsed && this.#call.name === undefined
       lease.destroy()
       // The server said that it goes before it looked at the statement: it did not run, and may be sent again.
-      if (untouched && !this.fresh && this.#reason === null && failure.error instanceof pg.DatabaseError) {
+      if (untouched && failure.error instanceof pg.DatabaseError) {
         this.fresh = true
         return this.#again(statements)
       }

@@ -231,7 +231,8 @@ export class ScopedSession implements ManagedSession {
     if (this.#transaction === null || this.#transaction.over) {
       try {
         this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.(), this, this.#label)
-        enterWorkOf(this)
+        // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
+        if (this.#label !== undefined) enterWorkOf(this)
       } catch (error) { // the user's settings(request) or role(request)
         for (const statement of statements) statement.fail(error)
         return

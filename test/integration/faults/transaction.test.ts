@@ -240,7 +240,7 @@ t.test('ping() of a pool that is busy waits no longer than its timeout, and leav
   const set = await setUp(t)
   const session = set.app.db.session()
   await session.query('SELECT 1')
-  await t.rejects(set.app.db.ping(100), { code: 'FST_PG_SCOPE_UNREACHABLE' })
+  await t.rejects(set.app.db.ping(100), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED' })
   t.equal(set.app.db.stats().waiting, 0)
   await session.close()
   await whole(t, set)

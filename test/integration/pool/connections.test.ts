@@ -97,7 +97,7 @@ t.test('a long transaction outlives maxLifetime; its connection is replaced when
 t.test('maxLifetime ends idle connections too', async (t) => {
   const app = await setUp(t, { max: 2, maxLifetime: 200, idleTimeout: 0 })
   await Promise.all([pidOf(app), pidOf(app)])
-  t.equal(app.db.stats().idle, 2)
+  await waitFor(() => app.db.stats().idle === 2, { interval: 1 })
   await waitFor(async () => app.db.stats().open === 0 && (await db.activity()).length === 0, { timeout: 2000 })
 })
 
