@@ -124,7 +124,9 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
   const { client, ...resolved } = resolveOptions({ connectionString })
   t.same(resolved, {
     decorator: 'db',
-    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, prePing: false },
+    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, prePing: false, leakDetectionThreshold: 0 },
+    strategy: 'queue',
+    pooler: 'auto',
     defaults: { idleInTransactionTimeout: 60000 },
     closeTimeout: 10000,
     startupCheck: true
