@@ -6,7 +6,7 @@ import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { type BatchFailure, send } from './batch.ts'
-import { cancelRunning, type Running } from './cancellation.ts'
+import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { unknownOutcome, withStatus } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
@@ -75,7 +75,7 @@ class SingleStatement implements Waiter, Running, Holder {
       return
     }
     await cancelRunning(this)
-    this.lease?.destroy()
+    if (this.lease !== null) abandon(this.lease)
   }
 
   #answered (statements: readonly Statement[], failure: BatchFailure | null): void {

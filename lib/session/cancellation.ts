@@ -5,6 +5,15 @@ import { cancelRequest } from '../postgres/cancel.ts'
 /** How long a running statement may take to heed its cancellation. Milliseconds. */
 const patience = 900
 
+/**
+ * Gives up a connection that owes answers. By the last answer that came it may look clean, and be left to say goodbye: on a
+ * network that swallows everything that would never end, and elsewhere the server would first finish what it runs.
+ */
+export function abandon (lease: Lease): void {
+  lease.connection.destroy()
+  lease.destroy()
+}
+
 export interface Running {
   readonly lease: Lease | null
   readonly unanswered: number

@@ -3,7 +3,7 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import { failureKind } from '../postgres/sqlstate.ts'
-import { cancelRunning, type Running } from './cancellation.ts'
+import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -127,7 +127,7 @@ export class Transaction implements Waiter, Running {
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.quiet) await this.stop(reason())
     if (this.lease !== null) {
-      const timer = setTimeout(() => this.lease?.destroy(), rollbackPatience)
+      const timer = setTimeout(() => this.#release(true), rollbackPatience)
       await this.run([new Statement('ROLLBACK')])
       clearTimeout(timer)
     }
@@ -290,8 +290,9 @@ export class Transaction implements Waiter, Running {
   #release (destroy = this.unanswered > 0): void {
     const lease = this.lease
     this.lease = null
-    if (destroy) lease?.destroy()
-    else lease?.release()
+    if (lease === null) return
+    if (destroy) abandon(lease)
+    else lease.release()
   }
 
   #change (): Promise<void> {
