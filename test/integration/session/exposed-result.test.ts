@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 
 t.test('a result that a handler answers with shows nothing of the connection', async (t) => {

@@ -1,7 +1,7 @@
 import { EventEmitter, once } from 'node:events'
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 
 t.test('code that has lost its async context goes on with the session that fn was handed', async (t) => {

@@ -1,6 +1,6 @@
 import t from 'tap'
 import Fastify from 'fastify'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import type { Test } from 'tap'
@@ -10,8 +10,9 @@ const postgres = await startTestPostgres(t)
 async function setUp (t: Test) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 1 }, startupCheck: false })
+  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 1 } })
   t.teardown(() => app.close())
+  proxy.reset()
   return { proxy, db: app.db }
 }
 

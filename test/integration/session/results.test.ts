@@ -1,7 +1,7 @@
 import t from 'tap'
 import Fastify from 'fastify'
 import pg from 'pg'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import type { StatementConfig } from '../../../types/query.ts'
 

@@ -1,6 +1,6 @@
 import t from 'tap'
 import Fastify from 'fastify'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import type { Session } from '../../../types/session.ts'
