@@ -1,4 +1,6 @@
 import pg from 'pg'
+import { startPgBouncer } from './pgbouncer.ts'
+import { poolerOfVariant } from './variant.ts'
 import { startPostgres, type EmbeddedOptions, type EmbeddedPostgres } from '../../lib/embedded/index.ts'
 
 /** As much of a tap test as is needed here. */
@@ -20,10 +22,11 @@ export interface ActivityRow {
   backend_xid: string | null
 }
 
+/** In a variant with PgBouncer (see variant.ts) the address leads through it; everything else is about the server itself. */
 export interface TestPostgres extends EmbeddedPostgres {
   /** Runs one statement as the superuser, on a connection of its own: it works after a restart as well. */
   query<Row extends pg.QueryResultRow = any> (text: string, values?: unknown[], connectionString?: string): Promise<pg.QueryResult<Row>>
-  /** The clients' backends in all databases, without the helper's own. */
+  /** The clients' backends in all databases, without the helper's own, nor those that lie idle in PgBouncer's own pool. */
   activity (): Promise<ActivityRow[]>
   /** Makes an empty database; the result leads to it. */
   createDatabase (): Promise<string>
@@ -42,13 +45,19 @@ export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptio
     settings: { max_connections: 200, shared_buffers: '16MB', autovacuum: 'off', ...options.settings }
   })
   t.teardown(() => postgres.stop())
-  return withQueries(postgres)
+  const program = await poolerOfVariant()
+  return withQueries(postgres, program === null ? postgres : await startPgBouncer(t, postgres, { program }))
 }
 
-function withQueries (postgres: EmbeddedPostgres): TestPostgres {
+type Address = Pick<EmbeddedPostgres, 'connectionString' | 'host' | 'port'>
+
+/** @param front what the plugin is led to: the server, or a PgBouncer in front of it */
+function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres {
   let databases = 0
+  const pooled = front !== postgres
+  const direct = (connectionString: string): string => pooled ? connectionString.replace(`:${front.port}/`, `:${postgres.port}/`) : connectionString
   const query: TestPostgres['query'] = async (text, values, connectionString = postgres.connectionString) => {
-    const client = new pg.Client({ connectionString, application_name: adminName })
+    const client = new pg.Client({ connectionString: direct(connectionString), application_name: adminName })
     client.on('error', () => {})
     await client.connect()
     try {
@@ -61,16 +70,19 @@ function withQueries (postgres: EmbeddedPostgres): TestPostgres {
     ...postgres,
     // A spread copies the value of today; the process changes with each restart.
     get pid () { return postgres.pid },
+    connectionString: front.connectionString,
+    host: front.host,
+    port: front.port,
     query,
     activity: async () => (await query<ActivityRow>(
       `SELECT pid, datname, usename, application_name, state, query, wait_event_type, backend_xid::text
          FROM pg_stat_activity
-        WHERE backend_type = 'client backend' AND application_name <> $1
-        ORDER BY pid`, [adminName])).rows,
+        WHERE backend_type = 'client backend' AND application_name <> $1 AND NOT ($2 AND state = 'idle')
+        ORDER BY pid`, [adminName, pooled])).rows,
     createDatabase: async () => {
       const name = `test_${++databases}`
       await query(`CREATE DATABASE ${name}`)
-      const url = new URL(postgres.connectionString)
+      const url = new URL(front.connectionString)
       url.pathname = name
       return url.href
     }

@@ -8,7 +8,7 @@ import { startTestPostgres } from '../../helpers/postgres.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t, { settings: { max_connections: 12, superuser_reserved_connections: 0 } })
-const plugin = fileURLToPath(new URL('../../../lib/index.ts', import.meta.url))
+const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
 
 /** Runs a script with `app`, `pgScope` and `url`; the process has to end by itself. */
 async function run (script: string, url = db.connectionString, limit = 10000) {

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions, type PoolOptions } from '../../../lib/index.ts'
+import pgScope, { type PgScopeOptions, type PoolOptions } from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import { waitFor } from '../../helpers/wait-for.ts'

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../../lib/index.ts'
+import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
 import { startTestPostgres, type TestPostgres } from '../../helpers/postgres.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 

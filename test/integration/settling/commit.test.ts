@@ -100,7 +100,7 @@ test('a backend killed under a running statement: that statement\'s error is the
 
 test('a connection that dies under COMMIT is told as an unknown outcome', { register: false }, async (t, { app, plugin, listen }) => {
   const proxy = await startPgProxy(t, postgres)
-  const { default: pgScope } = await import('../../../lib/index.ts')
+  const { default: pgScope } = await import('../../helpers/plugin.ts')
   await app.register(pgScope, { ...plugin, connectionString: proxy.connectionString(postgres.connectionString) })
   app.get('/', async (request) => {
     await request.db.query(insert, ['perhaps'])
@@ -114,7 +114,7 @@ test('a connection that dies under COMMIT is told as an unknown outcome', { regi
 
 test('a read-only answer does not wait for COMMIT, unless it is SERIALIZABLE', { register: false }, async (t, { app, plugin, listen }) => {
   const proxy = await startPgProxy(t, postgres)
-  const { default: pgScope } = await import('../../../lib/index.ts')
+  const { default: pgScope } = await import('../../helpers/plugin.ts')
   await app.register(pgScope, { ...plugin, connectionString: proxy.connectionString(postgres.connectionString) })
   const reader = async (request: { db: typeof app.db }) => (await request.db.query('SELECT 1 AS one')).rows
   app.addHook('onSend', async () => { proxy.pause() })

@@ -140,7 +140,7 @@ test('who hangs up while waiting for a connection leaves the queue', { plugin: {
 
 test('a connection that arrives for somebody who has left goes to the pool', { register: false }, async (t, { app, plugin, listen, saved }) => {
   const proxy = await startPgProxy(t, postgres)
-  const { default: pgScope } = await import('../../../lib/index.ts')
+  const { default: pgScope } = await import('../../helpers/plugin.ts')
   await app.register(pgScope, { ...plugin, connectionString: proxy.connectionString(postgres.connectionString) })
   const reached = gate()
   app.get('/', async (request) => {

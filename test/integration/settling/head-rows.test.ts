@@ -1,6 +1,6 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 
 t.test('HEAD on a route that answers with rows logs no error and reads no rows', async (t) => {

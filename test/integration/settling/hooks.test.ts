@@ -1,6 +1,6 @@
 import fp from 'fastify-plugin'
 import t from 'tap'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { settlingCases } from './cases.ts'
 import { send } from '../../helpers/http-client.ts'
 

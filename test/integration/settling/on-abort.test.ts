@@ -38,7 +38,7 @@ test('onAbort \'commit\' needs a route that was declared after the plugin was re
     await goOn.opened
     late = await request.db.query(insert, ['after']).catch((error) => error)
   })
-  const { default: pgScope } = await import('../../../lib/index.ts')
+  const { default: pgScope } = await import('../../helpers/plugin.ts')
   await app.register(pgScope, { ...options, ...plugin })
   await hangUp(await listen(), {}, { after: reached.opened })
   await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })

@@ -1,5 +1,5 @@
 import t from 'tap'
-import pgScope from '../../../lib/index.ts'
+import pgScope from '../../helpers/plugin.ts'
 import { gate, settlingCases } from './cases.ts'
 import { hangUp, send } from '../../helpers/http-client.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
