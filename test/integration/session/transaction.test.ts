@@ -356,3 +356,16 @@ t.test('rollback() of a session that got no connection leaves it usable', async 
   await session.close()
   t.same(await names(), ['b'])
 })
+
+t.test('COMMIT that the server answers with ROLLBACK, without an error, is a failure', async t => {
+  const db = await setUp(t)
+  await t.rejects(db.scope(async (session) => {
+    await session.query(insert, ['a'])
+    const stream = session.stream('SELECT generate_series(1, 100)', [], { batchSize: 10 })
+    await session.query('CLOSE ALL')
+    // CLOSE fails unseen by anybody, and COMMIT is on its way behind it.
+    stream.destroy()
+  }), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', cause: { code: '34000' } })
+  t.same(await names(), [])
+  t.match(db.stats(), { inUse: 0, counters: { committed: 0 } })
+})
