@@ -120,7 +120,7 @@ export class RequestScope {
     const streaming = isStream(payload) && this.session.streaming
     if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, () => this.session.end('commit')))
     if (this.unit.commitOn === 'response' && !this.#gone) return done(null, payload)
-    if (this.session.state === 'idle' || this.session.losesNothing) {
+    if (this.session.unused || this.session.losesNothing) {
       this.#inBackground()
       return done(null, payload)
     }

@@ -175,6 +175,10 @@ export class AutocommitSession implements ManagedSession {
     return this.#end !== null
   }
 
+  get unused (): boolean {
+    return !this.working && this.#inner.size === 0
+  }
+
   get streaming (): boolean {
     return this.#streams.size > 0
   }

@@ -38,6 +38,8 @@ export interface ManagedSession extends OwnedSession, Holder {
   readonly rollbackOnly: boolean
   /** Rows are still to come from a cursor. */
   readonly streaming: boolean
+  /** Nothing is open, under way or about to begin: its end has nothing to do, and nobody has to wait for it. */
+  readonly unused: boolean
   /**
    * The end. Only the first call decides; later ones get its promise.
    *
@@ -113,6 +115,10 @@ export class ScopedSession implements ManagedSession {
 
   get streaming (): boolean {
     return this.#streams.size > 0
+  }
+
+  get unused (): boolean {
+    return this.#progress.state === 'idle' && this.#savepoints.clear && this.#settling === null
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
