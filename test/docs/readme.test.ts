@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import t from 'tap'
@@ -27,6 +27,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type * as scope from 'fastify-pg-scope'
 declare global {
   type Session = scope.Session
+  var pgScope: typeof scope.default
   var app: FastifyInstance
   var request: FastifyRequest
   var reply: FastifyReply
@@ -120,4 +121,17 @@ t.test('every error has a section, and every link between the pages leads somewh
     return there === undefined || (anchor !== undefined && !there.has(anchor)) ? `${page}: ${link}` : ''
   })).filter((link) => link !== '')
   t.same(broken, [])
+})
+
+t.test('every test that a page names is there under that name', async (t) => {
+  const named = pages.flatMap((page) => Array.from(readFileSync(join(root, page), 'utf8').matchAll(/`([\w/-]+)(?:\.test)?(?:\.ts)?`: ("[^"]+"(?:,? (?:and )?"[^"]+")*)/g), ([, file, names]) =>
+    Array.from(names!.matchAll(/"([^"]+)"/g), ([, name]) => ({ page, file: file!, name: name! }))).flat())
+  const missing = named.filter(({ file, name }) => {
+    const path = [`test/integration/${file}.test.ts`, `test/integration/${file}.ts`, `${file}.test.ts`].map((path) => join(root, path)).find(existsSync)
+    // What differs from case to case stands as … on the page, and in the source as a template's placeholder.
+    const parts = name.split('…').map((part) => part.trim())
+    return path === undefined || !readFileSync(path, 'utf8').replaceAll("\\'", "'").split('\n').some((line) => parts.every((part) => line.includes(part)))
+  })
+  t.same(missing, [])
+  t.ok(named.length > 20, 'names were found')
 })
