@@ -17,7 +17,8 @@ const transactionRules: Rules = {
   statementTimeout: isDuration,
   lockTimeout: isDuration,
   idleInTransactionTimeout: isDuration,
-  transactionTimeout: isDuration
+  transactionTimeout: isDuration,
+  answerTimeout: isDuration
 }
 
 const scopeRules: Rules = {
@@ -122,6 +123,8 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
     decorator: options.decorator ?? 'db',
     client: {
       keepAlive: true,
+      // The system's two hours are longer than any request, and than what firewalls remember.
+      keepAliveInitialDelayMillis: 10000,
       ...pick(options, { connectionString: isText, ...connectionRules }) as pg.ClientConfig,
       // PgBouncer shows the previous client's name for one that sends none.
       application_name: options.applicationName ?? applicationName()

@@ -28,6 +28,12 @@ export interface TransactionOptions {
   idleInTransactionTimeout?: number | undefined
   /** transaction_timeout; needs PostgreSQL 17. Default: the server's. */
   transactionTimeout?: number | undefined
+  /**
+   * How long a connection that owes an answer, COMMIT's included, may say nothing at all. Then it is taken for lost:
+   * FST_PG_SCOPE_CONNECTION_LOST, or FST_PG_SCOPE_COMMIT_UNKNOWN. It is the limit that holds when the network swallows what the server's own
+   * timeouts send. Default: 10000 more than statementTimeout (for each statement of a batch) or transactionTimeout where one is set, else none.
+   */
+  answerTimeout?: number | undefined
 }
 
 /** For `app.db.scope(fn, options)` and `app.db.session(options)`. */
@@ -83,7 +89,7 @@ export interface ConnectionFields {
   ssl?: boolean | TlsOptions | undefined
   /** TCP keep-alive. Default true. */
   keepAlive?: boolean | undefined
-  /** Milliseconds, default: the system's. */
+  /** How long a connection is silent before TCP asks whether the other host is there, and ends it 10 s later where nobody answers. Milliseconds, default 10000. */
   keepAliveInitialDelayMillis?: number | undefined
   /** Type parsers, as in pg. */
   types?: CustomTypesConfig | undefined

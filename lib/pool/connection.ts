@@ -34,6 +34,8 @@ export class Connection {
   user: ConnectionUser | null = null
   /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
   parsed = 0
+  /** performance.now() when the server was last heard. */
+  heard = performance.now()
 
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, prepares: boolean) {
@@ -46,6 +48,7 @@ export class Connection {
     // Without a listener a client that is killed between two statements would end the process.
     client.on('error', (error) => this.#end(error))
     wireOf(client).on('parseComplete', () => { this.parsed++ })
+    wireOf(client).stream.on('data', () => { this.heard = performance.now() })
     client.on('end', () => this.#end(new Error('the connection was ended')))
   }
 
@@ -58,9 +61,13 @@ export class Connection {
     return Date.now() >= this.expiresAt
   }
 
-  /** Ends it without asking: the server rolls back what is open when it sees the socket close. */
-  destroy (): void {
-    cutOff(this.client)
+  /**
+   * Ends it without asking: the server rolls back what is open when it sees the socket close.
+   *
+   * @param reason what those are told who wait for an answer
+   */
+  destroy (reason?: Error): void {
+    cutOff(this.client, reason)
   }
 
   #end (error: Error): void {
@@ -71,8 +78,8 @@ export class Connection {
 }
 
 /** Closes a client's socket, whatever the client is doing. */
-export function cutOff (client: pg.Client): void {
-  wireOf(client).stream.destroy()
+export function cutOff (client: pg.Client, reason?: Error): void {
+  wireOf(client).stream.destroy(reason)
 }
 
 function wireOf (client: pg.Client): pg.Connection {

@@ -11,6 +11,7 @@ import { unknownOutcome, withStatus } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { limitOf, watch } from './silence.ts'
 import { type Call, readStatement, type Statement } from './statement.ts'
 
 /** One statement, committed by itself, on a connection that it holds for one round trip. */
@@ -47,7 +48,10 @@ class SingleStatement implements Waiter, Running, Holder {
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     this.unanswered++
     // What stands under one Sync is one transaction, so that the setting is local to the statement.
-    send(lease, setting === null ? [this.#call] : [setting, this.#call], (batch, failure) => {
+    const statements = setting === null ? [this.#call] : [setting, this.#call]
+    const answered = watch(this, limitOf(this.#beginning.silence, statements), 'statement')
+    send(lease, statements, (batch, failure) => {
+      answered()
       this.unanswered--
       this.#answered(batch.statements, failure)
     })

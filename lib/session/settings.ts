@@ -1,4 +1,5 @@
 import { pgScopeError } from '../errors.ts'
+import { type Silence, silenceOf } from './silence.ts'
 import { Statement } from './statement.ts'
 import type { SettingValue, TransactionOptions } from '../../types/options.ts'
 
@@ -15,6 +16,8 @@ export interface Beginning {
   readonly readOnly: boolean
   /** COMMIT can lose nothing, so nobody has to wait for it. */
   readonly losesNothing: boolean
+  /** How long a connection may owe an answer. */
+  readonly silence: Silence
 }
 
 export type TimeoutOption = 'statementTimeout' | 'lockTimeout' | 'idleInTransactionTimeout' | 'transactionTimeout'
@@ -37,7 +40,8 @@ export function beginning (options: TransactionOptions, settings: Settings): Beg
     settings,
     readOnly: options.readOnly === true,
     // A SERIALIZABLE transaction may be refused at COMMIT even if it only read.
-    losesNothing: options.readOnly === true && options.isolation !== 'serializable'
+    losesNothing: options.readOnly === true && options.isolation !== 'serializable',
+    silence: silenceOf(options)
   }
 }
 

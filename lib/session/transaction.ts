@@ -7,6 +7,7 @@ import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
 
@@ -189,7 +190,9 @@ export class Transaction implements Waiter, Running {
 
   #send (statements: Statement[], done: (batch: Batch, failure: BatchFailure | null) => void): void {
     this.unanswered++
+    const answered = watch(this, limitOf(this.#beginning.silence, statements), this.#progress.state === 'settling' ? 'end' : 'statement')
     send(this.lease!, statements, (batch, failure) => {
+      answered()
       this.unanswered--
       done(batch, failure)
       this.#changed()
