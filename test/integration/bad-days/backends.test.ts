@@ -1,0 +1,4 @@
+import { backends } from '../../../bench/bad-days/events/index.ts'
+import { testDays } from './days.ts'
+
+testDays(backends)

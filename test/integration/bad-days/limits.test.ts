@@ -1,0 +1,4 @@
+import { limits } from '../../../bench/bad-days/events/index.ts'
+import { testDays } from './days.ts'
+
+testDays(limits)
