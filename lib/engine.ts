@@ -94,7 +94,7 @@ export class PgEngine implements Engine {
    * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
    */
   async start (): Promise<void> {
-    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler)
+    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler, this.#options.preparedStatements)
     if (!this.#options.startupCheck) return
     const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {

@@ -58,8 +58,8 @@ export class Told {
   }
 }
 
-export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction'): Pooler {
-  return pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements: false }
+export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction', preparedStatements = pooler === 'session'): Pooler {
+  return pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements }
 }
 
 /** What PgBouncer says to a startup parameter that it does not know. */

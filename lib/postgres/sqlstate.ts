@@ -29,8 +29,19 @@ const kinds: Record<string, FailureKind> = {
   53300: 'too-many-connections'
 }
 
+/** PgBouncer says nearly everything with 08P01: only its words tell what is meant. */
+const poolerWords: readonly [RegExp, FailureKind][] = [
+  [/^no more connections allowed/, 'too-many-connections'], // max_client_conn
+  [/^no such (?:database|user)/, 'login'],
+  [/authentication failed/, 'login']
+]
+
 export function failureKind (error: unknown): FailureKind {
   if (error instanceof pg.DatabaseError) {
+    if (error.code === '08P01') {
+      const said = poolerWords.find(([words]) => words.test(error.message))
+      if (said !== undefined) return said[1]
+    }
     // FATAL and PANIC end the connection whatever their code is (https://www.postgresql.org/docs/current/runtime-config-logging.html).
     const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
     if (known === 'login' || known === 'too-many-connections') return known
@@ -44,4 +55,17 @@ export function failureKind (error: unknown): FailureKind {
 /** "cached plan must not change result type": its SQLSTATE, 0A000, says no more than that something is not supported. */
 export function isStalePlan (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery'
+}
+
+/**
+ * transaction_timeout, or PgBouncer's query_wait_timeout: the connection was alive, and what took too long would take as long
+ * again.
+ */
+export function ranOutOfTime (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && (error.code === '25P04' || error.message.startsWith('query_wait_timeout'))
+}
+
+/** The server ended the connection, and said so. */
+export function isFarewell (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && (error.severity === 'FATAL' || error.severity === 'PANIC')
 }

@@ -2,7 +2,7 @@
 export type TextKind = 'plain' | 'several' | 'transaction-control'
 
 // Leading white space, comments and parentheses do not hide the first word.
-const firstWord = /^(?:\s+|--[^\n]*(?:\n|$)|\/\*[\s\S]*?\*\/|\()*([a-z]+)(?:\s+([a-z]+))?/i
+const firstWord = /^(?:\s|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*\*\/|\()*([a-z]+)(?:\s+([a-z]+))?/i
 const control = new Set(['begin', 'start', 'commit', 'end', 'rollback', 'abort', 'savepoint', 'release'])
 
 /**

@@ -26,7 +26,7 @@ export function connectError (error: unknown, target: Target): PgScopeError {
     case 'login':
       return pgScopeError('FST_PG_SCOPE_LOGIN_REFUSED', `${nameOf(target)}: the server refused the login (${reason}). Check user, password and database, and pg_hba.conf on the server.`, error)
     case 'too-many-connections':
-      return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)}: the server has no connection left (${reason}). Lower pool.max, or raise max_connections.`, error)
+      return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)}: the server has no connection left (${reason}). Lower pool.max, or raise max_connections (behind PgBouncer: max_client_conn).`, error)
     default:
       return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)} cannot be reached (${reason}). Check host and port, and whether the server is up.`, error)
   }

@@ -1,13 +1,13 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import pg from 'pg'
 import { pgScopeError } from '../errors.ts'
-import { currentWork, type Holder } from '../pool/holder.ts'
+import { asWorkOf, currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
+import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
-import { unknownOutcome, withStatus } from './commit-error.ts'
+import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -87,15 +87,16 @@ class SingleStatement implements Waiter, Running, Holder {
     this.lease = null
     if (failure === null) this.#call.succeed()
     else if (failure.lost) {
-      // A statement that was cancelled has given its connection up already.
-      const untouched = this.#reason === null && !this.fresh && lease.reused && lease.connection.parsed === this.#parsed && this.#call.name === undefined
+      const { error } = failure
+      // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
+      const untouched = this.#reason === null && isFarewell(error) && lease.connection.parsed === this.#parsed && this.#call.name === undefined
+      const again = untouched && lease.reused && !this.fresh && !ranOutOfTime(error)
       lease.destroy()
-      // The server said that it goes before it looked at the statement: it did not run, and may be sent again.
-      if (untouched && failure.error instanceof pg.DatabaseError) {
+      if (again) {
         this.fresh = true
         return this.#again(statements)
       }
-      this.#call.fail(this.#reason ?? unknownOutcome(failure.error))
+      this.#call.fail(this.#reason ?? (untouched ? connectionLost(error) : unknownOutcome(error)))
     } else if (failure.stalePlan && !this.#replanned) {
       lease.release()
       this.#replanned = true
@@ -302,7 +303,7 @@ export class AutocommitSession implements ManagedSession {
   async #transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const session = this.#open()
     try {
-      const result = await inside.run({ owner: this, session, enclosing: inside.getStore() }, fn, session)
+      const result = await asWorkOf(session, () => inside.run({ owner: this, session, enclosing: inside.getStore() }, fn, session))
       await session.end('commit')
       return result
     } catch (error) {

@@ -138,6 +138,10 @@ export class ScopedSession implements ManagedSession {
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
 
+  vet (text: string): void {
+    this.#host.vet(text)
+  }
+
   open (declare: (savepoint: Savepoint | null) => Statement[]): void {
     if (!this.#takes) return this.#refuse(declare(null))
     this.#savepoints.inTurn(() => {

@@ -7,6 +7,8 @@ import { Call, readStatement, Statement } from './statement.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
+  /** Refuses what cannot work over the session's connections. */
+  vet (text: string): void
   /** Sends what `declare` returns when it is its caller's turn; it is told the savepoint that the cursor then stands in. */
   open (declare: (savepoint: Savepoint | null) => Statement[]): void
   /** Sends more to the transaction that is under way; refused where there is none. */
@@ -47,6 +49,7 @@ export class CursorStream extends Readable {
     try {
       if (!Number.isInteger(batchSize) || batchSize < 1) throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `stream: batchSize must be a whole number of rows from 1 on, and ${String(batchSize)} came.`)
       const select = readStatement(text, values)
+      session.vet(select.text)
       const declare = new Call(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR ${select.text}`, select.values)
       open.add(this)
       const first = new Call(this.#forward, [])

@@ -2,7 +2,7 @@ import { isPgScopeError, pgScopeError } from '../errors.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
-import { failureKind } from '../postgres/sqlstate.ts'
+import { failureKind, ranOutOfTime } from '../postgres/sqlstate.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
@@ -305,9 +305,4 @@ export class Transaction implements Waiter, Running {
   #changed (): void {
     for (const watcher of this.#watchers.splice(0)) watcher()
   }
-}
-
-/** transaction_timeout: the connection was alive, and what took too long would take as long again. */
-function ranOutOfTime (error: unknown): boolean {
-  return (error as { code?: string } | null)?.code === '25P04'
 }

@@ -1,0 +1,29 @@
+import pg from 'pg'
+import t from 'tap'
+import { ruleFor } from '../../../lib/postgres/pooler-rules.ts'
+import { failureKind, ranOutOfTime } from '../../../lib/postgres/sqlstate.ts'
+import { textKind } from '../../../lib/postgres/statement-text.ts'
+
+function said (message: string): pg.DatabaseError {
+  return Object.assign(new pg.DatabaseError(message, message.length, 'error'), { severity: 'FATAL', code: '08P01' })
+}
+
+t.test('what PgBouncer says with 08P01 is told by its words', async (t) => {
+  t.equal(failureKind(said('no more connections allowed (max_client_conn)')), 'too-many-connections')
+  t.equal(failureKind(said('no such database: nope')), 'login')
+  t.equal(failureKind(said('no such user: nobody')), 'login')
+  t.equal(failureKind(said('SASL authentication failed')), 'login')
+  t.equal(failureKind(said('server conn crashed?')), 'connection-lost')
+  t.ok(ranOutOfTime(said('query_wait_timeout')))
+  t.notOk(ranOutOfTime(said('client_idle_timeout')))
+})
+
+// A search that tries every way to split them would not come back from thousands.
+t.test('no number of comments or spaces in front of a statement makes it slow to look at', async (t) => {
+  const comments = '/* a */ '.repeat(5000)
+  t.equal(ruleFor(`${comments}LISTEN x`)?.what, 'LISTEN')
+  t.equal(ruleFor(`${comments}SELECT 1`), null)
+  t.equal(textKind(`${comments}COMMIT`), 'transaction-control')
+  t.equal(textKind(`${comments}SELECT 1`), 'plain')
+  t.equal(textKind(`${' '.repeat(50000)};`), 'plain')
+})
