@@ -1,122 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { pgScopeError } from '../errors.ts'
-import { asWorkOf, currentWork, type Holder } from '../pool/holder.ts'
-import type { Lease } from '../pool/lease.ts'
-import type { Waiter } from '../pool/strategy.ts'
-import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { asWorkOf } from '../pool/holder.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
-import { type BatchFailure, send } from './batch.ts'
-import { abandon, cancelRunning, type Running } from './cancellation.ts'
-import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
-import { limitOf, watch } from './silence.ts'
-import { type Call, readStatement, type Statement } from './statement.ts'
-
-/** One statement, committed by itself, on a connection that it holds for one round trip. */
-class SingleStatement implements Waiter, Running, Holder {
-  fresh = false
-  readonly over = false
-  readonly holder = this
-  readonly within = currentWork()
-  readonly label: string | undefined
-  lease: Lease | null = null
-  unanswered = 0
-  readonly #host: SessionHost
-  readonly #call: Call
-  readonly #beginning: Beginning
-  readonly #extra: Settings | undefined
-  readonly #over: (single: SingleStatement) => void
-  #reason: Error | null = null
-  #parsed = 0
-  #replanned = false
-  #watchers: (() => void)[] = []
-
-  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
-    this.label = label
-    this.#host = host
-    this.#call = call
-    this.#beginning = beginning
-    this.#extra = extra
-    this.#over = over
-  }
-
-  granted (lease: Lease): void {
-    this.lease = lease.usedBy(this)
-    this.#parsed = lease.connection.parsed
-    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
-    this.unanswered++
-    // What stands under one Sync is one transaction, so that the setting is local to the statement.
-    const statements = setting === null ? [this.#call] : [setting, this.#call]
-    const answered = watch(this, limitOf(this.#beginning.silence, statements), 'statement')
-    send(lease, statements, (batch, failure) => {
-      answered()
-      this.unanswered--
-      this.#answered(batch.statements, failure)
-    })
-  }
-
-  refused (error: Error): void {
-    this.#call.fail(error)
-    this.#end()
-  }
-
-  connectionLost (): void {} // the batch is told by pg
-
-  settled (): Promise<void> {
-    return new Promise((resolve) => this.#watchers.push(resolve))
-  }
-
-  canceled (): void {
-    this.#host.counters.canceled++
-  }
-
-  async cancel (reason: Error): Promise<void> {
-    this.#reason = reason
-    if (this.lease === null) {
-      if (this.#host.pool.giveUp(this)) this.refused(reason)
-      return
-    }
-    await cancelRunning(this)
-    if (this.lease !== null) abandon(this.lease)
-  }
-
-  #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
-    const lease = this.lease!
-    this.lease = null
-    if (failure === null) this.#call.succeed()
-    else if (failure.lost) {
-      const { error } = failure
-      // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
-      const untouched = this.#reason === null && isFarewell(error) && lease.connection.parsed === this.#parsed && this.#call.name === undefined
-      const again = untouched && lease.reused && !this.fresh && !ranOutOfTime(error)
-      lease.destroy()
-      if (again) {
-        this.fresh = true
-        return this.#again(statements)
-      }
-      this.#call.fail(this.#reason ?? (untouched ? connectionLost(error) : unknownOutcome(error)))
-    } else if (failure.stalePlan && !this.#replanned) {
-      lease.release()
-      this.#replanned = true
-      return this.#again(statements)
-    } else this.#call.fail(this.#reason ?? withStatus(failure.error))
-    lease.release()
-    this.#end()
-  }
-
-  #again (statements: readonly Statement[]): void {
-    this.#host.counters.resent++
-    for (const statement of statements) statement.restart()
-    this.#host.pool.acquire(this)
-  }
-
-  #end (): void {
-    for (const watcher of this.#watchers.splice(0)) watcher()
-    this.#over(this)
-  }
-}
+import { SingleStatement } from './single-statement.ts'
+import { readStatement } from './statement.ts'
 
 interface Inside {
   readonly owner: AutocommitSession
