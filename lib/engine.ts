@@ -19,7 +19,8 @@ import { look, poolerSetByHand, refusesStartup, type Told } from './postgres/poo
 import { refuseUnsupported } from './postgres/pooler-rules.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
-import { type ManagedSession, ScopedSession, type SessionHost } from './session/session.ts'
+import type { ManagedSession, SessionHost } from './session/managed-session.ts'
+import { ScopedSession } from './session/session.ts'
 import type { Settings } from './session/settings.ts'
 
 /** How long work that was cancelled at close may take to notice. Milliseconds. */

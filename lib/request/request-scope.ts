@@ -1,7 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import type { Unit } from '../options.ts'
-import type { ManagedSession } from '../session/session.ts'
+import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf, type RequestOutcome } from './outcome.ts'
 import { bodyBeforeEnd, isStream } from './reply-stream.ts'
 import { checkSendable, isResponse, unwrap } from './sendable.ts'

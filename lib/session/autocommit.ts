@@ -2,8 +2,9 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import { pgScopeError } from '../errors.ts'
 import { asWorkOf } from '../pool/holder.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
-import { type ManagedSession, type Outcome, ScopedSession, type SessionHost } from './session.ts'
+import { ScopedSession } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { SingleStatement } from './single-statement.ts'
 import { readStatement } from './statement.ts'
@@ -222,6 +223,6 @@ export class AutocommitSession implements ManagedSession {
   }
 
   #closed (): Error {
-    return this.#reason ?? pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+    return this.#reason ?? sessionClosed()
   }
 }

@@ -1,7 +1,7 @@
 import { pgScopeError } from '../errors.ts'
-
-import type { OwnedSession, RowStream, Session, StreamOptions } from '../../types/session.ts'
-import { enterWorkOf, type Holder } from '../pool/holder.ts'
+import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { enterWorkOf } from '../pool/holder.ts'
+import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
@@ -9,45 +9,9 @@ import { Progress } from './states.ts'
 import { SessionWithin } from './session-within.ts'
 import { readStatement, Statement } from './statement.ts'
 import { CursorStream } from './stream.ts'
-import { Transaction, type TransactionHost } from './transaction.ts'
-
-/** What a session needs of the engine. */
-export interface SessionHost extends TransactionHost {
-  /** Promises of hooks that run. */
-  readonly pending: Set<Promise<unknown>>
-  /** Refuses a statement that cannot work over what the connections go through. */
-  vet (text: string): void
-  /** A hook failed, or a COMMIT that nobody waits for. */
-  report (error: unknown, message: string): void
-  /** The session is over. */
-  ended (session: object): void
-}
+import { Transaction } from './transaction.ts'
 
 const noop = (): void => {}
-
-export type Outcome = 'commit' | 'rollback'
-
-/** A session as the engine and a request's end see it. */
-export interface ManagedSession extends OwnedSession, Holder {
-  /** performance.now() when the open transaction got its connection, or null. */
-  readonly since: number | null
-  /** COMMIT can lose nothing, so nobody has to wait for its answer. */
-  readonly losesNothing: boolean
-  /** The error that keeps it from committing, or null. */
-  readonly failure: Error | null
-  readonly rollbackOnly: boolean
-  /** Rows are still to come from a cursor. */
-  readonly streaming: boolean
-  /** Nothing is open, under way or about to begin: its end has nothing to do, and nobody has to wait for it. */
-  readonly unused: boolean
-  /**
-   * The end. Only the first call decides; later ones get its promise.
-   *
-   * @param reason why a rollback comes now: what statements that wait or run are told
-   * @throws the error that keeps the work from being committed; the connection is given back all the same
-   */
-  end (outcome: Outcome, reason?: Error): Promise<void>
-}
 
 /** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
 export class ScopedSession implements ManagedSession {
@@ -389,6 +353,6 @@ export class ScopedSession implements ManagedSession {
   }
 
   #closed (): Error {
-    return this.#reason ?? pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+    return this.#reason ?? sessionClosed()
   }
 }
