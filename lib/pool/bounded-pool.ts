@@ -2,7 +2,7 @@ import { pgScopeError } from '../errors.ts'
 import { failureKind } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
-import type { Holder } from './holder.ts'
+import { DeadlockWatch } from './deadlock.ts'
 import { Lease } from './lease.ts'
 import type { LeakDetector } from './leak-detector.ts'
 import { ServiceRate } from './service-rate.ts'
@@ -34,11 +34,8 @@ export class BoundedPool implements Strategy {
   readonly #limits: PoolLimits
   readonly #leaks: LeakDetector
   readonly #waiting: WaitQueue
-  readonly #rate = new ServiceRate()
-  /** Who holds each connection in use. */
-  readonly #holders = new Map<Lease, Holder>()
-  /** How many wait inside of work that holds a connection itself, for each such holder. */
-  readonly #blocked = new Map<Holder, number>()
+  readonly #deadlocks: DeadlockWatch
+  readonly #rate: ServiceRate
   /** Connections asked of the source that have not come yet. */
   #arriving = 0
   #leased = 0
@@ -51,6 +48,9 @@ export class BoundedPool implements Strategy {
     this.#limits = limits
     this.#leaks = leaks
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
+    this.#deadlocks = new DeadlockWatch(limits.max, (waiter) => this.#deadlocked(waiter))
+    this.#rate = new ServiceRate(limits.max)
+    source.whenLeft(() => this.#fetch())
   }
 
   get kind (): Source['kind'] {
@@ -59,20 +59,20 @@ export class BoundedPool implements Strategy {
 
   acquire (waiter: Waiter): void {
     if (this.#closing !== null) return waiter.refused(this.#closed())
-    const refusal = this.#overload() ?? this.#deadlock(waiter)
+    const refusal = this.#overload()
     if (refusal !== null) {
       this.#host.counters.refused++
       return waiter.refused(refusal)
     }
     this.#leaks.asked(waiter)
     this.#waiting.push(waiter)
-    this.#block(waiter, 1)
+    this.#deadlocks.waits(waiter)
     this.#fetch()
   }
 
   giveUp (waiter: Waiter): boolean {
     if (!this.#waiting.remove(waiter)) return false
-    this.#block(waiter, -1)
+    this.#deadlocks.over(waiter)
     return true
   }
 
@@ -99,9 +99,14 @@ export class BoundedPool implements Strategy {
     await this.#source.end()
   }
 
+  /** Connections that are in use, on their way here or on their way out: the server counts them all. */
+  get #taken (): number {
+    return this.#leased + this.#arriving + this.#source.leaving
+  }
+
   /** Asks the source for as many connections as there are sessions waiting, within `max`. */
   #fetch (): void {
-    while (this.#arriving < this.#waiting.length && this.#leased + this.#arriving < this.#limits.max && this.#closing === null) {
+    while (this.#arriving < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
       this.#arriving++
       const began = performance.now()
       this.#source.take((error, connection) => {
@@ -134,14 +139,14 @@ export class BoundedPool implements Strategy {
     this.#host.counters.acquired++
     this.#rate.served(this.#waiting.length)
     const lease = new Lease(connection, (connection, keep) => {
-      this.#holders.delete(lease)
+      this.#deadlocks.returned(lease)
       this.#leaks.returned(lease)
       connection.kept = true
       if (keep && this.#source.keeps && this.#closing === null) this.#hand(connection)
       else this.#put(connection, keep)
     })
-    this.#holders.set(lease, waiter.holder)
     this.#leaks.granted(lease, waiter)
+    this.#deadlocks.granted(lease, waiter)
     waiter.granted(lease)
   }
 
@@ -154,7 +159,7 @@ export class BoundedPool implements Strategy {
 
   #next (): Waiter | null {
     const waiter = this.#waiting.shift()
-    if (waiter !== null) this.#block(waiter, -1)
+    if (waiter !== null) this.#deadlocks.over(waiter)
     return waiter
   }
 
@@ -162,9 +167,9 @@ export class BoundedPool implements Strategy {
   #refused (error: unknown, began: number): void {
     this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
-    const full = failureKind(error) === 'too-many-connections'
-    // Where others of ours are at work or on their way, the next connection to come back will do.
-    if (full && this.#leased + this.#arriving > 0) return
+    const full = isFull(error)
+    // Where others of ours are at work or on their way, here or out, the next connection to come back will do.
+    if (full && this.#taken > 0) return
     // Those who were passed over until the last of ours was refused are told with it.
     for (let count = full ? this.#limits.max : 1; count > 0; count--) {
       if (this.#waiting.since <= began) this.#next()?.refused(connectError(error, this.#host.target))
@@ -174,7 +179,7 @@ export class BoundedPool implements Strategy {
 
   /** Called with a waiter who has left the queue already. */
   #timedOut (waiter: Waiter): void {
-    this.#block(waiter, -1)
+    this.#deadlocks.over(waiter)
     this.#host.counters.timedOut++
     const { acquireTimeout, max } = this.#limits
     // What happened before this one came says nothing about it.
@@ -190,31 +195,24 @@ export class BoundedPool implements Strategy {
     const waiting = this.#waiting.length
     // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
     if (waiting >= maxWaiting + max - this.#leased) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `${this.#leased} of ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
-    if (this.#leased < max) return null
+    if (this.#taken < max) return null
     const wait = this.#rate.waitBehind(waiting)
     if (wait <= acquireTimeout) return null
     return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already: at the rate of the moment the wait would be ${Math.round(wait)} ms, longer than pool.acquireTimeout (${acquireTimeout} ms). Try again later, or raise pool.max.`)
   }
 
-  #block (waiter: Waiter, change: 1 | -1): void {
-    for (let within = waiter.within; within !== null; within = within.within) {
-      this.#blocked.set(within.holder, (this.#blocked.get(within.holder) ?? 0) + change)
-      if (this.#blocked.get(within.holder) === 0) this.#blocked.delete(within.holder)
-    }
-  }
-
-  /** When every connection is held by work that waits for another one, nobody would ever go on: the newest is refused. */
-  #deadlock (waiter: Waiter): Error | null {
-    if (waiter.within === null || this.#leased < this.#limits.max) return null
-    this.#block(waiter, 1)
-    let held = 0
-    for (const holder of this.#holders.values()) if (this.#blocked.has(holder)) held++
-    this.#block(waiter, -1)
-    if (held < this.#limits.max) return null
-    return pgScopeError('FST_PG_SCOPE_POOL_DEADLOCK', `All ${held} connections are held by work that waits for a second one, so that none would ever come free. Do the inner work in the session that is open already (request.db, or the session that scope(fn) was given), or raise pool.max above the number of requests that need two.`)
+  #deadlocked (waiter: Waiter): void {
+    if (!this.giveUp(waiter)) return
+    this.#host.counters.refused++
+    waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_DEADLOCK', `All ${this.#limits.max} connections are held by work that waits for a second one, so that none would ever come free. Do the inner work in the session that is open already (request.db, or the session that scope(fn) was given), or raise pool.max above the number of requests that need two.`))
   }
 
   #closed (): Error {
     return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
   }
+}
+
+/** PgBouncer's max_client_conn has the code of every other failure of its own: only the words tell. */
+function isFull (error: unknown): boolean {
+  return failureKind(error) === 'too-many-connections' || /^no more connections allowed/.test((error as Error | null)?.message ?? '')
 }

@@ -17,14 +17,18 @@ export class Clients {
   readonly #host: SourceHost
   readonly #maxLifetime: number
   readonly #open = new Set<ScopeClient>()
+  readonly #leaving = new Set<ScopeClient>()
   readonly #connections = new WeakMap<pg.Client, Connection>()
   /** What pg.Pool, or anybody else, makes a new client of. */
   readonly Client: new (config?: pg.ClientConfig) => ScopeClient
+  /** Called when one that was leaving has gone. */
+  left: () => void = () => {}
 
   constructor (host: SourceHost, maxLifetime: number) {
     this.#host = host
     this.#maxLifetime = maxLifetime
     const open = this.#open
+    const leave = (client: ScopeClient): void => this.#leave(client)
     this.Client = class extends pg.Client {
       readonly baseline: Record<string, string>
       readonly told: Told
@@ -38,11 +42,30 @@ export class Clients {
         open.add(this)
         this.once('end', () => open.delete(this))
       }
+
+      override connect (done?: (error: any, client: any) => void): any {
+        if (done === undefined) return super.connect()
+        super.connect((error: Error | null, client?: pg.Client) => {
+          // pg leaves the socket open where it is the password, say, that keeps a client from logging in.
+          if (error != null) cutOff(this)
+          done(error, client)
+        })
+      }
+
+      override end (done?: (error: Error) => void): any {
+        leave(this)
+        return done === undefined ? super.end() : super.end(done)
+      }
     }
   }
 
   get open (): number {
     return this.#open.size
+  }
+
+  /** How many are on their way out: the server counts each of them until it has seen the end of its socket. */
+  get leaving (): number {
+    return this.#leaving.size
   }
 
   /** A client has logged in. */
@@ -56,6 +79,21 @@ export class Clients {
 
   connectionOf (client: pg.Client): Connection {
     return this.#connections.get(client)!
+  }
+
+  /** One that is saying goodbye, or was cut off. It is waited for, but not for long: the server may never answer. */
+  #leave (client: ScopeClient): void {
+    if (!this.#open.has(client) || this.#leaving.has(client)) return
+    this.#leaving.add(client)
+    const gone = (): void => {
+      clearTimeout(timer)
+      if (this.#leaving.delete(client)) this.left()
+    }
+    const timer = setTimeout(() => {
+      cutOff(client)
+      gone()
+    }, goodbye)
+    client.once('end', gone)
   }
 
   /** Ends what `goodbye` does not end by itself: waits for every socket, and closes those that take too long. */

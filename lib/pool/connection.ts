@@ -2,6 +2,8 @@ import type pg from 'pg'
 
 /** Whoever uses a connection at the moment. */
 export interface ConnectionUser {
+  /** Batches written, and not yet answered. */
+  readonly unanswered: number
   /** The connection ended although nobody here ended it. Batches under way are told by themselves. */
   connectionLost (error: unknown): void
 }
@@ -55,6 +57,14 @@ export class Connection {
   /** Alive and outside a transaction, by the last ReadyForQuery. */
   get clean (): boolean {
     return this.lost === null && this.client.getTransactionStatus() === 'I'
+  }
+
+  /**
+   * Owes no answer, so that it can say goodbye; anything else is cut off, for the server may never answer. A raw client that was
+   * left in a transaction is as good: pg itself cuts off one that is at work.
+   */
+  get civil (): boolean {
+    return this.clean || (this.client as pg.Client & { pipeline: boolean }).pipeline === false
   }
 
   get expired (): boolean {

@@ -20,6 +20,14 @@ export class NoConnections implements Source {
     return this.#clients.open
   }
 
+  get leaving (): number {
+    return this.#clients.leaving
+  }
+
+  whenLeft (callback: () => void): void {
+    this.#clients.left = callback
+  }
+
   take (done: (error: unknown, connection: Connection | null) => void): void {
     const client = new this.#clients.Client()
     client.on('error', () => {})
@@ -36,9 +44,8 @@ export class NoConnections implements Source {
   }
 
   put (connection: Connection): void {
-    // A clean connection says goodbye; anything else is cut off, for the server may never answer.
-    if (connection.clean) connection.client.end().catch(() => {})
-    else connection.destroy()
+    if (!connection.civil) connection.destroy()
+    connection.client.end().catch(() => {})
   }
 
   async warm (): Promise<void> {}

@@ -38,6 +38,14 @@ export class KeptConnections implements Source {
     return this.#pool.idleCount
   }
 
+  get leaving (): number {
+    return this.#clients.leaving
+  }
+
+  whenLeft (callback: () => void): void {
+    this.#clients.left = callback
+  }
+
   take (done: (error: unknown, connection: Connection | null) => void): void {
     this.#pool.connect((error, client, release) => {
       if (client === undefined) return done(error, null)
@@ -49,8 +57,7 @@ export class KeptConnections implements Source {
 
   put (connection: Connection, keep: boolean): void {
     connection.kept = true
-    // A clean connection says goodbye; anything else is cut off, for the server may never answer.
-    if (!keep && !connection.clean) connection.destroy()
+    if (!keep && !connection.civil) connection.destroy()
     this.#releases.get(connection)!(!keep)
   }
 

@@ -50,8 +50,12 @@ export interface Source {
   readonly keeps: boolean
   readonly open: number
   readonly idle: number
+  /** Connections on their way out, which the server still counts. */
+  readonly leaving: number
   /** Calls back once, with a connection that is kept or new. The pool never asks for more than `max` at a time. */
   take (done: (error: unknown, connection: Connection | null) => void): void
+  /** Calls back each time that one of those on their way out has gone. */
+  whenLeft (callback: () => void): void
   /** Takes a connection back: to keep it, or to end it. */
   put (connection: Connection, keep: boolean): void
   warm (): Promise<void>

@@ -1,0 +1,101 @@
+import type { Holder } from './holder.ts'
+import type { Lease } from './lease.ts'
+import type { Waiter } from './strategy.ts'
+
+/** How long until work that waits, and still has a statement of its own under way, is looked at again. Milliseconds. */
+const interval = 50
+
+/**
+ * Finds out when every connection is held by work that waits for another one, so that nobody would ever go on: the newest of
+ * those who wait is refused then. It looks when the running code has come to a rest, for what has not been sent yet
+ * in this turn may be what gives a connection back: who waits may be nobody whom the work itself waits for.
+ */
+export class DeadlockWatch {
+  readonly #max: number
+  readonly #refuse: (waiter: Waiter) => void
+  /** Who holds each connection in use. */
+  readonly #holders = new Map<Lease, Holder>()
+  /** How many wait inside of work that may hold a connection itself, for each such work. */
+  readonly #blocked = new Map<Holder, number>()
+  /** Those who wait inside of other work, in the order in which they came. */
+  readonly #inside = new Set<Waiter>()
+  #look: NodeJS.Immediate | null = null
+  #again: NodeJS.Timeout | null = null
+
+  /** @param max connections that there can be */
+  constructor (max: number, refuse: (waiter: Waiter) => void) {
+    this.#max = max
+    this.#refuse = refuse
+  }
+
+  waits (waiter: Waiter): void {
+    if (waiter.within === null) return
+    this.#inside.add(waiter)
+    this.#block(waiter, 1)
+    this.#suspect()
+  }
+
+  /** The waiter waits no longer, whatever became of it. */
+  over (waiter: Waiter): void {
+    if (this.#inside.delete(waiter)) this.#block(waiter, -1)
+  }
+
+  granted (lease: Lease, waiter: Waiter): void {
+    this.#holders.set(lease, waiter.holder)
+    this.#suspect()
+  }
+
+  returned (lease: Lease): void {
+    this.#holders.delete(lease)
+  }
+
+  /** Work may wait inside of work: all that is around the waiter waits with it. */
+  #block (waiter: Waiter, change: 1 | -1): void {
+    for (let within = waiter.within; within !== null; within = within.within) {
+      const count = (this.#blocked.get(within.holder) ?? 0) + change
+      if (count === 0) this.#blocked.delete(within.holder)
+      else this.#blocked.set(within.holder, count)
+    }
+  }
+
+  get #stuck (): boolean {
+    if (this.#holders.size < this.#max || this.#blocked.size === 0) return false
+    for (const holder of this.#holders.values()) if (!this.#blocked.has(holder)) return false
+    return true
+  }
+
+  #suspect (): void {
+    if (this.#look !== null || this.#again !== null || !this.#stuck) return
+    this.#look = setImmediate(() => {
+      this.#look = null
+      this.#decide()
+    })
+  }
+
+  #decide (): void {
+    if (!this.#stuck) return
+    if (this.#atWork) {
+      this.#again = setTimeout(() => {
+        this.#again = null
+        this.#decide()
+      }, interval)
+      return
+    }
+    const newest = [...this.#inside].findLast((waiter) => this.#concerns(waiter))
+    if (newest === undefined) return
+    this.#refuse(newest)
+    this.#suspect()
+  }
+
+  get #atWork (): boolean {
+    for (const { connection } of this.#holders.keys()) if (connection.user !== null && connection.user.unanswered > 0) return true
+    return false
+  }
+
+  /** Whether it waits inside of work that holds a connection here. */
+  #concerns (waiter: Waiter): boolean {
+    const holders = new Set(this.#holders.values())
+    for (let within = waiter.within; within !== null; within = within.within) if (holders.has(within.holder)) return true
+    return false
+  }
+}
