@@ -281,15 +281,22 @@ export class PgEngine implements Engine {
   }
 
   /**
-   * Looks again at each new connection, for a name may lead somewhere else by now; what is sent rides in front of the first batch.
+   * Looks again at each new connection, for a name may lead somewhere else by now; the question travels with its first batch.
    * Without kept connections each session has a new one: there it is enough now and then.
    */
-  #look ({ client }: Connection, told: Told): void {
+  #look (connection: Connection, told: Told): void {
     if (this.#options.pooler !== 'auto') return
+    const found = (pooler: Pooler): void => {
+      this.#found(pooler)
+      // It was opened under what was known before.
+      if (!this.#prepares()) connection.prepared = null
+    }
+    const announced = told.announced()
+    if (announced !== null) return found(announced)
     const now = performance.now()
     if (this.#pool.kind === 'null' && now - this.#looked < lookInterval) return
     this.#looked = now
-    client.query<{ pid: number }>('SELECT pg_backend_pid() AS pid').then(({ rows: [row] }) => this.#found(told.pooler(row!.pid)), () => {})
+    connection.looked = (backend) => found(told.pooler(backend))
   }
 
   #found (pooler: Pooler): void {

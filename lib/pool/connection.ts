@@ -28,12 +28,14 @@ export class Connection {
   /** Past this moment (Date.now()) it is not kept. */
   readonly expiresAt: number
   /** What it has prepared, or null where nothing may be. */
-  readonly prepared: PreparedStatements | null
+  prepared: PreparedStatements | null
   /** What ended it, or null while it lives. */
   lost: Error | null = null
   /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
   kept = false
   user: ConnectionUser | null = null
+  /** To be told whose process answers, by the first who can ask; null where nobody wants to know. */
+  looked: ((backend: number) => void) | null = null
   /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
   parsed = 0
   /** performance.now() when the server was last heard. */

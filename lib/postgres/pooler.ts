@@ -45,16 +45,21 @@ export class Told {
     })
   }
 
-  /** @param backend the process id of the backend that answers: a pooler gives its clients ids of its own */
-  pooler (backend: number): Pooler {
-    if (backend === this.#client.processID) return { kind: 'none' }
+  /** A pooler that says by itself what it is, or null: nobody needs to be asked any more. */
+  announced (): Pooler | null {
     const version = this.#parameters.get('pgbouncer.version')
+    if (version === undefined) return null
     return {
       kind: 'pgbouncer',
       mode: this.#parameters.get('pgbouncer.pool_mode') === 'session' ? 'session' : 'transaction',
-      ...(version !== undefined && { version }),
+      version,
       preparedStatements: Number(this.#parameters.get('pgbouncer.max_prepared_statements') ?? 0) > 0
     }
+  }
+
+  /** @param backend the process id of the backend that answers: a pooler gives its clients ids of its own */
+  pooler (backend: number): Pooler {
+    return this.announced() ?? (backend === this.#client.processID ? { kind: 'none' } : { kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
   }
 }
 

@@ -5,6 +5,7 @@ import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
+import { lookAt } from './look.ts'
 import type { SessionHost } from './managed-session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
@@ -40,6 +41,23 @@ export class SingleStatement implements Waiter, Running, Holder {
 
   granted (lease: Lease): void {
     this.lease = lease.usedBy(this)
+    const look = lookAt(lease.connection)
+    if (look === null) return this.#send(lease)
+    // Not under the Sync of the statement, because VACUUM and its kin must stand alone there.
+    this.unanswered++
+    const answered = watch(this, limitOf(this.#beginning.silence, [look]), 'statement')
+    send(lease, [look], (_batch, failure) => {
+      answered()
+      this.unanswered--
+      if (failure === null && this.#reason === null) return this.#send(lease)
+      this.lease = null
+      lease.release()
+      this.#call.fail(this.#reason ?? connectionLost(failure!.error))
+      this.#end()
+    })
+  }
+
+  #send (lease: Lease): void {
     this.#parsed = lease.connection.parsed
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     this.unanswered++

@@ -6,6 +6,7 @@ import { failureKind, ranOutOfTime } from '../postgres/sqlstate.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
+import { lookAt } from './look.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
@@ -161,6 +162,8 @@ export class Transaction implements Waiter, Running {
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     const first: Statement[] = [new Statement(this.#beginning.begin)]
     if (setting !== null) first.push(setting)
+    const look = lookAt(lease.connection)
+    if (look !== null) first.push(look)
     this.#preamble = first.length
     // A text that may hold several statements goes by another protocol and can share no Sync.
     const several = this.#queue.findIndex((statement) => statement.several)

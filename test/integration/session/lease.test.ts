@@ -4,6 +4,7 @@ import pg from 'pg'
 import { once } from 'node:events'
 import pgScope from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import type { Connection } from 'pg'
 
@@ -15,7 +16,7 @@ t.teardown(() => app.close())
 const { db } = app
 const backends = async (): Promise<number[]> => (await postgres.activity()).map(({ pid }) => pid)
 
-t.test('LISTEN and NOTIFY work', async t => {
+onlyDirect(t, 'LISTEN hears nothing in transaction mode').test('LISTEN and NOTIFY work', async t => {
   await db.lease(async (client) => {
     await client.query('LISTEN news')
     const told = once(client as unknown as pg.Client, 'notification')
