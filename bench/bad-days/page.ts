@@ -57,6 +57,7 @@ ${events.map(({ name, meaning, where }) => `- **${name}**${where === 'everywhere
 npm ci
 npm run bad-days                      # three minutes; prints the table, and fails where the rule is broken
 npm run bad-days -- 'PAUSE'           # the events whose name contains this
+npm run bad-days -- --null            # with the null strategy, for which the rule is the same
 npm run bad-days -- --write           # writes this page
 \`\`\`
 

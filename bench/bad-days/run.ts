@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startPgProxy } from '../../test/helpers/pg-proxy.ts'
 import { type PgBouncerProgram, startPgBouncer } from '../../test/helpers/pgbouncer.ts'
 import { waitFor } from '../../test/helpers/wait-for.ts'
+import type { PoolOptions } from '../../types/options.ts'
 import { buildApp, schema } from './app.ts'
 import { astray } from './astray.ts'
 import { bookQuery, compare, type Row } from './books.ts'
@@ -23,7 +24,7 @@ const strengthLimit = 5000
  *
  * @param program the PgBouncer to go through, or null for a direct connection
  */
-export async function runDay (server: Server, program: PgBouncerProgram | null, event: BadDay): Promise<Finding> {
+export async function runDay (server: Server, program: PgBouncerProgram | null, event: BadDay, strategy: NonNullable<PoolOptions['strategy']>): Promise<Finding> {
   const teardowns: (() => unknown)[] = []
   const t = { teardown: (callback: () => unknown) => teardowns.push(callback) }
   try {
@@ -32,7 +33,7 @@ export async function runDay (server: Server, program: PgBouncerProgram | null, 
     const way = pgBouncer ?? server
     const proxy = event.network ? await startPgProxy(t, way) : null
     const connectionString = proxy?.connectionString(way.connectionString) ?? way.connectionString
-    const app = await buildApp(connectionString, event.options ?? {})
+    const app = await buildApp(connectionString, { ...event.options, pool: { strategy, ...event.options?.pool } })
     t.teardown(() => app.close())
     const load = new Load((app.server.address() as AddressInfo).port)
     const day: Day = { server, pgBouncer, proxy, load, app, connectionString }

@@ -35,7 +35,7 @@ export const limits: BadDay[] = [
   },
   {
     name: 'max_connections reached, none is left',
-    meaning: 'The same to the last connection. Nobody can be served: 503, at once on a direct connection.',
+    meaning: 'The same to the last connection. Nobody can be served; whoever comes waits for one until `pool.acquireTimeout`, or is refused: 503.',
     where: 'everywhere',
     cost: 'some requests',
     options,
@@ -52,7 +52,7 @@ export const limits: BadDay[] = [
   },
   {
     name: 'max_client_conn reached, none is left',
-    meaning: '503 at once, until somebody leaves.',
+    meaning: 'The same to the last connection.',
     where: 'behind PgBouncer',
     cost: 'some requests',
     options,

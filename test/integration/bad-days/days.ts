@@ -4,13 +4,14 @@ import { breaches, longestWait, statuses } from '../../../bench/bad-days/finding
 import { runDay } from '../../../bench/bad-days/run.ts'
 import { startServer } from '../../../bench/bad-days/server.ts'
 import { eachPgBouncer, type PgBouncerProgram } from '../../helpers/pgbouncer.ts'
+import { strategy } from '../../helpers/variant.ts'
 
 /** Each event under load, directly where it can happen and behind each PgBouncer. */
 export async function testDays (events: readonly BadDay[]): Promise<void> {
   const server = await startServer()
   t.teardown(() => server.stop())
   const test = (t: Test, event: BadDay, program: PgBouncerProgram | null) => t.test(`${event.name}: ${event.cost === 'no request' ? 'no request fails' : 'every answer is true'}, and the pool is whole again`, async (t) => {
-    const finding = await runDay(server, program, event)
+    const finding = await runDay(server, program, event, strategy)
     t.comment(`${finding.setup}: ${statuses(finding)}; longest ${longestWait(finding)} ms, first success ${finding.firstSuccess} ms, full strength ${finding.strength} ms, unknown ${finding.books.unknown}`)
     t.strictSame(breaches(finding), [])
   })
