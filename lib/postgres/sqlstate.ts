@@ -65,7 +65,14 @@ export function ranOutOfTime (error: unknown): boolean {
   return error instanceof pg.DatabaseError && (error.code === '25P04' || error.message.startsWith('query_wait_timeout'))
 }
 
-/** The server ended the connection, and said so. */
+/** PgBouncer gave up before a server had the statement. */
+const neverSent = /^(?:query_wait_timeout|client_idle_timeout|server login has been failing)/
+
+/**
+ * The server ended the connection, and said so behind all that it had to say about the statement. PgBouncer's own "server conn
+ * crashed?" is no such word: what the server had answered is lost with it.
+ */
 export function isFarewell (error: unknown): boolean {
-  return error instanceof pg.DatabaseError && (error.severity === 'FATAL' || error.severity === 'PANIC')
+  if (!(error instanceof pg.DatabaseError) || (error.severity !== 'FATAL' && error.severity !== 'PANIC')) return false
+  return !error.code?.startsWith('08') || neverSent.test(error.message)
 }
