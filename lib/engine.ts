@@ -63,6 +63,7 @@ export class PgEngine implements Engine {
       client: options.client,
       baseline: () => this.#baseline(),
       prepares: () => this.#prepares(),
+      pooled: () => this.pooler.kind !== 'none',
       connected: (connection, told) => this.#look(connection, told),
       target: this.#target,
       counters: this.#counters,

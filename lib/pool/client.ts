@@ -71,7 +71,7 @@ export class Clients {
   /** A client has logged in. */
   opened (client: ScopeClient): Connection {
     this.#host.counters.opened++
-    const connection = new Connection(client, client.baseline, this.#maxLifetime, this.#host.prepares())
+    const connection = new Connection(client, client.baseline, this.#maxLifetime, this.#host)
     this.#connections.set(client, connection)
     this.#host.connected(connection, client.told)
     return connection

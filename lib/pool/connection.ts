@@ -33,6 +33,8 @@ export class Connection {
   lost: Error | null = null
   /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
   kept = false
+  /** A pooler has kept what is behind it, even where it was opened just now. */
+  readonly pooled: boolean
   user: ConnectionUser | null = null
   /** To be told whose process answers, by the first who can ask; null where nobody wants to know. */
   looked: ((backend: number) => void) | null = null
@@ -42,10 +44,11 @@ export class Connection {
   heard = performance.now()
 
   /** @param maxLifetime milliseconds, 0 for no limit */
-  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, prepares: boolean) {
+  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepares (): boolean, pooled (): boolean }) {
     this.client = client
     this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types
-    this.prepared = prepares ? new Map() : null
+    this.prepared = host.prepares() ? new Map() : null
+    this.pooled = host.pooled()
     this.baseline = baseline
     // Up to a tenth earlier, so that connections opened together are not replaced together.
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)

@@ -3,7 +3,7 @@ import type { Connection, ConnectionUser } from './connection.ts'
 
 /** One checked-out connection: returned once, and used by nobody after that. */
 export class Lease {
-  /** Whether the connection was kept for this lease, and not opened for it, so that it may have died unnoticed. */
+  /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
   readonly #connection: Connection
   readonly #giveBack: (connection: Connection, keep: boolean) => void
@@ -12,7 +12,7 @@ export class Lease {
   constructor (connection: Connection, giveBack: (connection: Connection, keep: boolean) => void) {
     this.#connection = connection
     this.#giveBack = giveBack
-    this.reused = connection.kept
+    this.reused = connection.kept || connection.pooled
   }
 
   get connection (): Connection {

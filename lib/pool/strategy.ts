@@ -69,6 +69,8 @@ export interface SourceHost {
   baseline (): Record<string, string>
   /** Whether the next connection may prepare statements under names. */
   prepares (): boolean
+  /** Whether a pooler may stand behind the next connection. */
+  pooled (): boolean
   /** Told of each connection before anybody uses it. */
   connected (connection: Connection, told: Told): void
   readonly counters: Counters
