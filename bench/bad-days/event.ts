@@ -10,7 +10,7 @@ export interface Day {
   readonly server: Server
   /** Null on a direct connection. */
   readonly pgBouncer: TestPgBouncer | null
-  /** The network right behind the app, where the event asks for one. */
+  /** The network, where the event asks for one. */
   readonly proxy: PgProxy | null
   readonly load: Load
   readonly app: FastifyInstance
@@ -29,8 +29,8 @@ export interface BadDay {
   options?: PgScopeOptions
   /** PgBouncer's settings, besides those of docs/pgbouncer.ini. */
   settings?: Record<string, string | number>
-  /** Whether a network stands between the app and what it connects to. */
-  network?: true
+  /** A network behind the app, or in front of the server: on a direct connection that is the same. */
+  network?: 'behind the app' | 'in front of the server'
   /** Resolves when the server is back. */
   run (day: Day): Promise<void>
 }

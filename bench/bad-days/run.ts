@@ -29,10 +29,12 @@ export async function runDay (server: Server, program: PgBouncerProgram | null, 
   const t = { teardown: (callback: () => unknown) => teardowns.push(callback) }
   try {
     await server.query(schema)
-    const pgBouncer = program === null ? null : await startPgBouncer(t, server, { program, settings: { ...event.settings } })
+    const inFront = event.network === 'in front of the server' ? await startPgProxy(t, server) : null
+    const pgBouncer = program === null ? null : await startPgBouncer(t, { ...server, port: inFront?.port ?? server.port }, { program, settings: { ...event.settings } })
+    const behind = event.network === 'behind the app' ? await startPgProxy(t, pgBouncer ?? server) : null
+    const proxy = inFront ?? behind
     const way = pgBouncer ?? server
-    const proxy = event.network ? await startPgProxy(t, way) : null
-    const connectionString = proxy?.connectionString(way.connectionString) ?? way.connectionString
+    const connectionString = (pgBouncer === null ? proxy : behind)?.connectionString(way.connectionString) ?? way.connectionString
     const app = await buildApp(connectionString, { ...event.options, pool: { strategy, ...event.options?.pool } })
     t.teardown(() => app.close())
     const load = new Load((app.server.address() as AddressInfo).port)

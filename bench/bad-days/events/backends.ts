@@ -7,13 +7,17 @@ export const backends: BadDay[] = [
     meaning: 'An administrator, a failover or `idle_session_timeout` ends connections on which nothing runs, five times, and requests come at once. The first batch of a transaction that meets a dead connection is sent again on a new one, because nothing can have been committed by then. Nothing to set.',
     where: 'everywhere',
     cost: 'no request',
-    async run ({ app, server, load }) {
+    network: 'in front of the server',
+    async run ({ app, proxy, server, load }) {
+      // Whoever holds the connections, the app or PgBouncer, uses them before the news of their end has come.
+      proxy!.delay(15)
       for (let i = 0; i < 5; i++) {
         await load.hold()
         if (await server.terminate('idle') === 0 && app.db.stats().strategy === 'queue') throw new Error('there was no backend to terminate')
         load.resume()
-        await sleep(150)
+        await sleep(250)
       }
+      proxy!.delay(0)
     }
   },
   {

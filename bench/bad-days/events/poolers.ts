@@ -63,13 +63,17 @@ export const poolers: BadDay[] = [
     where,
     cost: 'no request',
     settings: { client_idle_timeout: 1 },
-    async run ({ load }) {
+    network: 'behind the app',
+    async run ({ load, proxy }) {
+      // So that requests and the news cross on the way.
+      proxy!.delay(15)
       for (const pause of [950, 1000, 1050, 1150, 1350]) {
         await load.hold()
         await sleep(pause)
         load.resume()
-        await sleep(100)
+        await sleep(200)
       }
+      proxy!.delay(0)
     }
   },
   {
