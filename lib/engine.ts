@@ -9,7 +9,7 @@ import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
 import type { Connection } from './pool/connection.ts'
-import { asWorkOf, currentWork, type Holder } from './pool/holder.ts'
+import { asWorkOf, beginRequest, currentWork, type Holder } from './pool/holder.ts'
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
@@ -148,6 +148,7 @@ export class PgEngine implements Engine {
 
   /**
    * @param forced called when close() does not wait any longer
+   * @param label method and route, for the session of a request
    * @throws FST_PG_SCOPE_CLOSED
    */
   open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void, label?: string): ManagedSession {
@@ -156,6 +157,7 @@ export class PgEngine implements Engine {
       ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)
       : new ScopedSession(this.#host, unit.beginning, dynamic, label)
     this.#sessions.set(session, forced)
+    if (label !== undefined) beginRequest(session, this)
     return session
   }
 

@@ -120,7 +120,7 @@ export class BoundedPool implements Strategy {
 
   /** Gives a connection to the first who waits, or back to the source. */
   #hand (connection: Connection, ping = false): void {
-    const waiter = this.#waiting.peek()
+    const waiter = this.#first
     const unfit = connection.lost !== null || connection.expired || (waiter?.fresh === true && connection.kept)
     if (waiter === null || unfit) return this.#put(connection, !unfit)
     if (ping) this.#ping(connection)
@@ -157,9 +157,14 @@ export class BoundedPool implements Strategy {
     this.#fetch()
   }
 
+  get #first (): Waiter | null {
+    return this.#deadlocks.favoured ?? this.#waiting.peek()
+  }
+
+  /** The first waiter, who leaves the queue with this. */
   #next (): Waiter | null {
-    const waiter = this.#waiting.shift()
-    if (waiter !== null) this.#deadlocks.over(waiter)
+    const waiter = this.#first
+    if (waiter !== null) this.giveUp(waiter)
     return waiter
   }
 
@@ -167,7 +172,7 @@ export class BoundedPool implements Strategy {
   #refused (error: unknown, began: number): void {
     this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
-    const full = isFull(error)
+    const full = failureKind(error) === 'too-many-connections'
     // Where others of ours are at work or on their way, here or out, the next connection to come back will do.
     if (full && this.#taken > 0) return
     // Those who were passed over until the last of ours was refused are told with it.
@@ -210,9 +215,4 @@ export class BoundedPool implements Strategy {
   #closed (): Error {
     return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
   }
-}
-
-/** PgBouncer's max_client_conn has the code of every other failure of its own: only the words tell. */
-function isFull (error: unknown): boolean {
-  return failureKind(error) === 'too-many-connections' || /^no more connections allowed/.test((error as Error | null)?.message ?? '')
 }

@@ -7,8 +7,10 @@ const interval = 50
 
 /**
  * Finds out when every connection is held by work that waits for another one, so that nobody would ever go on: the newest of
- * those who wait is refused then. It looks when the running code has come to a rest, for what has not been sent yet
- * in this turn may be what gives a connection back: who waits may be nobody whom the work itself waits for.
+ * those who wait is refused then, and the others go on before anybody who holds nothing yet: each of them gives back two.
+ *
+ * It looks when the running code has come to a rest, and again while statements run, for a handler need not wait for
+ * all that it has asked for.
  */
 export class DeadlockWatch {
   readonly #max: number
@@ -19,6 +21,8 @@ export class DeadlockWatch {
   readonly #blocked = new Map<Holder, number>()
   /** Those who wait inside of other work, in the order in which they came. */
   readonly #inside = new Set<Waiter>()
+  /** Those who were left when somebody was refused. */
+  readonly #favoured = new Set<Waiter>()
   #look: NodeJS.Immediate | null = null
   #again: NodeJS.Timeout | null = null
 
@@ -37,7 +41,14 @@ export class DeadlockWatch {
 
   /** The waiter waits no longer, whatever became of it. */
   over (waiter: Waiter): void {
-    if (this.#inside.delete(waiter)) this.#block(waiter, -1)
+    if (!this.#inside.delete(waiter)) return
+    this.#favoured.delete(waiter)
+    this.#block(waiter, -1)
+  }
+
+  /** Who is to be served before all others, if there is anybody. */
+  get favoured (): Waiter | null {
+    return this.#favoured.values().next().value ?? null
   }
 
   granted (lease: Lease, waiter: Waiter): void {
@@ -81,8 +92,10 @@ export class DeadlockWatch {
       }, interval)
       return
     }
-    const newest = [...this.#inside].findLast((waiter) => this.#concerns(waiter))
+    const concerned = [...this.#inside].filter((waiter) => this.#concerns(waiter))
+    const newest = concerned.pop()
     if (newest === undefined) return
+    for (const waiter of concerned) this.#favoured.add(waiter)
     this.#refuse(newest)
     this.#suspect()
   }

@@ -12,6 +12,9 @@ export interface Within {
   readonly within: Within | null
 }
 
+/** Sessions of requests, and the engine of each. */
+const requests = new WeakMap<Holder, object>()
+
 const holders = new AsyncLocalStorage<Within | null>()
 
 /** The work that the running code stands in, innermost first. */
@@ -22,13 +25,35 @@ export function currentWork (): Within | null {
   return work
 }
 
+/** What runs from here on is nobody's work: up to Node 22 the context of a request is handed on to the next one of its socket. */
+export function leaveWork (): void {
+  if (holders.getStore() != null) holders.enterWith(null)
+}
+
 /** Runs fn as the work of a holder. */
 export function asWorkOf<T> (holder: Holder, fn: () => T): T {
   return holders.run({ holder, within: currentWork() }, fn)
 }
 
-/** From here on the running code, and what it awaits, is the work of a holder: for one that has no function to be run in. */
+/**
+ * A request touches its session. Whatever other request's work it seems to stand in is none of its own: of requests that come
+ * behind each other on one socket, without waiting for answers, Node hands the context of the first on to the next.
+ */
+export function beginRequest (holder: Holder, engine: object): void {
+  requests.set(holder, engine)
+  for (let work = currentWork(); work !== null; work = work.within) {
+    if (requests.get(work.holder) === engine) return holders.enterWith(null)
+  }
+}
+
+/**
+ * From here on the running code, and what it awaits, is the work of a request's session, which has no function to be run in.
+ * Others are not entered: a handler may have several streams side by side, each with a session of its own.
+ */
 export function enterWorkOf (holder: Holder): void {
+  if (!requests.has(holder)) return
   const within = currentWork()
-  if (within?.holder !== holder) holders.enterWith({ holder, within })
+  // With a second engine's session in between it may stand further out.
+  for (let work = within; work !== null; work = work.within) if (work.holder === holder) return
+  holders.enterWith({ holder, within })
 }
