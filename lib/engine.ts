@@ -21,6 +21,7 @@ import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
 import { ScopedSession } from './session/session.ts'
+import { rejected } from './session/rejected.ts'
 import type { Settings } from './session/settings.ts'
 
 /** How long work that was cancelled at close may take to notice. Milliseconds. */
@@ -113,7 +114,7 @@ export class PgEngine implements Engine {
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
-    if (this.#closing !== null) return Promise.reject(this.#closed())
+    if (this.#closing !== null) return rejected(this.#closed())
     return this.#own.query(text, values)
   }
 
@@ -170,6 +171,7 @@ export class PgEngine implements Engine {
     const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
     // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
     client.pipeline = false
+    rememberPrepared(lease.connection)
     delete client.release
     this.#leases.add(lease)
     try {
@@ -324,4 +326,10 @@ export class PgEngine implements Engine {
   #closed (): Error {
     return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
   }
+}
+
+/** pg keeps a book of its own on prepared names: what sessions have prepared is entered there for a raw client. */
+function rememberPrepared ({ client, prepared }: Connection): void {
+  const { parsedStatements } = (client as unknown as { connection: { parsedStatements: Record<string, string> } }).connection
+  for (const [name, { text }] of prepared ?? []) parsedStatements[name] = text
 }

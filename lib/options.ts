@@ -183,11 +183,22 @@ function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteO
   })
 }
 
+/** What pg takes from a URL, and what stands in its place here. */
+const notInUrl: Record<string, string> = {
+  statement_timeout: 'Use the option statementTimeout.',
+  lock_timeout: 'Use the option lockTimeout.',
+  idle_in_transaction_session_timeout: 'Use the option idleInTransactionTimeout.',
+  query_timeout: 'Use the options statementTimeout and answerTimeout.'
+}
+
 function checkConnectionString (text: string): void {
   if (text.startsWith('/') || text.startsWith('socket:')) return // a socket's folder, as pg takes it
   const url = URL.canParse(text) ? new URL(text) : null
   const malformed = pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ % in a password must be percent-encoded.')
   if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) throw malformed
+  for (const [name, instead] of Object.entries(notInUrl)) {
+    if (url.searchParams.has(name)) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `connectionString: holds ${name}, which pg would set behind the session's back. ${instead}`)
+  }
   try {
     targetOf({ connectionString: text })
   } catch (error) { // what only pg's own parser refuses: a bad percent-encoding, a certificate's file that is not there

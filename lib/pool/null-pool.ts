@@ -38,8 +38,10 @@ export class NoConnections implements Source {
     }, this.#acquireTimeout)
     client.connect((error: unknown) => {
       clearTimeout(timer)
-      if (error != null) done(late ?? error, null)
-      else done(undefined, this.#clients.opened(client))
+      if (error != null) {
+        cutOff(client)
+        done(late ?? error, null)
+      } else done(undefined, this.#clients.opened(client))
     })
   }
 

@@ -23,8 +23,8 @@ export async function look (config: pg.ClientConfig, target: Target, timeout: nu
     await client.connect()
     const { rows: [row] } = await client.query<{ pid: number, version: number }>('SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version')
     return {
-      version: row!.version,
-      pooler: told.pooler(row!.pid)
+      version: Number(row!.version),
+      pooler: told.pooler(Number(row!.pid))
     }
   } catch (error) {
     throw connectError(error, target)

@@ -49,7 +49,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.
   app.addHook('onSend', ((request, reply, payload, done) => {
     // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
-    if (engine.draining) reply.header('connection', 'close')
+    if (engine.draining && request.raw.httpVersionMajor < 2) reply.header('connection', 'close')
     const scope = (request as Marked)[scopeMark]
     if (scope === null) return done()
     // Hooks that come behind this one, compression say, know what to do with text.

@@ -43,6 +43,8 @@ export class RequestScope {
     this.#reply = reply
     reply.raw.once('finish', () => { this.#delivered = true })
     reply.raw.once('close', () => this.#closed())
+    // A response that waits for others of its socket (HTTP pipelining) hears of no hang-up.
+    if (reply.raw.socket === null) this.attachSocket()
     // Touched by a handler that has outlived its response: its 'close' may have come already, and comes once.
     if (reply.raw.writableEnded || reply.raw.destroyed) this.#closed()
   }
@@ -60,6 +62,7 @@ export class RequestScope {
     if (this.#work === 'committing') {
       // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
       this.#overtaken = true
+      this.#tooLate('The request was answered before its work was through')
       return
     }
     if (this.#work === 'committed') {
@@ -103,7 +106,12 @@ export class RequestScope {
 
   /** close() waits no longer. */
   forced (error: Error): void {
-    if (this.#reply !== null && !this.#reply.sent && this.#work !== 'committing') this.#reply.send(error)
+    if (this.#reply === null || this.#reply.sent || this.#work === 'committing') return
+    try {
+      this.#reply.send(error)
+    } catch { // no answer can be written any more
+      this.#reply.raw.destroy()
+    }
   }
 
   /** @throws what the user's commitIf throws */
@@ -152,6 +160,11 @@ export class RequestScope {
     }
   }
 
+  /** Where COMMIT has not been written yet, because statements are still under way, it is not written any more. */
+  #tooLate (what: string): void {
+    this.session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and the work rolled back.`)).catch(() => {})
+  }
+
   #rollBack (reason?: Error): void {
     this.#work = 'given up'
     this.session.end('rollback', reason).catch(() => {})
@@ -168,7 +181,8 @@ export class RequestScope {
   }
 
   #closed (): void {
-    if (this.session.state === 'closed' || this.#work === 'committing') return
+    if (this.session.state === 'closed') return
+    if (this.#work === 'committing') return this.#tooLate('The client went away before its answer')
     if (this.#delivered && this.#answered) {
       // commitOn 'response', or a stream that has committed already.
       return this.#inBackground()

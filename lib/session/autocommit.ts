@@ -6,6 +6,7 @@ import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } fr
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { rejected } from './rejected.ts'
 import { SingleStatement } from './single-statement.ts'
 import { readStatement } from './statement.ts'
 
@@ -34,6 +35,8 @@ export class AutocommitSession implements ManagedSession {
   readonly #inner = new Set<Promise<unknown>>()
   readonly #sessions = new Set<ScopedSession>()
   readonly #streams = new Set<RowStream>()
+  /** Of COMMITs of streams. */
+  readonly #failures: unknown[] = []
   #watchers: (() => void)[] = []
   #end: Promise<void> | null = null
   #reason: Error | undefined
@@ -97,7 +100,7 @@ export class AutocommitSession implements ManagedSession {
       this.#host.pool.acquire(single)
       return call.promise
     } catch (error) {
-      return Promise.reject(error)
+      return rejected(error)
     }
   }
 
@@ -110,9 +113,14 @@ export class AutocommitSession implements ManagedSession {
     this.#streams.add(stream)
     stream.once('close', () => {
       this.#streams.delete(stream)
-      this.#sessions.delete(session)
-      const ended = session.end(stream.errored === null ? 'commit' : 'rollback')
-      ended.catch((error) => this.#host.report(error, 'the transaction of a stream could not be committed')).finally(() => this.#changed())
+      session.end(stream.errored === null ? 'commit' : 'rollback').catch((error) => {
+        // Whoever waits for the end is told; before that nobody does.
+        if (this.#end === null) this.#host.report(error, 'the transaction of a stream could not be committed')
+        this.#failures.push(error)
+      }).finally(() => {
+        this.#sessions.delete(session)
+        this.#changed()
+      })
     })
     return stream
   }
@@ -120,8 +128,8 @@ export class AutocommitSession implements ManagedSession {
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const inner = this.#inside()
     if (inner !== null) return inner.transaction(fn)
-    if (this.#end !== null) return Promise.reject(this.#closed())
-    if (typeof fn !== 'function') return Promise.reject(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    if (this.#end !== null) return rejected(this.#closed())
+    if (typeof fn !== 'function') return rejected(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
     const promise = this.#transaction(fn)
     const over = promise.then(() => {}, () => {}).finally(() => this.#inner.delete(over))
     this.#inner.add(over)
@@ -186,9 +194,13 @@ export class AutocommitSession implements ManagedSession {
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
     if (reason !== undefined) await this.abort(reason)
     else if (outcome === 'commit') await Promise.all([this.settled(), ...this.#inner])
-    else await Promise.all(Array.from(this.#sessions, (session) => session.end('rollback').catch(() => {})))
+    else {
+      await Promise.all(Array.from(this.#sessions, (session) => session.end('rollback').catch(() => {})))
+      await this.settled()
+    }
     this.#controller?.abort(reason)
     this.#host.ended(this)
+    if (outcome === 'commit' && this.#failures.length > 0) throw this.#failures[0]
   }
 
   async #transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {

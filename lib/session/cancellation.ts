@@ -25,13 +25,17 @@ export interface Running {
 /**
  * Stops what a connection is running on the server. Where that takes too long, statements are still unanswered when it
  * resolves: such a connection can only be destroyed.
+ *
+ * @returns whether every request was taken: one that is still on its way could hit whoever has the connection next
  */
-export async function cancelRunning (running: Running): Promise<void> {
+export async function cancelRunning (running: Running): Promise<boolean> {
+  let taken = true
   const deadline = performance.now() + patience
   // A request that comes between two statements hits neither, hence the repetition.
   for (let pause = 50; running.unanswered > 0 && running.lease !== null && performance.now() < deadline; pause *= 2) {
     running.canceled()
-    await cancelRequest(running.lease.connection.client)
+    if (!await cancelRequest(running.lease.connection.client)) taken = false
     if (running.unanswered > 0) await Promise.race([running.settled(), sleep(Math.min(pause, Math.max(0, deadline - performance.now())))])
   }
+  return taken
 }

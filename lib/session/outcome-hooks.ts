@@ -1,6 +1,12 @@
-type Hook = () => unknown
+import type { Savepoint } from './savepoint.ts'
 
-/** What afterCommit and afterRollback registered, in order, and where each savepoint began. */
+interface Hook {
+  readonly run: () => unknown
+  /** What it was registered in, and goes with. */
+  readonly savepoint: Savepoint | null
+}
+
+/** What afterCommit and afterRollback registered, in order. */
 export class OutcomeHooks {
   #commit: Hook[] = []
   #rollback: Hook[] = []
@@ -16,16 +22,12 @@ export class OutcomeHooks {
     this.#pending = pending
   }
 
-  afterCommit (fn: Hook): void {
-    this.#commit.push(fn)
+  afterCommit (run: () => unknown, savepoint: Savepoint | null = null): void {
+    this.#commit.push({ run, savepoint })
   }
 
-  afterRollback (fn: Hook): void {
-    this.#rollback.push(fn)
-  }
-
-  mark (): { commit: number, rollback: number } {
-    return { commit: this.#commit.length, rollback: this.#rollback.length }
+  afterRollback (run: () => unknown, savepoint: Savepoint | null = null): void {
+    this.#rollback.push({ run, savepoint })
   }
 
   committed (): void {
@@ -33,16 +35,19 @@ export class OutcomeHooks {
     this.#run(this.#commit.splice(0))
   }
 
-  /** All of it, or what came after a mark. */
-  rolledBack (mark = { commit: 0, rollback: 0 }): void {
-    this.#commit.length = mark.commit
-    this.#run(this.#rollback.splice(mark.rollback))
+  /** All of it, or a savepoint and what stood in it. */
+  rolledBack (savepoint?: Savepoint): void {
+    const gone = (hook: Hook): boolean => savepoint === undefined || hook.savepoint?.within(savepoint) === true
+    const hooks = this.#rollback.filter(gone)
+    this.#commit = this.#commit.filter((hook) => !gone(hook))
+    this.#rollback = this.#rollback.filter((hook) => !gone(hook))
+    this.#run(hooks)
   }
 
   #run (hooks: Hook[]): void {
-    for (const hook of hooks) {
+    for (const { run } of hooks) {
       try {
-        const result = hook()
+        const result = run()
         if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') this.#follow(result as PromiseLike<unknown>)
       } catch (error) {
         this.#failed(error)

@@ -59,13 +59,13 @@ export class Savepoints {
 
   /** Whether the code that runs at the moment stands in one of them. */
   get entered (): boolean {
-    return this.#callers() !== null
+    return this.callers() !== null
   }
 
   /** Runs at once when it is the caller's turn, otherwise when the savepoints that its caller does not stand in have ended. */
   inTurn (go: () => void): void {
     if (this.#top === null) go()
-    else this.#when(this.#callers(), go)
+    else this.#when(this.callers(), go)
   }
 
   /** Resolves when every savepoint inside of this one, or of the session, has ended. */
@@ -75,7 +75,7 @@ export class Savepoints {
 
   /** Resolves to true when those have ended that the caller does not stand in, and to false at once where there are none. */
   async inner (): Promise<boolean> {
-    const from = this.#callers()
+    const from = this.callers()
     if (from === this.#top) return false
     await this.innermost(from)
     return true
@@ -140,7 +140,8 @@ export class Savepoints {
     return statements
   }
 
-  #callers (): Savepoint | null {
+  /** The innermost that the running code stands in. */
+  callers (): Savepoint | null {
     let savepoint = current.getStore()
     while (savepoint !== undefined && (savepoint.owner !== this || savepoint.ended)) savepoint = savepoint.enclosing
     return savepoint ?? null

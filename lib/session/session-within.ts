@@ -47,10 +47,10 @@ export class SessionWithin implements Session {
   }
 
   afterCommit (fn: () => unknown): void {
-    this.#session.afterCommit(fn)
+    this.#within(() => this.#session.afterCommit(fn))
   }
 
   afterRollback (fn: () => unknown): void {
-    this.#session.afterRollback(fn)
+    this.#within(() => this.#session.afterRollback(fn))
   }
 }

@@ -7,6 +7,7 @@ import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
 import { Progress } from './states.ts'
 import { SessionWithin } from './session-within.ts'
+import { rejected } from './rejected.ts'
 import { readStatement, Statement } from './statement.ts'
 import { CursorStream } from './stream.ts'
 import { Transaction } from './transaction.ts'
@@ -94,7 +95,7 @@ export class ScopedSession implements ManagedSession {
       else this.#savepoints.inTurn(() => this.#submit([call]))
       return call.promise
     } catch (error) {
-      return Promise.reject(error)
+      return rejected(error)
     }
   }
 
@@ -126,11 +127,13 @@ export class ScopedSession implements ManagedSession {
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    if (typeof fn !== 'function') return Promise.reject(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
-    if (!this.#takes) return Promise.reject(this.#closed())
+    if (typeof fn !== 'function') return rejected(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    if (!this.#takes) return rejected(this.#closed())
     const promise = new Promise<T>((resolve, reject) => this.#savepoints.inTurn(() => {
-      if (this.#gone) return reject(this.#closed())
-      if (this.failure !== null) return reject(this.failure)
+      if (this.#gone || this.failure !== null) {
+        queueMicrotask(() => promise.catch(noop))
+        return reject(this.#gone ? this.#closed() : this.failure)
+      }
       this.#savepoints.enter((savepoint) => this.#within(savepoint, fn).then((result) => {
         resolve(result)
         this.#savepoints.leave(savepoint)
@@ -171,6 +174,7 @@ export class ScopedSession implements ManagedSession {
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     if (this.#end !== null) {
+      if (outcome === 'rollback' && this.#undecided) this.#overrule(reason)
       // What was rolled back must not look committed to somebody who comes later.
       return outcome === 'commit' && this.#outcome === 'rollback' && !this.rollbackOnly ? this.#end.then(() => { throw this.#closed() }) : this.#end
     }
@@ -180,6 +184,18 @@ export class ScopedSession implements ManagedSession {
     // Whoever waits for it hears of its failure; not everybody waits.
     this.#end.catch(() => {})
     return this.#end
+  }
+
+  /** The end is to be COMMIT, and waits for what is still under way: it can be thought better of. */
+  get #undecided (): boolean {
+    return this.#outcome === 'commit' && this.#progress.state !== 'settling' && this.#progress.state !== 'closed'
+  }
+
+  #overrule (reason?: Error): void {
+    this.#outcome = 'rollback'
+    this.#reason = reason
+    this.#savepoints.abandon()
+    if (this.#transaction?.over === false) this.#transaction.stop(this.#closed()).catch(noop)
   }
 
   close (): Promise<void> {
@@ -203,14 +219,17 @@ export class ScopedSession implements ManagedSession {
   #submit (statements: Statement[]): void {
     if (this.#gone) return this.#refuse(statements)
     if (this.#transaction === null || this.#transaction.over) {
+      let extra: Settings | undefined
+      let failure: Error | null = null
       try {
-        this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, this.#extra?.(), this, this.#label)
-        // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
-        if (this.#label !== undefined) enterWorkOf(this)
+        extra = this.#extra?.()
       } catch (error) { // the user's settings(request) or role(request)
-        for (const statement of statements) statement.fail(error)
-        return
+        failure = error as Error
       }
+      this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, extra, this, this.#label)
+      if (failure !== null) return this.#transaction.refuseAll(failure, statements)
+      // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
+      if (this.#label !== undefined) enterWorkOf(this)
     }
     this.#transaction.submit(this.#savepoints.clear ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
   }
@@ -220,7 +239,6 @@ export class ScopedSession implements ManagedSession {
   }
 
   async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const mark = this.#hooks.mark()
     try {
       const result = await fn(new SessionWithin(this, (fn) => savepoint.run(fn)))
       savepoint.strays = []
@@ -232,7 +250,7 @@ export class ScopedSession implements ManagedSession {
       savepoint.strays ??= []
       await this.#savepoints.innermost(savepoint)
       await this.#undo(savepoint, error)
-      this.#hooks.rolledBack(mark)
+      this.#hooks.rolledBack(savepoint)
       throw error
     }
   }
@@ -261,8 +279,8 @@ export class ScopedSession implements ManagedSession {
 
   /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
   #byHand (name: string, settle: () => Promise<void>): Promise<void> {
-    if (this.#savepoints.entered) return Promise.reject(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
-    if (this.#end !== null) return Promise.reject(this.#closed())
+    if (this.#savepoints.entered) return rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    if (this.#end !== null) return rejected(this.#closed())
     return new Promise((resolve, reject) => this.#savepoints.inTurn(() => {
       if (this.#gone) return reject(this.#closed())
       const turn = this.#savepoints.hold()
@@ -322,9 +340,9 @@ export class ScopedSession implements ManagedSession {
       if (outcome === 'commit') {
         this.#strays = []
         if (!this.#savepoints.clear) await this.#savepoints.innermost(null)
-        if (this.#strays.length > 0) {
+        if (this.#strays.length > 0 || this.#gone) {
           await this.#rollback('closed', () => this.#closed())
-          throw this.#strays[0]
+          throw this.#strays[0] ?? this.#closed()
         }
         await this.#commit('closed')
       } else {
@@ -349,7 +367,7 @@ export class ScopedSession implements ManagedSession {
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
     if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `${name}() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
     if (this.#end !== null) throw this.#closed()
-    this.#hooks[name](fn)
+    this.#hooks[name](fn, this.#savepoints.callers())
   }
 
   #closed (): Error {

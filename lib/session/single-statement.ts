@@ -1,3 +1,4 @@
+import { pgScopeError } from '../errors.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
@@ -27,6 +28,8 @@ export class SingleStatement implements Waiter, Running, Holder {
   readonly #over: (single: SingleStatement) => void
   #reason: Error | null = null
   #parsed = 0
+  /** While a CancelRequest is on its way the connection is nobody else's. */
+  #canceling = false
   #replanned = false
   #watchers: (() => void)[] = []
 
@@ -92,14 +95,16 @@ export class SingleStatement implements Waiter, Running, Holder {
       if (this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
-    await cancelRunning(this)
-    if (this.lease !== null) abandon(this.lease)
+    const { lease } = this
+    this.#canceling = true
+    if (await cancelRunning(this) && this.unanswered === 0) lease.release()
+    else abandon(lease)
   }
 
   #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
     const lease = this.lease!
     this.lease = null
-    if (failure === null) this.#call.succeed()
+    if (failure === null) this.#succeed(lease)
     else if (failure.lost) {
       const { error } = failure
       // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
@@ -111,13 +116,18 @@ export class SingleStatement implements Waiter, Running, Holder {
         return this.#again(statements)
       }
       this.#call.fail(this.#reason ?? (untouched ? connectionLost(error) : unknownOutcome(error)))
-    } else if (failure.stalePlan && !this.#replanned) {
+    } else if (failure.stalePlan && !this.#replanned && this.#reason === null) {
       lease.release()
       this.#replanned = true
       return this.#again(statements)
     } else this.#call.fail(this.#reason ?? withStatus(failure.error))
-    lease.release()
+    if (!this.#canceling) lease.release()
     this.#end()
+  }
+
+  #succeed (lease: Lease): void {
+    if (lease.connection.clean) this.#call.succeed()
+    else this.#call.fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement began a transaction and left it open, so that it is rolled back. Use scope(fn) or transaction(fn).'))
   }
 
   #again (statements: readonly Statement[]): void {

@@ -7,7 +7,7 @@ import type { SessionState } from '../../types/session.ts'
  */
 export const moves: Readonly<Record<SessionState, readonly SessionState[]>> = {
   idle: ['opening', 'closed'],
-  opening: ['active', 'failed', 'settling', 'idle'], // idle: no connection could be had
+  opening: ['active', 'failed', 'settling'], // failed: also where no connection could be had
   active: ['failed', 'settling'],
   failed: ['active', 'settling'], // active: by ROLLBACK TO SAVEPOINT
   settling: ['idle', 'closed'],

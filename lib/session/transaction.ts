@@ -84,9 +84,9 @@ export class Transaction implements Waiter, Running {
     return this.unanswered === this.#silent && this.#queue.length === 0
   }
 
-  /** It had a connection, and has none any more. */
+  /** It has no connection: not any more, or because none could be had. */
   get lost (): boolean {
-    return this.since !== null && this.lease === null
+    return this.lease === null
   }
 
   /** Resolves when every statement that was called is answered. */
@@ -142,7 +142,7 @@ export class Transaction implements Waiter, Running {
     this.#fail(reason)
     this.#refuse(this.#queue.splice(0))
     if (this.lease === null) this.#host.pool.giveUp(this)
-    else await cancelRunning(this)
+    else if (!await cancelRunning(this)) this.#release(true)
     if (this.unanswered > 0) this.#release()
     this.#changed()
   }
@@ -171,10 +171,16 @@ export class Transaction implements Waiter, Running {
   }
 
   refused (error: Error): void {
-    this.#progress.to('idle')
-    this.over = true
+    this.#fail(error)
     for (const statement of this.#queue.splice(0)) statement.fail(error)
     this.#changed()
+  }
+
+  /** It cannot even ask for a connection: the user's settings(request) threw, say. */
+  refuseAll (error: Error, statements: Statement[]): void {
+    this.#progress.to('opening')
+    this.#queue.push(...statements)
+    this.refused(error)
   }
 
   connectionLost (error: unknown): void {

@@ -241,7 +241,7 @@ t.test('a transaction(fn) left behind by a failed scope ends no process by an un
   t.same(unhandled, [])
 })
 
-t.test('a session can be used again after transaction(fn) met a server that refuses connections', async t => {
+t.test('a session can be used again after rollback(), where transaction(fn) met a server that refuses connections', async t => {
   const proxy = await startPgProxy(t, postgres)
   proxy.refuse()
   const app = Fastify()
@@ -249,8 +249,10 @@ t.test('a session can be used again after transaction(fn) met a server that refu
   t.teardown(() => app.close())
   const session = app.db.session()
   await t.rejects(session.transaction((session) => insert(session, 'a')), { code: 'FST_PG_SCOPE_UNREACHABLE', statusCode: 503 })
-  t.equal(session.state, 'idle')
+  t.equal(session.state, 'failed', 'work that was refused must not look committed')
+  await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_UNREACHABLE' })
   proxy.refuse(false)
+  await session.rollback()
   await session.transaction((session) => insert(session, 'b'))
   await session.commit()
   await session.close()

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { OutcomeHooks } from '../../../lib/session/outcome-hooks.ts'
+import { Savepoint, Savepoints } from '../../../lib/session/savepoint.ts'
 
 function setUp () {
   const failures: unknown[] = []
@@ -34,13 +35,15 @@ t.test('a rolled back savepoint takes only what was registered in it', async t =
   const { hooks, ran, note } = setUp()
   hooks.afterCommit(note('before'))
   hooks.afterRollback(note('never'))
-  const mark = hooks.mark()
-  hooks.afterCommit(note('never'))
-  hooks.afterRollback(note('inside'))
-  hooks.rolledBack(mark)
+  const outer = new Savepoint(new Savepoints(), 'outer', null, undefined)
+  const inner = new Savepoint(outer.owner, 'inner', outer, outer)
+  hooks.afterCommit(note('never'), outer)
+  hooks.afterRollback(note('inside'), inner)
+  hooks.afterCommit(note('beside'))
+  hooks.rolledBack(outer)
   hooks.afterCommit(note('behind'))
   hooks.committed()
-  t.same(ran, ['inside', 'before', 'behind'])
+  t.same(ran, ['inside', 'before', 'beside', 'behind'])
 })
 
 t.test('a hook that throws is reported, and the others run', async t => {

@@ -16,7 +16,7 @@ const ways: Record<SessionState, SessionState[]> = {
 
 const allowed = new Set([
   'idle opening', 'idle closed',
-  'opening active', 'opening failed', 'opening settling', 'opening idle',
+  'opening active', 'opening failed', 'opening settling',
   'active failed', 'active settling',
   'failed active', 'failed settling',
   'settling idle', 'settling closed'
