@@ -2,22 +2,25 @@ import t, { type Test } from 'tap'
 import type { BadDay } from '../../../bench/bad-days/event.ts'
 import { breaches, longestWait, statuses } from '../../../bench/bad-days/finding.ts'
 import { runDay } from '../../../bench/bad-days/run.ts'
-import { startServer } from '../../../bench/bad-days/server.ts'
+import { type Server, startServer } from '../../../bench/bad-days/server.ts'
 import { eachPgBouncer, type PgBouncerProgram } from '../../helpers/pgbouncer.ts'
 import { strategy } from '../../helpers/variant.ts'
 
 /** Each event under load, directly where it can happen and behind each PgBouncer. */
-export async function testDays (events: readonly BadDay[]): Promise<void> {
-  const server = await startServer()
-  t.teardown(() => server.stop())
-  const test = (t: Test, event: BadDay, program: PgBouncerProgram | null) => t.test(`${event.name}: ${event.cost === 'no request' ? 'no request fails' : 'every answer is true'}, and the pool is whole again`, async (t) => {
+export function testDays (events: readonly BadDay[]): void {
+  t.test('bad days', async (t) => {
+    const server = await startServer()
+    t.teardown(() => server.stop())
+    const direct = events.filter(({ where }) => where === 'everywhere')
+    if (direct.length > 0) await t.test('directly', async (t) => { for (const event of direct) await testDay(t, server, event, null) })
+    await eachPgBouncer(t, async (t, program) => { for (const event of events) await testDay(t, server, event, program) })
+  })
+}
+
+async function testDay (t: Test, server: Server, event: BadDay, program: PgBouncerProgram | null): Promise<void> {
+  await t.test(`${event.name}: ${event.cost === 'no request' ? 'no request fails' : 'every answer is true'}, and the pool is whole again`, async (t) => {
     const finding = await runDay(server, program, event, strategy)
     t.comment(`${finding.setup}: ${statuses(finding)}; longest ${longestWait(finding)} ms, first success ${finding.firstSuccess} ms, full strength ${finding.strength} ms, unknown ${finding.books.unknown}`)
     t.strictSame(breaches(finding), [])
-  })
-  const direct = events.filter(({ where }) => where === 'everywhere')
-  if (direct.length > 0) await t.test('directly', async (t) => { for (const event of direct) await test(t, event, null) })
-  await eachPgBouncer(t, async (t, program) => {
-    for (const event of events) await test(t, event, program)
   })
 }
