@@ -16,9 +16,14 @@ export interface LeakReport {
   route: string | undefined
   /** Milliseconds since it was given out. */
   held: number
-  /** Where it was asked for. */
+  /** Where it was asked for: the frames of the app, innermost first. */
   stack: string
 }
+
+/** Frames that are asked for: those of this package are left out of a report, and an app's own must not be cut off by them. */
+const depth = 40
+/** Frames that are reported. */
+const shown = 10
 
 interface Held {
   readonly since: number
@@ -43,7 +48,12 @@ export class LeakWatch implements LeakDetector {
   }
 
   asked (waiter: Waiter): void {
+    // A first batch that is sent again asks again, out of an answer of the server's: that place says nothing.
+    if (this.#stacks.has(waiter)) return
+    const { stackTraceLimit } = Error
+    Error.stackTraceLimit = depth
     this.#stacks.set(waiter, new Error('asked for here'))
+    Error.stackTraceLimit = stackTraceLimit
   }
 
   granted (lease: Lease, waiter: Waiter): void {
@@ -64,7 +74,15 @@ export class LeakWatch implements LeakDetector {
   }
 
   #report ({ since, waiter }: Held): LeakReport {
-    const stack = this.#stacks.get(waiter)?.stack ?? ''
-    return { route: waiter.label, held: Math.round(performance.now() - since), stack: stack.slice(stack.indexOf('\n') + 1) }
+    return { route: waiter.label, held: Math.round(performance.now() - since), stack: callers(this.#stacks.get(waiter)?.stack ?? '') }
   }
+}
+
+/** The frames of whoever called into this package; all of them, where there is nobody else. */
+function callers (stack: string): string {
+  const frames = stack.split('\n').slice(1)
+  // The first frame is this file's own. With source maps it is not where import.meta.url says.
+  const [, folder] = /([^\s(]*)[/\\]pool[/\\]leak-detector\.[jt]s:/.exec(frames[0] ?? '') ?? []
+  const foreign = frames.filter((frame) => !(folder !== undefined && frame.includes(folder)) && !frame.endsWith('(<anonymous>)') && !/[( ]node:/.test(frame))
+  return (foreign.length > 0 ? foreign : frames).slice(0, shown).join('\n')
 }

@@ -46,7 +46,8 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
     PG_SCOPE_LOCK_TIMEOUT: '104',
     PG_SCOPE_IDLE_IN_TRANSACTION_TIMEOUT: '105',
     PG_SCOPE_TRANSACTION_TIMEOUT: '106',
-    PG_SCOPE_CLOSE_TIMEOUT: '107'
+    PG_SCOPE_CLOSE_TIMEOUT: '107',
+    PG_SCOPE_LEAK_DETECTION_THRESHOLD: '108'
   }), {
     host: 'db',
     applicationName: 'shop',
@@ -55,7 +56,8 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
     lockTimeout: 104,
     idleInTransactionTimeout: 105,
     transactionTimeout: 106,
-    closeTimeout: 107
+    closeTimeout: 107,
+    leakDetectionThreshold: 108
   })
 })
 
