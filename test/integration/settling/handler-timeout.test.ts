@@ -11,7 +11,7 @@ test('handlerTimeout rolls back, and the handler that goes on finds its session 
   const goOn = gate()
   const over = gate()
   const late: { state?: string, errors: unknown[] } = { errors: [] }
-  app.get('/', { handlerTimeout: 200 }, async (request) => {
+  app.get('/', { handlerTimeout: 1000 }, async (request) => {
     await request.db.query(insert, ['lost'])
     await goOn.opened
     late.state = request.db.state
