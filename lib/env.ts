@@ -27,6 +27,7 @@ const variables: Record<string, { type: 'string' | 'integer', place: Place }> = 
   PG_SCOPE_STATEMENT_TIMEOUT: { type: 'integer', place: option('statementTimeout') },
   PG_SCOPE_LOCK_TIMEOUT: { type: 'integer', place: option('lockTimeout') },
   PG_SCOPE_IDLE_IN_TRANSACTION_TIMEOUT: { type: 'integer', place: option('idleInTransactionTimeout') },
+  PG_SCOPE_ANSWER_TIMEOUT: { type: 'integer', place: option('answerTimeout') },
   PG_SCOPE_TRANSACTION_TIMEOUT: { type: 'integer', place: option('transactionTimeout') },
   PG_SCOPE_LEAK_DETECTION_THRESHOLD: { type: 'integer', place: option('leakDetectionThreshold') },
   PG_SCOPE_CLOSE_TIMEOUT: { type: 'integer', place: option('closeTimeout') }
