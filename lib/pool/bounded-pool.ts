@@ -1,5 +1,5 @@
 import { pgScopeError } from '../errors.ts'
-import { failureKind } from '../postgres/sqlstate.ts'
+import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
 import { DeadlockWatch } from './deadlock.ts'
@@ -23,6 +23,13 @@ export interface PoolLimits {
 
 /** How long a kept connection may take to show a sign of life. Milliseconds. */
 const signOfLife = 1000
+
+/**
+ * After a restart of PostgreSQL, PgBouncer refuses whoever comes first, and logs in only then: how long somebody waits for
+ * that, and how long until the next try. Milliseconds; a little more than server_login_retry in docs/pgbouncer.ini.
+ */
+const serverPatience = 1500
+const serverPause = 100
 
 /**
  * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection that comes
@@ -172,6 +179,10 @@ export class BoundedPool implements Strategy {
   #refused (error: unknown, began: number): void {
     this.#lastRefusal = { error, at: performance.now() }
     if (this.#host.retryConnect(error)) return this.#fetch()
+    if (hasNoServer(error) && performance.now() - this.#waiting.since < serverPatience) {
+      setTimeout(() => this.#fetch(), serverPause)
+      return
+    }
     const full = failureKind(error) === 'too-many-connections'
     // Where others of ours are at work or on their way, here or out, the next connection to come back will do.
     if (full && this.#taken > 0) return

@@ -66,7 +66,12 @@ export function ranOutOfTime (error: unknown): boolean {
 }
 
 /** PgBouncer gave up before a server had the statement. */
-const neverSent = /^(?:query_wait_timeout|client_idle_timeout|server login has been failing)/
+const neverSent = /^(?:query_wait_timeout|client_idle_timeout|invalid server parameter|server login has been failing)/
+
+/** PgBouncer could not log in to PostgreSQL the last time, and has no connection left. */
+export function hasNoServer (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '08P01' && error.message.startsWith('server login has been failing')
+}
 
 /**
  * The server ended the connection, and said so behind all that it had to say about the statement. PgBouncer's own "server conn

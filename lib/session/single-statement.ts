@@ -7,6 +7,7 @@ import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
+import { Patience } from './patience.ts'
 import type { SessionHost } from './managed-session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
@@ -31,6 +32,7 @@ export class SingleStatement implements Waiter, Running, Holder {
   /** While a CancelRequest is on its way the connection is nobody else's. */
   #canceling = false
   #replanned = false
+  readonly #patience = new Patience()
   #watchers: (() => void)[] = []
 
   constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
@@ -55,6 +57,7 @@ export class SingleStatement implements Waiter, Running, Holder {
       if (failure === null && this.#reason === null) return this.#send(lease)
       this.lease = null
       lease.release()
+      if (this.#reason === null && isFarewell(failure!.error) && !ranOutOfTime(failure!.error) && this.#patience.left) return this.#again([this.#call])
       this.#call.fail(this.#reason ?? connectionLost(failure!.error))
       this.#end()
     })
@@ -92,7 +95,7 @@ export class SingleStatement implements Waiter, Running, Holder {
   async cancel (reason: Error): Promise<void> {
     this.#reason = reason
     if (this.lease === null) {
-      if (this.#host.pool.giveUp(this)) this.refused(reason)
+      if (this.#patience.end() || this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
     const { lease } = this
@@ -109,7 +112,7 @@ export class SingleStatement implements Waiter, Running, Holder {
       const { error } = failure
       // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
       const untouched = this.#reason === null && isFarewell(error) && lease.connection.parsed === this.#parsed && this.#call.name === undefined
-      const again = untouched && lease.reused && !this.fresh && !ranOutOfTime(error)
+      const again = untouched && this.#patience.left && !ranOutOfTime(error)
       lease.destroy()
       if (again) {
         this.fresh = true
@@ -133,7 +136,7 @@ export class SingleStatement implements Waiter, Running, Holder {
   #again (statements: readonly Statement[]): void {
     this.#host.counters.resent++
     for (const statement of statements) statement.restart()
-    this.#host.pool.acquire(this)
+    this.#patience.again(() => this.#host.pool.acquire(this))
   }
 
   #end (): void {

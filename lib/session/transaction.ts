@@ -2,11 +2,12 @@ import { isPgScopeError, pgScopeError } from '../errors.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
-import { failureKind, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
+import { Patience } from './patience.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
@@ -50,6 +51,9 @@ export class Transaction implements Waiter, Running {
   #reason: Error | null = null
   /** The first batch was sent again after a stale plan. */
   #replanned = false
+  /** What the connection had parsed before it. */
+  #parsed = 0
+  readonly #patience = new Patience()
   #watchers: (() => void)[] = []
 
   constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
@@ -141,7 +145,7 @@ export class Transaction implements Waiter, Running {
     this.#reason = reason
     this.#fail(reason)
     this.#refuse(this.#queue.splice(0))
-    if (this.lease === null) this.#host.pool.giveUp(this)
+    if (this.lease === null) this.#patience.end() || this.#host.pool.giveUp(this)
     else if (!await cancelRunning(this)) this.#release(true)
     if (this.unanswered > 0) this.#release()
     this.#changed()
@@ -165,6 +169,7 @@ export class Transaction implements Waiter, Running {
     const look = lookAt(lease.connection)
     if (look !== null) first.push(look)
     this.#preamble = first.length
+    this.#parsed = lease.connection.parsed
     // A text that may hold several statements goes by another protocol and can share no Sync.
     const several = this.#queue.findIndex((statement) => statement.several)
     this.#write([...first, ...this.#queue.splice(0, several === -1 ? this.#queue.length : several)])
@@ -217,21 +222,29 @@ export class Transaction implements Waiter, Running {
         this.#flush()
       }
     } else if (failure.lost) {
-      if (this.#progress.state === 'opening' && this.lease!.reused && !this.fresh && !ranOutOfTime(failure.error)) return this.#again(statements)
+      if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
       this.#lost(failure.error)
       this.#refuse(statements)
     } else if (failure.stalePlan && this.#progress.state === 'opening' && !this.#replanned) this.#replan(statements)
     else this.#failed(statements, failure)
   }
 
-  /** A kept connection was dead. Nothing can have been committed, so the first batch is sent again, once, on a new one. */
-  #again (statements: readonly Statement[]): void {
+  /**
+   * Nothing can have been committed, so the first batch is sent again on a new connection: once where a kept one was dead, and more
+   * often where the server said that it goes before it looked at the batch.
+   */
+  #again (statements: readonly Statement[], error: unknown): boolean {
+    const { connection, reused } = this.lease!
+    const untouched = isFarewell(error) && connection.parsed === this.#parsed
+    const dead = untouched || (reused && !this.fresh)
+    if (!dead || ranOutOfTime(error) || !this.#patience.left) return false
     this.#host.counters.resent++
     this.#release(true)
     this.fresh = true
     this.#queue.unshift(...statements.slice(this.#preamble))
     for (const statement of this.#queue) statement.restart()
-    this.#host.pool.acquire(this)
+    this.#patience.again(() => this.#host.pool.acquire(this))
+    return true
   }
 
   /** Nothing but the first batch was lost with the failure: it is sent once more, behind a ROLLBACK. */

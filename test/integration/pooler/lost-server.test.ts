@@ -47,16 +47,32 @@ t.test('PgBouncer loses its server while a transaction is open: it fails, and no
   })
 })
 
-t.test('a server connection that dies between two transactions costs no request: PgBouncer replaces it', async t => {
-  await eachPgBouncer(t, async (t, program) => {
-    const pgbouncer = await startPgBouncer(t, postgres, { program })
-    const { db } = await startApp(t, { connectionString: pgbouncer.connectionString, pool: { max: 1 } })
-    for (let i = 0; i < 2; i++) {
-      const { rows: [{ pid }] } = await db.query('SELECT pg_backend_pid() AS pid')
-      await new Promise((resolve) => setTimeout(resolve, 1100)) // server_login_retry has run out since the last login
-      await postgres.query('SELECT pg_terminate_backend($1, 1000)', [pid])
-      t.equal((await db.scope((session) => session.query('SELECT 1'))).rowCount, 1)
-    }
-    t.equal(db.stats().counters.opened, 1)
+for (const strategy of ['queue', 'null'] as const) {
+  t.test(`server connections that die between two requests cost none (${strategy}): one, all, and by a restart`, async t => {
+    await eachPgBouncer(t, async (t, program) => {
+      const pgbouncer = await startPgBouncer(t, postgres, { program })
+      const { db } = await startApp(t, { connectionString: pgbouncer.connectionString, pool: { strategy, max: 4 } })
+      const kill = async (limit: number | null): Promise<void> => { await postgres.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = \'client backend\' AND pid <> pg_backend_pid() LIMIT $1', [limit]) }
+      const failures = async (run: () => Promise<unknown>): Promise<string[]> => {
+        const answers = await Promise.allSettled(Array.from({ length: 6 }, run))
+        return answers.filter((answer) => answer.status === 'rejected').map(({ reason }) => `${reason.code} ${reason.cause}`)
+      }
+      // PgBouncer 1.18 closes a client's connection so that its last words may be lost: then nobody can know.
+      const unknown = /^FST_PG_SCOPE_COMMIT_UNKNOWN Error: (?:Connection terminated|read ECONNRESET)/
+      const serve = async (): Promise<void> => {
+        const [transactions, singles] = await Promise.all([failures(() => db.scope((session) => session.query('SELECT 1'))), failures(() => db.query('SELECT 1'))])
+        t.same(transactions, [])
+        t.same(singles.filter((failure) => !unknown.test(failure)), [])
+      }
+      await serve()
+      for (let i = 0; i < 20; i++) {
+        await kill(i % 2 === 0 ? 1 : null)
+        await serve()
+      }
+      for (const mode of ['fast', 'immediate'] as const) {
+        await postgres.restart(mode)
+        await serve()
+      }
+    })
   })
-})
+}
