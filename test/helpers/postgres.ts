@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { startPgBouncer } from './pgbouncer.ts'
 import { poolerOfVariant } from './variant.ts'
@@ -73,6 +74,11 @@ function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres 
     connectionString: front.connectionString,
     host: front.host,
     port: front.port,
+    restart: async (mode) => {
+      await postgres.restart(mode)
+      // PgBouncer 1.18 counts an idle server connection that is ended as a failed login, and waits for server_login_retry.
+      if (pooled) await sleep(1100)
+    },
     query,
     activity: async () => (await query<ActivityRow>(
       `SELECT pid, datname, usename, application_name, state, query, wait_event_type, backend_xid::text

@@ -1,5 +1,5 @@
 // The integration tests run against PostgreSQL itself by default, and unchanged in these variants: `npm run test:variants`.
-import { findPgBouncers, type PgBouncerProgram } from './pgbouncer/programs.ts'
+import { compareVersions, findPgBouncers, type PgBouncerProgram } from './pgbouncer/programs.ts'
 import type { PoolOptions } from '../../types/options.ts'
 
 /** What the plugin is led through: 'direct', or the beginning of a PgBouncer's version, or 'newest'. */
@@ -22,6 +22,19 @@ export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
   return program
 }
 
+/** Whether prepared statements are followed, and the plugin is told that they are. */
+const follows = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
+
+/** How many backends `count` connections that the pool keeps show up as: those of PgBouncer are its own, and nothing is kept without a queue. */
+export function keptBackends (count = 0): number {
+  return through === 'direct' && strategy === 'queue' ? count : 0
+}
+
+/** Without the settings that travel with BEGIN behind a pooler, and in the startup packet elsewhere. */
+export function withoutSettings (executed: readonly string[]): string[] {
+  return executed.filter((text) => !text.startsWith('SELECT set_config(') && text !== 'SELECT pg_backend_pid()')
+}
+
 /**
  * For a test that is about a direct connection: `onlyDirect(t, 'counts backends').test(name, fn)`. Behind a pooler it is not
  * registered, and the reason is printed.
@@ -33,6 +46,16 @@ export function onlyDirect<T extends { test: unknown }> (t: T, reason: string): 
 /** For a test that is about connections that are kept. */
 export function onlyQueue<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
   return strategy === 'queue' ? t : absent('with the null strategy', reason)
+}
+
+/** For a test of what happens to idle backends: with the null strategy there are only those of PgBouncer. */
+export function onlyWithIdle<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
+  return through === 'direct' ? onlyQueue(t, reason) : t
+}
+
+/** For a test that sees that a named statement is prepared once for each connection, behind a pooler too. */
+export function onlyPrepared<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
+  return follows ? onlyQueue(t, reason) : absent(`through PgBouncer ${through}`, reason)
 }
 
 function absent<T extends { test: unknown }> (where: string, reason: string): Pick<T, 'test'> {

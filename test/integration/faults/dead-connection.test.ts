@@ -6,6 +6,7 @@ import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { keptBackends, onlyDirect, onlyQueue, onlyWithIdle } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
@@ -28,7 +29,7 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
     return reply.code(201).send({ ok: true })
   })
   await app.listen({ port: 0 })
-  await waitFor(async () => (await db.activity()).length === (options.pool?.min ?? 0))
+  await waitFor(async () => (await db.activity()).length === keptBackends(options.pool?.min))
   const port = (app.server.address() as AddressInfo).port
   return { app, proxy, port, get: () => send(port), put: (id: number) => send(port, { method: 'POST', path: `/things/${id}` }) }
 }
@@ -44,7 +45,7 @@ async function whole (t: Test, { app, get }: Awaited<ReturnType<typeof setUp>>):
   t.same(astray.splice(0), [], 'no unhandled rejection, no uncaught exception')
 }
 
-t.test('200 backends killed while idle, one after another between requests: no request fails, 0 of many', async (t) => {
+onlyWithIdle(t, 'no backend is idle').test('200 backends killed while idle, one after another between requests: no request fails, 0 of many', async (t) => {
   const set = await setUp(t, { pool: { max: 4 } })
   const failures: string[] = []
   const ids: number[] = []
@@ -78,7 +79,7 @@ t.test('all idle backends killed at once: every one of many requests at once is 
   await whole(t, set)
 })
 
-t.test('a dead connection that nobody noticed is replaced when the first batch meets it, without a ping', async (t) => {
+onlyQueue(t, 'a kept connection').test('a dead connection that nobody noticed is replaced when the first batch meets it, without a ping', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('BEGIN')
@@ -93,7 +94,7 @@ t.test('a dead connection that nobody noticed is replaced when the first batch m
   await whole(t, set)
 })
 
-t.test('also when the server ran the first batch and its answer was lost: nothing was committed', async (t) => {
+onlyQueue(t, 'a kept connection').test('also when the server ran the first batch and its answer was lost: nothing was committed', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('INSERT', { after: true })
@@ -103,7 +104,7 @@ t.test('also when the server ran the first batch and its answer was lost: nothin
   await whole(t, set)
 })
 
-t.test('statements that were called together all move to the new connection, in order and with their values', async (t) => {
+onlyQueue(t, 'a kept connection').test('statements that were called together all move to the new connection, in order and with their values', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('BEGIN', { reset: true })
@@ -116,7 +117,7 @@ t.test('statements that were called together all move to the new connection, in 
   await whole(t, set)
 })
 
-t.test('dead twice: CONNECTION_LOST, 503 with Retry-After, and nothing saved', async (t) => {
+onlyQueue(t, 'a kept connection').test('dead twice: CONNECTION_LOST, 503 with Retry-After, and nothing saved', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('BEGIN', { times: 2 })
@@ -137,7 +138,7 @@ t.test('a new connection that dies at its first batch is not tried again', async
   await whole(t, set)
 })
 
-t.test('dead, and the server cannot be reached either: UNREACHABLE', async (t) => {
+onlyQueue(t, 'a kept connection').test('dead, and the server cannot be reached either: UNREACHABLE', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('BEGIN')
@@ -213,7 +214,7 @@ t.test('a server restart under load: each answer is a success that is saved or a
   await whole(t, set)
 })
 
-t.test('autocommit: a backend that was killed while idle is replaced; where nobody can know whether it ran, it says so', async (t) => {
+onlyDirect(t, 'PgBouncer hides the death of a backend').test('autocommit: a backend that was killed while idle is replaced; where nobody can know whether it ran, it says so', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   const pid = async (): Promise<number> => (await set.app.db.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
   for (let i = 0; i < 10; i++) {

@@ -105,7 +105,7 @@ t.test('a user may end the client; the pool is none the worse', async t => {
   t.equal((await db.query('SELECT 1')).rowCount, 1)
 })
 
-t.test('a backend that dies under a lease ends neither the process nor the pool', async t => {
+onlyDirect(t, 'PgBouncer hides the death of a backend').test('a backend that dies under a lease ends neither the process nor the pool', async t => {
   await t.rejects(db.lease(async (client) => {
     const { rows: [{ pid }] } = await client.query('SELECT pg_backend_pid() AS pid')
     await postgres.query('SELECT pg_terminate_backend($1, 1000)', [pid])

@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import pgScope from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyPrepared } from '../../helpers/variant.ts'
 import type { Test } from 'tap'
 
 const postgres = await startTestPostgres(t)
@@ -18,7 +19,7 @@ async function setUp (t: Test) {
 
 const parsed = (proxy: { statements: string[] }, text: string): number => proxy.statements.filter((statement) => statement === text).length
 
-t.test('a named statement is parsed once for each connection, and runs with other values', async t => {
+onlyPrepared(t, 'it is sent without its name, or on a new connection each time').test('a named statement is parsed once for each connection, and runs with other values', async t => {
   const { proxy, db } = await setUp(t)
   const text = 'SELECT $1::int AS a'
   await db.scope(async (session) => {
@@ -88,7 +89,7 @@ t.test('an empty name never runs the text of another statement', async t => {
   })
 })
 
-t.test('prepared statements outlive a rollback, as PostgreSQL has it', async t => {
+onlyPrepared(t, 'it is sent without its name, or on a new connection each time').test('prepared statements outlive a rollback, as PostgreSQL has it', async t => {
   const { proxy, db } = await setUp(t)
   const text = 'SELECT 1 AS a'
   await db.scope(async (session) => {

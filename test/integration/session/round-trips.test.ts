@@ -4,6 +4,7 @@ import pgScope from '../../helpers/plugin.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { withoutSettings } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
@@ -122,7 +123,8 @@ t.test('a savepoint without statements sends nothing', async t => {
     await session.query('SELECT 1')
     await session.transaction(() => session.transaction(() => {}))
   })
-  t.match(proxy, { roundTrips: 2, executed: ['BEGIN', 'SELECT 1', 'COMMIT'] })
+  t.equal(proxy.roundTrips, 2)
+  t.same(withoutSettings(proxy.executed), ['BEGIN', 'SELECT 1', 'COMMIT'])
 })
 
 t.test('a statement by itself costs one round trip, with settings as well', async t => {
