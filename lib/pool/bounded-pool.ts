@@ -21,6 +21,9 @@ export interface PoolLimits {
   leakDetectionThreshold: number
 }
 
+/** How many times `acquireTimeout` a wait must look like taking before it is refused: the pace of a moment is no promise. */
+const certainty = 2
+
 /** How long a kept connection may take to show a sign of life. Milliseconds. */
 const signOfLife = 1000
 
@@ -213,7 +216,7 @@ export class BoundedPool implements Strategy {
     if (waiting >= maxWaiting + max - this.#leased) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `${this.#leased} of ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
     if (this.#taken < max) return null
     const wait = this.#rate.waitBehind(waiting)
-    if (wait <= acquireTimeout) return null
+    if (wait <= acquireTimeout * certainty) return null
     return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already: at the rate of the moment the wait would be ${Math.round(wait)} ms, longer than pool.acquireTimeout (${acquireTimeout} ms). Try again later, or raise pool.max.`)
   }
 

@@ -3,6 +3,7 @@ import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 import config, { type ConfigOptions } from './config.ts'
 import database from './plugins/database.ts'
 import errors from './plugins/errors.ts'
+import silentSockets from './plugins/silent-sockets.ts'
 import accounts from './routes/accounts.ts'
 import health from './routes/health.ts'
 import ledger from './routes/ledger.ts'
@@ -22,6 +23,7 @@ export function buildApp ({ env, ...options }: AppOptions = {}): FastifyInstance
 
   app.register(config, env === undefined ? {} : { env })
   app.register(errors)
+  app.register(silentSockets)
   app.register(database)
 
   app.register(accounts)
