@@ -50,6 +50,8 @@ export class BoundedPool implements Strategy {
   #arriving = 0
   #leased = 0
   #closing: Promise<void> | null = null
+  /** performance.now() when a connection was last given to somebody. */
+  #lastGrant = -Infinity
   #lastRefusal: { readonly error: unknown, readonly at: number } | null = null
 
   constructor (source: Source, host: PoolHost, limits: PoolLimits, leaks: LeakDetector) {
@@ -147,6 +149,7 @@ export class BoundedPool implements Strategy {
     const waiter = this.#next()
     if (waiter === null) return this.#put(connection, true)
     this.#host.counters.acquired++
+    this.#lastGrant = performance.now()
     this.#rate.served(this.#waiting.length)
     const lease = new Lease(connection, (connection, keep) => {
       this.#deadlocks.returned(lease)
@@ -202,8 +205,11 @@ export class BoundedPool implements Strategy {
     this.#host.counters.timedOut++
     const { acquireTimeout, max } = this.#limits
     // What happened before this one came says nothing about it.
-    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= performance.now() - acquireTimeout ? this.#lastRefusal.error : undefined
-    waiter.refused(this.#leased < max
+    const came = performance.now() - acquireTimeout
+    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= came ? this.#lastRefusal.error : undefined
+    // Where each session has a connection of its own, some are always on their way.
+    const passing = !this.#source.keeps && refusal === undefined && this.#lastGrant >= came
+    waiter.refused(this.#leased < max && !passing
       ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
       : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, refusal))
   }
