@@ -1,11 +1,12 @@
-import { chmod, chown, mkdtemp, rm } from 'node:fs/promises'
+import { randomBytes } from 'node:crypto'
+import { chownSync, mkdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chooseAccount, type Account } from './account.ts'
 import { prepareBinaries } from './binaries.ts'
 import { prepareDataFolder } from './data-folder.ts'
 import { ensureDatabase } from './database.ts'
-import { startJanitor } from './janitor.ts'
+import { type Janitor, startJanitor } from './janitor.ts'
 import { runProgram, stopProgram } from './program.ts'
 import { host, startServer, type RunningServer, type ServerFiles } from './server.ts'
 import { pgScopeError } from '../errors.ts'
@@ -18,8 +19,7 @@ export async function launch (options: CheckedOptions, findPackage: () => string
   const deadline = Date.now() + options.startTimeout
   const packageFolder = findPackage()
   const account = await chooseAccount(options.dataFolder)
-  const scratch = await makeScratch(account)
-  const janitor = startJanitor(scratch, account)
+  const { scratch, janitor } = await makeScratch(account)
   let server: RunningServer | undefined
   try {
     const dataFolder = options.dataFolder ?? join(scratch, 'data')
@@ -38,19 +38,22 @@ export async function launch (options: CheckedOptions, findPackage: () => string
 
 /**
  * A private folder of the account, removed at the end: for the data if no folder is named, and for what the programs need.
+ * Whoever removes it is there before it is, for this process may be ended at any moment.
  * The temporary folder may be one that only root can enter, so /tmp is tried as well.
  */
-async function makeScratch (account: Account | undefined): Promise<string> {
+async function makeScratch (account: Account | undefined): Promise<{ scratch: string, janitor: Janitor }> {
   for (const parent of new Set([tmpdir(), '/tmp'])) {
-    const folder = await mkdtemp(join(parent, 'pg-scope-')).catch(() => undefined)
-    if (folder === undefined) continue
-    if (account === undefined) return folder
-    await chmod(folder, 0o700)
-    await chown(folder, account.uid, account.gid)
     // To remove a folder takes the right to write to its parent.
-    const { code } = await runProgram('/bin/sh', ['-c', 'cd -- "$1" && [ -w .. ]', 'sh', folder], account)
-    if (code === 0) return folder
-    await rm(folder, { recursive: true })
+    if (account !== undefined && (await runProgram('/bin/sh', ['-c', 'cd -- "$1" && [ -w . ]', 'sh', parent], account)).code !== 0) continue
+    const scratch = join(parent, `pg-scope-${randomBytes(6).toString('hex')}`)
+    const janitor = startJanitor(scratch, account)
+    try {
+      mkdirSync(scratch, { mode: 0o700 })
+      if (account !== undefined) chownSync(scratch, account.uid, account.gid)
+      return { scratch, janitor }
+    } catch {
+      await janitor.clean()
+    }
   }
   const who = account === undefined ? 'this process' : account.name
   throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `There is no temporary folder that ${who} can use: neither ${tmpdir()} nor /tmp. Point TMPDIR to one`)
