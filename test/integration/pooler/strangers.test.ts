@@ -25,6 +25,9 @@ const work: Record<string, (db: FastifyInstance['db']) => Promise<unknown>> = {
   'a raw client': (db) => db.lease((client) => Promise.all([client.query('SELECT 1'), client.query(slowly)]))
 }
 
+/** Nothing of a transaction is committed before COMMIT: its first batch is sent again, on another connection. */
+const again = ['a first statement on a new connection', 'a stream']
+
 /** Its own connection, and its own answer. */
 async function stranger (t: Test, connectionString: string, label: string): Promise<void> {
   const client = new pg.Client({ connectionString })
@@ -47,7 +50,7 @@ t.test('a client that vanishes leaves nothing to the next one of PgBouncer, what
       await waitFor(async () => (await postgres.activity()).some(({ query, state }) => /secret|FETCH/.test(query) && state === 'active'), { interval: 5 })
       await sleep(80)
       proxy.cut({ reset: true })
-      t.equal(await outcome, 'lost', name)
+      t.equal(await outcome, again.includes(name) ? 'done' : 'lost', name)
       await Promise.all([1, 2, 3].map((i) => stranger(t, pgbouncer.connectionString, `mine ${i}`)))
       await waitFor(async () => (await postgres.activity()).every(({ state }) => state === 'idle'))
     }
