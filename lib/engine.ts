@@ -46,6 +46,8 @@ export class PgEngine implements Engine {
   /** Sessions that are not over, and what each does when it is ended by force. */
   readonly #sessions = new Map<ManagedSession, ((error: Error) => void) | undefined>()
   readonly #leases = new Set<Lease>()
+  /** Calls of lease() that wait for their connection. */
+  #asking = 0
   /** performance.now() when a connection was last looked at. */
   #looked = -Infinity
   /** Statements of the engine itself. */
@@ -167,13 +169,20 @@ export class PgEngine implements Engine {
     if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `lease() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
     let over = false
     const holder: Holder = { get over () { return over } }
-    const lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
+    this.#asking++
+    let lease: Lease
+    try {
+      lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
+      this.#leases.add(lease)
+    } finally {
+      this.#asking--
+      this.#changed()
+    }
     const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
     // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
     client.pipeline = false
     rememberPrepared(lease.connection)
     delete client.release
-    this.#leases.add(lease)
     try {
       return await asWorkOf(holder, () => fn(client))
     } finally {
@@ -247,7 +256,7 @@ export class PgEngine implements Engine {
   }
 
   get #busy (): boolean {
-    return this.#sessions.size + this.#leases.size + this.#host.pending.size > 0 || this.#own.working
+    return this.#sessions.size + this.#asking + this.#leases.size + this.#host.pending.size > 0 || this.#own.working
   }
 
   /** closeTimeout has run out: whatever still runs is cancelled and rolled back. */
