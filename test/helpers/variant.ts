@@ -25,6 +25,11 @@ export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
 /** Whether prepared statements are followed, and the plugin is told that they are. */
 const follows = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
 
+/** How many of `count` connections are idle and not closed after they were used. */
+export function keptConnections (count: number): number {
+  return strategy === 'queue' ? count : 0
+}
+
 /** How many backends `count` connections that the pool keeps show up as: those of PgBouncer are its own, and nothing is kept without a queue. */
 export function keptBackends (count = 0): number {
   return through === 'direct' && strategy === 'queue' ? count : 0

@@ -130,7 +130,7 @@ onlyQueue(t, 'a kept connection').test('dead twice: CONNECTION_LOST, 503 with Re
   await whole(t, set)
 })
 
-t.test('a new connection that dies at its first batch is not tried again', async (t) => {
+onlyDirect(t, 'behind a pooler it is').test('a new connection that dies at its first batch is not tried again', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   set.proxy.cutOn('BEGIN')
   t.equal((await set.put(1)).status, 503)

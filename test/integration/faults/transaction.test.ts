@@ -6,6 +6,7 @@ import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
 import { hangUp, send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
@@ -168,7 +169,7 @@ t.test('ROLLBACK that is never answered: the client has its error, and the conne
   t.equal((await set.get()).status, 200)
 })
 
-t.test('a hang-up cancels the statement on the server, and the connection is used again', async (t) => {
+onlyQueue(t, 'no connection is used again').test('a hang-up cancels the statement on the server, and the connection is used again', async (t) => {
   const set = await setUp(t)
   const running = waitFor(async () => (await db.activity()).some(({ query, state }) => state === 'active' && query.includes('pg_sleep')))
   await hangUp(set.port, { path: '/slow' }, { after: running })
@@ -200,7 +201,7 @@ t.test('a cancel that is refused: the same', async (t) => {
   await whole(t, set)
 })
 
-t.test('statements called without await, and the connection dies: no error goes astray', async (t) => {
+onlyDirect(t, 'behind a pooler the first batch is sent again').test('statements called without await, and the connection dies: no error goes astray', async (t) => {
   const set = await setUp(t)
   const outcome = set.app.db.scope(async (session) => {
     session.query('SELECT pg_sleep(30)')

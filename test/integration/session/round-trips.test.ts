@@ -4,7 +4,7 @@ import pgScope from '../../helpers/plugin.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { withoutSettings } from '../../helpers/variant.ts'
+import { onlyQueue, withoutSettings } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
@@ -51,7 +51,7 @@ for (const k of [1, 2, 5]) {
   }
 
   for (const path of ['read-only', 'all-read-only']) {
-    t.test(`a read-only request with ${k} statements costs ${k} as its client sees it (${path})`, async t => {
+    onlyQueue(t, 'the opening takes its time').test(`a read-only request with ${k} statements costs ${k} as its client sees it (${path})`, async t => {
       const { proxy, port } = await setUp(t)
       proxy.delay(100)
       const begun = performance.now()

@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import pgScope from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { keptConnections } from '../../helpers/variant.ts'
 import type { Test } from 'tap'
 import type { PgScopeOptions } from '../../../types/options.ts'
 
@@ -33,7 +34,7 @@ t.test('a session opens nothing until its first statement, and its state says wh
   const committed = session.commit()
   await committed
   t.equal(session.state, 'idle')
-  t.match(db.stats(), { inUse: 0, idle: 1 })
+  t.match(db.stats(), { inUse: 0, idle: keptConnections(1) })
   await session.close()
   t.equal(session.state, 'closed')
 })
@@ -134,7 +135,7 @@ t.test('a transaction that the server made to fail is noticed by COMMIT\'s own a
     await session.query('INSERT INTO parts VALUES ($1)', ['nothing'])
   }), { code: 'FST_PG_SCOPE_CONSTRAINT_VIOLATION', statusCode: 409, cause: { code: '23503' } })
   t.same(await names(), [])
-  t.match(db.stats(), { inUse: 0, idle: 1 }, 'the connection is healthy')
+  t.match(db.stats(), { inUse: 0, idle: keptConnections(1) }, 'the connection is healthy')
 })
 
 t.test('commit() by hand saves at once; the next statement begins another transaction', async t => {
@@ -275,7 +276,7 @@ t.test('`await using` rolls back what was not committed, and gives the connectio
     t.equal(db.stats().inUse, 1)
   }
   t.same(await names(), ['a'])
-  t.match(db.stats(), { inUse: 0, idle: 1 })
+  t.match(db.stats(), { inUse: 0, idle: keptConnections(1) })
 })
 
 t.test('a closed session refuses everything, opens nothing, and close() can be called again', async t => {
@@ -306,7 +307,7 @@ t.test('BEGIN that fails keeps the statement behind it from running', async t =>
   }
   await t.rejects(db.scope((session) => session.query(insert, ['a']), { role: 'nobody_knows' }), { code: '22023' })
   t.same(await names(), [])
-  t.match(db.stats(), { inUse: 0, idle: 1 }, 'the connections are healthy')
+  t.match(db.stats(), { inUse: 0, idle: keptConnections(1) }, 'the connections are healthy')
 })
 
 t.test('commit() saves nothing where BEGIN failed, whatever the handler made of it', async t => {
