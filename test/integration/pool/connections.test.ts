@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions, type PoolOptions } from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
@@ -20,9 +21,11 @@ async function setUp (t: Test, pool: PoolOptions, options: PgScopeOptions = {}) 
 type App = Awaited<ReturnType<typeof setUp>>
 
 const pidOf = async (app: App): Promise<number> => (await app.db.scope((session) => session.query('SELECT pg_backend_pid() AS pid'))).rows[0].pid
+const kept = onlyQueue(t, 'none is kept')
+const backends = onlyDirect(kept, 'connections are told apart by their backends')
 const clean = (state: string | null): boolean => state === 'idle'
 
-t.test('a clean connection is used again, after a commit, a rollback, and an error', async (t) => {
+backends.test('a clean connection is used again, after a commit, a rollback, and an error', async (t) => {
   const app = await setUp(t, { max: 1 })
   const pid = await pidOf(app)
   await t.rejects(app.db.scope(async (session) => {
@@ -36,7 +39,7 @@ t.test('a clean connection is used again, after a commit, a rollback, and an err
   t.same((await db.activity()).map(({ state }) => state), ['idle'])
 })
 
-t.test('what was set on a raw client reaches nobody else, even if it was left in a transaction', async (t) => {
+backends.test('what was set on a raw client reaches nobody else, even if it was left in a transaction', async (t) => {
   const app = await setUp(t, { max: 1 })
   let leased = 0
   await app.db.lease(async (client) => {
@@ -69,7 +72,7 @@ t.test('a statement that ends the transaction behind the session\'s back leaves 
   t.equal(app.db.stats().inUse, 0)
 })
 
-t.test('maxLifetime replaces a connection that is never idle, and no session notices', async (t) => {
+backends.test('maxLifetime replaces a connection that is never idle, and no session notices', async (t) => {
   const app = await setUp(t, { max: 1, maxLifetime: 300 })
   const pids: number[] = []
   const end = performance.now() + 1500
@@ -83,7 +86,7 @@ t.test('maxLifetime replaces a connection that is never idle, and no session not
   await waitFor(async () => (await db.activity()).length <= 1, { message: 'the replaced ones are ended' })
 })
 
-t.test('a long transaction outlives maxLifetime; its connection is replaced when it comes back', async (t) => {
+backends.test('a long transaction outlives maxLifetime; its connection is replaced when it comes back', async (t) => {
   const app = await setUp(t, { max: 1, maxLifetime: 100 })
   const pid = await app.db.scope(async (session) => {
     const before = (await session.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
@@ -94,14 +97,14 @@ t.test('a long transaction outlives maxLifetime; its connection is replaced when
   t.not(await pidOf(app), pid)
 })
 
-t.test('maxLifetime ends idle connections too', async (t) => {
+backends.test('maxLifetime ends idle connections too', async (t) => {
   const app = await setUp(t, { max: 2, maxLifetime: 200, idleTimeout: 0 })
   await Promise.all([pidOf(app), pidOf(app)])
   await waitFor(() => app.db.stats().idle === 2, { interval: 1 })
   await waitFor(async () => app.db.stats().open === 0 && (await db.activity()).length === 0, { timeout: 2000 })
 })
 
-t.test('connections that were opened together are not replaced together: each up to a tenth earlier', async (t) => {
+backends.test('connections that were opened together are not replaced together: each up to a tenth earlier', async (t) => {
   const maxLifetime = 3000
   const app = await setUp(t, { max: 20, maxLifetime })
   const opened = performance.now()
@@ -127,7 +130,7 @@ t.test('connections that were opened together are not replaced together: each up
   t.equal(app.db.stats().counters.destroyed, 20)
 })
 
-t.test('idleTimeout ends idle connections, down to min', async (t) => {
+backends.test('idleTimeout ends idle connections, down to min', async (t) => {
   const app = await setUp(t, { max: 5, min: 2, idleTimeout: 100 })
   await Promise.all([1, 2, 3, 4, 5].map(() => pidOf(app)))
   t.equal(app.db.stats().open, 5)
@@ -137,14 +140,14 @@ t.test('idleTimeout ends idle connections, down to min', async (t) => {
   t.match(app.db.stats(), { open: 2, idle: 2 })
 })
 
-t.test('idleTimeout 0 keeps them', async (t) => {
+backends.test('idleTimeout 0 keeps them', async (t) => {
   const app = await setUp(t, { max: 2, idleTimeout: 0 })
   await Promise.all([pidOf(app), pidOf(app)])
   await sleep(300)
   t.equal((await db.activity()).length, 2)
 })
 
-t.test('min connections are open before the first request, and it uses one of them', async (t) => {
+backends.test('min connections are open before the first request, and it uses one of them', async (t) => {
   const app = await setUp(t, { max: 4, min: 3 })
   t.match(app.db.stats(), { open: 3, idle: 3, counters: { opened: 3, acquired: 0 } })
   const pids = (await db.activity()).map(({ pid }) => pid)
@@ -152,14 +155,14 @@ t.test('min connections are open before the first request, and it uses one of th
   t.equal(app.db.stats().counters.opened, 3)
 })
 
-t.test('without min nothing is open until it is needed, and no more than are needed', async (t) => {
+kept.test('without min nothing is open until it is needed, and no more than are needed', async (t) => {
   const app = await setUp(t, { max: 5 })
   t.match(app.db.stats(), { open: 0, counters: { opened: 0 } })
   for (let i = 0; i < 20; i++) await pidOf(app)
   t.match(app.db.stats(), { open: 1, counters: { opened: 1 } })
 })
 
-t.test('prePing: a dead connection is replaced before a session gets it', async (t) => {
+backends.test('prePing: a dead connection is replaced before a session gets it', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1, prePing: true }, { connectionString: proxy.connectionString(db.connectionString) })
   const pid = await pidOf(app)
@@ -171,7 +174,7 @@ t.test('prePing: a dead connection is replaced before a session gets it', async 
   t.match(app.db.stats().counters, { resent: 0, opened: 2, destroyed: 1 })
 })
 
-t.test('prePing: a connection on a network that swallows everything is given up, and another one is opened', async (t) => {
+backends.test('prePing: a connection on a network that swallows everything is given up, and another one is opened', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 1000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
   const pid = await pidOf(app)
@@ -183,7 +186,7 @@ t.test('prePing: a connection on a network that swallows everything is given up,
   t.match(app.db.stats(), { inUse: 0, idle: 1 })
 })
 
-t.test('stats() counts what happens', async (t) => {
+kept.test('stats() counts what happens', async (t) => {
   const app = await setUp(t, { max: 2 })
   t.same(app.db.stats(), {
     strategy: 'queue',

@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PoolOptions } from '../../helpers/plugin.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t, { settings: { max_connections: 10, superuser_reserved_connections: 3 } })
@@ -17,9 +18,10 @@ async function setUp (t: Test, pool: PoolOptions) {
   return app
 }
 
+const full = onlyDirect(t, 'it is the server that is full')
 const work = 'SELECT pg_sleep(0.01)'
 
-t.test('there are never more than max connections, whatever the load', async (t) => {
+onlyQueue(full, 'four are opened, and kept').test('there are never more than max connections, whatever the load', async (t) => {
   const app = await setUp(t, { max: 4 })
   const seen: number[] = []
   const over = new AbortController()
@@ -35,7 +37,7 @@ t.test('there are never more than max connections, whatever the load', async (t)
   t.equal(app.db.stats().counters.opened, 4)
 })
 
-t.test('a full server: those who cannot get a connection of their own wait for one of the pool\'s', async (t) => {
+full.test('a full server: those who cannot get a connection of their own wait for one of the pool\'s', async (t) => {
   // The server has 7 places for this role, the pool wants 20: from a cold start, under load, and again when all are warm.
   const app = await setUp(t, { max: 20 })
   for (let round = 0; round < 3; round++) {
@@ -46,7 +48,7 @@ t.test('a full server: those who cannot get a connection of their own wait for o
   t.match(app.db.stats(), { inUse: 0, waiting: 0 })
 })
 
-t.test('a server that is full without us: each is refused at once, with what to do', async (t) => {
+full.test('a server that is full without us: each is refused at once, with what to do', async (t) => {
   const other = await setUp(t, { max: 7, idleTimeout: 0 })
   const app = await setUp(t, { max: 4, acquireTimeout: 10000 })
   const sessions = Array.from({ length: 7 }, () => other.db.session())
@@ -64,7 +66,7 @@ t.test('a server that is full without us: each is refused at once, with what to 
   t.equal((await app.db.query('SELECT 1')).rowCount, 1, 'and is served when there is a place again')
 })
 
-t.test('a full server: a session that waits for one of the pool\'s own does so no longer than acquireTimeout', async (t) => {
+full.test('a full server: a session that waits for one of the pool\'s own does so no longer than acquireTimeout', async (t) => {
   const app = await setUp(t, { max: 20, acquireTimeout: 400 })
   const sessions = Array.from({ length: 7 }, () => app.db.session())
   await Promise.all(sessions.map((session) => session.query('SELECT 1')))

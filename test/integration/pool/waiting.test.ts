@@ -6,6 +6,7 @@ import pgScope, { type PgScopeOptions, type PoolOptions } from '../../helpers/pl
 import { hangUp, send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyQueue } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
@@ -24,9 +25,10 @@ async function hold (app: Awaited<ReturnType<typeof setUp>>, count: number) {
   return () => Promise.all(sessions.map((session) => session.close()))
 }
 
+const kept = onlyQueue(t, 'none is kept')
 const port = (app: Awaited<ReturnType<typeof setUp>>) => (app.server.address() as AddressInfo).port
 
-t.test('sessions get connections in the order in which they asked', async (t) => {
+kept.test('sessions get connections in the order in which they asked', async (t) => {
   const app = await setUp(t, { max: 1 })
   const release = await hold(app, 1)
   const order: number[] = []
@@ -58,7 +60,7 @@ t.test('the order is the same whatever waits: scopes, sessions, single statement
   t.same(order, ['scope', 'query', 'session', 'lease', 'ping'])
 })
 
-t.test('60 requests on 3 connections are all served', async (t) => {
+kept.test('60 requests on 3 connections are all served', async (t) => {
   const app = await setUp(t, { max: 3 })
   app.get('/', async (request) => (await request.db.query('SELECT pg_sleep(0.005), pg_backend_pid() AS pid')).rows[0].pid)
   await app.listen({ port: 0 })
@@ -171,7 +173,7 @@ t.test('exhausted and unreachable are different errors', async (t) => {
   await waitFor(async () => (await app.db.query('SELECT 1')).rowCount === 1)
 })
 
-t.test('a client that hangs up while it waits leaves the queue, and takes no connection', async (t) => {
+kept.test('a client that hangs up while it waits leaves the queue, and takes no connection', async (t) => {
   const app = await setUp(t, { max: 1, acquireTimeout: 60000 })
   let handlers = 0
   app.get('/', async (request) => {
@@ -190,7 +192,7 @@ t.test('a client that hangs up while it waits leaves the queue, and takes no con
   t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: 2, opened: 1, destroyed: 0, canceled: 0 } })
 })
 
-t.test('a signal takes a waiting session out of the queue at once', async (t) => {
+kept.test('a signal takes a waiting session out of the queue at once', async (t) => {
   const app = await setUp(t, { max: 1, acquireTimeout: 60000 })
   const release = await hold(app, 1)
   const controller = new AbortController()
@@ -203,7 +205,7 @@ t.test('a signal takes a waiting session out of the queue at once', async (t) =>
   t.match(app.db.stats(), { inUse: 0, idle: 1, counters: { acquired: 1 } })
 })
 
-t.test('a session that gives up while its connection is being opened leaves it to the pool', async (t) => {
+kept.test('a session that gives up while its connection is being opened leaves it to the pool', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1 }, { connectionString: proxy.connectionString(db.connectionString) })
   proxy.delay(50)
