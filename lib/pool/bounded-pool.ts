@@ -1,4 +1,3 @@
-import { pgScopeError } from '../errors.ts'
 import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
@@ -6,6 +5,7 @@ import { DeadlockWatch } from './deadlock.ts'
 import { Lease } from './lease.ts'
 import type { LeakDetector } from './leak-detector.ts'
 import { ServiceRate } from './service-rate.ts'
+import { closed, deadlocked, exhausted, queueFull, queueTooSlow } from './refusal.ts'
 import type { PoolHost, Source, Strategy, StrategyStats, Waiter } from './strategy.ts'
 import { WaitQueue } from './wait-queue.ts'
 
@@ -22,7 +22,10 @@ export interface PoolLimits {
 }
 
 /** How many times `acquireTimeout` a wait must look like taking before it is refused: the pace of a moment is no promise. */
-const certainty = 2
+const certainty = 1.25
+
+/** For what part of `acquireTimeout` a queue must have been there before its pace is believed. */
+const settling = 0.2
 
 /** How long a kept connection may take to show a sign of life. Milliseconds. */
 const signOfLife = 1000
@@ -61,7 +64,7 @@ export class BoundedPool implements Strategy {
     this.#leaks = leaks
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
     this.#deadlocks = new DeadlockWatch(limits.max, (waiter) => this.#deadlocked(waiter))
-    this.#rate = new ServiceRate(limits.max)
+    this.#rate = new ServiceRate(limits.max, limits.acquireTimeout * settling)
     source.whenLeft(() => this.#fetch())
   }
 
@@ -70,7 +73,7 @@ export class BoundedPool implements Strategy {
   }
 
   acquire (waiter: Waiter): void {
-    if (this.#closing !== null) return waiter.refused(this.#closed())
+    if (this.#closing !== null) return waiter.refused(closed())
     const refusal = this.#overload()
     if (refusal !== null) {
       this.#host.counters.refused++
@@ -107,7 +110,7 @@ export class BoundedPool implements Strategy {
 
   async #close (): Promise<void> {
     this.#waiting.stop()
-    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) waiter.refused(this.#closed())
+    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) waiter.refused(closed())
     await this.#source.end()
   }
 
@@ -150,7 +153,8 @@ export class BoundedPool implements Strategy {
     if (waiter === null) return this.#put(connection, true)
     this.#host.counters.acquired++
     this.#lastGrant = performance.now()
-    this.#rate.served(this.#waiting.length)
+    // One that was opened for the first who waits says how long that takes, and not how long a session does.
+    if (connection.kept || !this.#source.keeps) this.#rate.served(this.#waiting.length)
     const lease = new Lease(connection, (connection, keep) => {
       this.#deadlocks.returned(lease)
       this.#leaks.returned(lease)
@@ -211,7 +215,7 @@ export class BoundedPool implements Strategy {
     const passing = !this.#source.keeps && refusal === undefined && this.#lastGrant >= came
     waiter.refused(this.#leased < max && !passing
       ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
-      : pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free within ${acquireTimeout} ms (pool.acquireTimeout): all ${max} are in use and ${this.#waiting.length} more sessions wait. Look for transactions that stay open while their handler does something else, raise pool.max, or set pool.maxWaiting to refuse earlier.`, refusal))
+      : exhausted(max, this.#waiting.length, acquireTimeout, refusal))
   }
 
   /** Refuses at once whoever would be refused later anyway: the queue is full, or too slow to get to the end of it in time. */
@@ -219,20 +223,15 @@ export class BoundedPool implements Strategy {
     const { max, maxWaiting, acquireTimeout } = this.#limits
     const waiting = this.#waiting.length
     // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
-    if (waiting >= maxWaiting + max - this.#leased) return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `${this.#leased} of ${max} connections are in use and ${waiting} sessions wait already (pool.maxWaiting). Try again later, or raise pool.max or pool.maxWaiting.`)
+    if (waiting >= maxWaiting + max - this.#leased) return queueFull(max, this.#leased, waiting)
     if (this.#taken < max) return null
     const wait = this.#rate.waitBehind(waiting)
-    if (wait <= acquireTimeout * certainty) return null
-    return pgScopeError('FST_PG_SCOPE_POOL_QUEUE_FULL', `All ${max} connections are in use and ${waiting} sessions wait already: at the rate of the moment the wait would be ${Math.round(wait)} ms, longer than pool.acquireTimeout (${acquireTimeout} ms). Try again later, or raise pool.max.`)
+    return wait <= acquireTimeout * certainty ? null : queueTooSlow(max, waiting, wait, acquireTimeout)
   }
 
   #deadlocked (waiter: Waiter): void {
     if (!this.giveUp(waiter)) return
     this.#host.counters.refused++
-    waiter.refused(pgScopeError('FST_PG_SCOPE_POOL_DEADLOCK', `All ${this.#limits.max} connections are held by work that waits for a second one, so that none would ever come free. Do the inner work in the session that is open already (request.db, or the session that scope(fn) was given), or raise pool.max above the number of requests that need two.`))
-  }
-
-  #closed (): Error {
-    return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
+    waiter.refused(deadlocked(this.#limits.max))
   }
 }

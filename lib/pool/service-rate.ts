@@ -4,6 +4,7 @@
  */
 export class ServiceRate {
   readonly #max: number
+  readonly #settling: number
   /** How much the newest gap counts. */
   readonly #weight: number
   /**
@@ -14,31 +15,44 @@ export class ServiceRate {
   readonly #longest: number
   #gap = 0
   #gaps = 0
+  /** When the queue began, and when a connection was last handed on; 0 while nobody waits. */
+  #first = 0
   #last = 0
 
-  /** @param max connections that serve the queue together */
-  constructor (max: number) {
+  /**
+   * @param max connections that serve the queue together
+   * @param settling how long a queue must have been there before its pace says anything: in the first moments of a burst the
+   *   process is busy with taking it in. Milliseconds.
+   */
+  constructor (max: number, settling: number) {
     this.#max = max
+    this.#settling = settling
     this.#weight = 1 / (4 * max + 32)
     this.#longest = 2 * max + 8
   }
 
   /** @param waiting how many still wait: with nobody in the queue a gap says nothing about the pool's pace */
   served (waiting: number, now = performance.now()): void {
-    if (this.#last !== 0) this.#learn(now - this.#last)
-    if (waiting === 0) this.#gaps = 0
+    if (this.#last === 0) {
+      this.#first = now
+      this.#gaps = 0
+    } else this.#learn(now - this.#last)
     this.#last = waiting === 0 ? 0 : now
   }
 
-  #learn (gap: number): void {
-    this.#gaps++
-    // The first round is as good as any: the mean of it.
-    if (this.#gaps <= this.#max) this.#gap = this.#gaps === 1 ? gap : this.#gap + (gap - this.#gap) / this.#gaps
-    else this.#gap += (Math.min(gap, Math.max(this.#gap, 0.01) * this.#longest) - this.#gap) * this.#weight
+  get #known (): boolean {
+    return this.#last !== 0 && this.#gaps >= this.#max && this.#last - this.#first >= this.#settling
   }
 
-  /** How long one more would wait behind so many, in milliseconds; 0 until every connection has been handed on once. */
+  #learn (gap: number): void {
+    if (this.#known) this.#gap += (Math.min(gap, Math.max(this.#gap, 0.01) * this.#longest) - this.#gap) * this.#weight
+    // Until something is known each gap is as good as any: their mean.
+    else this.#gap = this.#gaps === 0 ? gap : this.#gap + (gap - this.#gap) / (this.#gaps + 1)
+    this.#gaps++
+  }
+
+  /** How long one more would wait behind so many, in milliseconds; 0 while that is not known. */
   waitBehind (waiting: number): number {
-    return this.#gaps < this.#max ? 0 : this.#gap * (waiting + 1)
+    return this.#known ? this.#gap * (waiting + 1) : 0
   }
 }

@@ -8,7 +8,7 @@ function serve (rate: ServiceRate, times: number, gap: number, from: number): nu
 }
 
 t.test('nothing is known until every connection has been handed on once', (t) => {
-  const rate = new ServiceRate(10)
+  const rate = new ServiceRate(10, 0)
   t.equal(rate.waitBehind(1000), 0)
   const now = serve(rate, 10, 5, 1)
   t.equal(rate.waitBehind(1000), 0)
@@ -17,8 +17,20 @@ t.test('nothing is known until every connection has been handed on once', (t) =>
   t.end()
 })
 
+t.test('nothing is known before the queue has been there for a while: the beginning of a burst is slow', (t) => {
+  const rate = new ServiceRate(2, 100)
+  let now = serve(rate, 5, 20, 1)
+  t.equal(rate.waitBehind(1000), 0)
+  now = serve(rate, 19, 1, now)
+  t.equal(rate.waitBehind(1000), 0)
+  serve(rate, 1, 1, now)
+  const wait = rate.waitBehind(99)
+  t.ok(wait > 300 && wait < 500, `the mean until then: ${Math.round(wait)} ms`)
+  t.end()
+})
+
 t.test('an empty queue makes it unknown again: what the pool can do is seen only when somebody waits', (t) => {
-  const rate = new ServiceRate(2)
+  const rate = new ServiceRate(2, 0)
   const now = serve(rate, 20, 5, 1)
   rate.served(0, now + 5)
   t.equal(rate.waitBehind(10), 0)
@@ -29,7 +41,7 @@ t.test('an empty queue makes it unknown again: what the pool can do is seen only
 
 t.test('connections that come back all at once are worth their mean', (t) => {
   for (const max of [1, 2, 10, 100]) {
-    const rate = new ServiceRate(max)
+    const rate = new ServiceRate(max, 0)
     let now = 1
     for (let round = 0; round < 30; round++) {
       serve(rate, max, 0, now)
@@ -43,7 +55,7 @@ t.test('connections that come back all at once are worth their mean', (t) => {
 
 t.test('a stall of the server turns hardly anybody away', (t) => {
   for (const max of [1, 10, 100]) {
-    const rate = new ServiceRate(max)
+    const rate = new ServiceRate(max, 0)
     const now = serve(rate, 1000, 2, 1)
     rate.served(100, now + 30000)
     const wait = rate.waitBehind(99)
@@ -54,7 +66,7 @@ t.test('a stall of the server turns hardly anybody away', (t) => {
 
 t.test('a server that has become slow shows within a few rounds, and so does one that has become quick', (t) => {
   for (const max of [1, 10, 100]) {
-    const rate = new ServiceRate(max)
+    const rate = new ServiceRate(max, 0)
     let now = serve(rate, 1000, 1, 1)
     now = serve(rate, 12 * max + 40, 50, now)
     t.ok(rate.waitBehind(99) > 2500, `${max} connections, 5000 ms by now: ${Math.round(rate.waitBehind(99))} ms`)
@@ -65,7 +77,7 @@ t.test('a server that has become slow shows within a few rounds, and so does one
 })
 
 t.test('gaps too short to measure do not keep it from learning', (t) => {
-  const rate = new ServiceRate(1)
+  const rate = new ServiceRate(1, 0)
   const now = serve(rate, 100, 0, 1)
   serve(rate, 200, 10, now)
   t.ok(rate.waitBehind(9) > 50)
