@@ -26,6 +26,8 @@ export interface Place {
 
 export interface Case {
   name: string
+  /** Where it holds for one strategy alone. */
+  only?: 'queue' | 'null'
   run (t: Test, setUp: (t: Test, pool: PoolOptions, options?: PgScopeOptions) => Promise<App>, place: Place, strategy: 'queue' | 'null'): Promise<void>
 }
 
@@ -71,6 +73,8 @@ async function work (app: App, count: number): Promise<string[]> {
 
 export const cases: Case[] = [{
   name: 'there are never more than max connections: it works where there is no place for one more',
+  // Each session of the other one closes its connection; a busy server notices that a moment after we have.
+  only: 'queue',
   async run (t, setUp, place) {
     const app = await setUp(t, { max: limit, acquireTimeout: 60000 })
     const before = await place.refusals()

@@ -17,7 +17,8 @@ const strategies = ['queue', 'null'] as const
 async function runAll (t: Test, place: Place): Promise<void> {
   for (const strategy of strategies) {
     await t.test(`strategy '${strategy}'`, async (t) => {
-      for (const { name, run } of cases) {
+      for (const { name, run, only } of cases) {
+        if (only !== undefined && only !== strategy) continue
         await t.test(name, (t) => run(t, (t, pool, options) => openApp(t, place, { ...options, pool: { ...pool, strategy } }), place, strategy))
       }
     })
