@@ -19,7 +19,7 @@ async function setUp (t: Test, options = {}) {
 }
 
 t.test('a statement that got no connection, and that nobody waited for, is no success', async (t) => {
-  const app = await setUp(t, { pool: { max: 1, acquireTimeout: 100 } })
+  const app = await setUp(t, { pool: { max: 1, acquireTimeout: 1000 } })
   app.post('/', async (request, reply) => {
     request.db.query('INSERT INTO note VALUES (\'never\')')
     return reply.code(201).send({ ok: true })
