@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream'
 import type pg from 'pg'
 
 /** Whoever uses a connection at the moment. */
@@ -42,6 +43,7 @@ export class Connection {
   parsed = 0
   /** performance.now() when the server was last heard. */
   heard = performance.now()
+  #corked = false
 
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepares (): boolean, pooled (): boolean }) {
@@ -57,6 +59,23 @@ export class Connection {
     wireOf(client).on('parseComplete', () => { this.parsed++ })
     wireOf(client).stream.on('data', () => { this.heard = performance.now() })
     client.on('end', () => this.#end(new Error('the connection was ended')))
+  }
+
+  /** Sends bytes. What is written in one turn of the running code leaves together, in one write to the socket. */
+  write (bytes: Buffer): void {
+    const { stream } = wireOf(this.client)
+    if (!stream.writable) return
+    if (!this.#corked) {
+      this.#corked = true
+      stream.cork()
+      process.nextTick(this.#uncork, this, stream)
+    }
+    stream.write(bytes)
+  }
+
+  #uncork (this: void, connection: Connection, stream: Duplex): void {
+    connection.#corked = false
+    stream.uncork()
   }
 
   /** Alive and outside a transaction, by the last ReadyForQuery. */

@@ -1,20 +1,16 @@
 import pg from 'pg'
-import type { Connection as WireConnection, CustomTypesConfig, FieldDef } from 'pg'
-import { isStalePlan } from '../postgres/sqlstate.ts'
-import type { PreparedStatements } from '../pool/connection.ts'
+import type { FieldDef } from 'pg'
+import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
+import { Messages } from '../postgres/messages.ts'
+import { isStalePlan } from '../postgres/sqlstate.ts'
 import type { Statement } from './statement.ts'
 
-/** The part of pg's Connection that a batch writes to. */
-type Wire = WireConnection & {
-  parse (query: { text: string, name?: string | undefined }): void
-  bind (config: { statement?: string | undefined, values: unknown[] }): void
-  describe (target: { type: 'P' | 'S', name?: string }): void
-  close (target: { type: 'P' | 'S', name: string }): void
-  execute (config: object): void
-  sync (): void
-  query (text: string): void
+/** The part of pg's Connection that a batch needs. */
+interface Wire {
   sendCopyFail (message: string): void
+  once (event: 'readyForQuery' | 'end', listener: () => void): void
+  off (event: 'readyForQuery' | 'end', listener: () => void): void
 }
 
 export interface BatchFailure {
@@ -29,14 +25,22 @@ export interface BatchFailure {
 
 export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 
-/** Writes at once, behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
+/** Writes behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
-  const { client, prepared, types } = lease.connection
-  client.query(new Batch(statements, prepared, types, done) as unknown as pg.Submittable)
+  const { connection } = lease
+  connection.client.query(new Batch(statements, connection, done) as unknown as pg.Submittable)
 }
 
 /** Tags of what takes prepared statements away. */
 const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
+
+const messages = new Messages()
+const sync = messagesOf(() => messages.sync())
+
+function messagesOf (write: () => void): Buffer {
+  write()
+  return messages.take()
+}
 
 /**
  * Several statements under one Sync, so one round trip: a failure in any of them skips the rest
@@ -51,48 +55,48 @@ export class Batch {
   #current = 0
   #failure: BatchFailure | null = null
   #settled = false
-  readonly #prepared: PreparedStatements | null
-  readonly #types: CustomTypesConfig
+  readonly #connection: Connection
   readonly #done: BatchDone
 
-  constructor (statements: readonly Statement[], prepared: PreparedStatements | null, types: CustomTypesConfig, done: BatchDone) {
+  constructor (statements: readonly Statement[], connection: Connection, done: BatchDone) {
     this.statements = statements
-    this.#prepared = prepared
-    this.#types = types
+    this.#connection = connection
     this.#done = done
   }
 
-  submit (wire: Wire): void {
-    wire.stream.cork()
-    if (this.statements.length === 1 && this.statements[0]!.several) wire.query(this.statements[0]!.text)
+  submit (): void {
+    const [first] = this.statements
+    if (this.statements.length === 1 && first!.simple) messages.query(first!.text)
     else {
-      for (const statement of this.statements) this.#write(statement, wire)
-      wire.sync()
+      for (const statement of this.statements) this.#write(statement)
+      messages.sync()
     }
-    wire.stream.uncork()
+    this.#connection.write(messages.take())
   }
 
-  #write ({ text, name: wanted, values, describes }: Statement, wire: Wire): void {
-    const name = this.#prepared === null ? undefined : wanted
-    if (name === undefined) wire.parse({ text })
-    else this.#prepare(name, text, wire)
-    wire.bind({ statement: name, values })
-    if (describes) wire.describe({ type: 'P' })
-    wire.execute({})
+  #write (statement: Statement): void {
+    const { prepared } = this.#connection
+    const name = prepared === null ? undefined : statement.name
+    if (name === undefined) messages.parse('', statement.text)
+    else this.#prepare(name, statement.text)
+    messages.bind(name ?? '', statement.values)
+    if (statement.describes) messages.describe()
+    messages.execute()
   }
 
-  #prepare (name: string, text: string, wire: Wire): void {
-    const known = this.#prepared!.get(name)
+  #prepare (name: string, text: string): void {
+    const prepared = this.#connection.prepared!
+    const known = prepared.get(name)
     if (known?.ready === true && known.text === text) return
     // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
-    if (known !== undefined) wire.close({ type: 'S', name })
+    if (known !== undefined) messages.close(name)
     const stale = known?.stale ?? 0
-    wire.parse({ text: text + ' '.repeat(stale), name })
-    this.#prepared!.set(name, { text, ready: false, stale })
+    messages.parse(name, text + ' '.repeat(stale))
+    prepared.set(name, { text, ready: false, stale })
   }
 
   #forget ({ name }: Statement): void {
-    const prepared = name === undefined ? undefined : this.#prepared?.get(name)
+    const prepared = name === undefined ? undefined : this.#connection.prepared?.get(name)
     if (prepared === undefined) return
     prepared.ready = false
     prepared.stale++
@@ -100,13 +104,13 @@ export class Batch {
 
   #executed (statement: Statement, tag: string): void {
     if (statement.name !== undefined) {
-      const prepared = this.#prepared?.get(statement.name)
+      const prepared = this.#connection.prepared?.get(statement.name)
       if (prepared !== undefined) prepared.ready = true
-    } else if (forgets.test(tag)) this.#prepared?.clear()
+    } else if (forgets.test(tag)) this.#connection.prepared?.clear()
   }
 
   handleRowDescription (message: { fields: FieldDef[] }): void {
-    this.statements[this.#current]!.fields(message.fields, this.#types)
+    this.statements[this.#current]!.fields(message.fields, this.#connection.types)
   }
 
   handleDataRow (message: { fields: unknown[] }): void {
@@ -115,13 +119,13 @@ export class Batch {
 
   handleCommandComplete (message: { text: string }): void {
     const statement = this.statements[this.#current]!
-    statement.command(message, this.#types)
+    statement.command(message, this.#connection.types)
     this.#executed(statement, message.text)
-    if (!statement.several) this.#current++
+    if (!statement.simple) this.#current++
   }
 
   handleEmptyQuery (): void {
-    if (!this.statements[this.#current]!.several) this.#current++
+    if (!this.statements[this.#current]!.simple) this.#current++
   }
 
   handleError (error: unknown, wire: Wire): void {
@@ -160,7 +164,7 @@ export class Batch {
   handleCopyInResponse (wire: Wire): void {
     wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')
     // The Sync behind the statement was swallowed by the copy mode (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
-    if (!this.statements[this.#current]!.several) wire.sync()
+    if (!this.statements[this.#current]!.simple) this.#connection.write(sync)
   }
 
   #settle (): void {

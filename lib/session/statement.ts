@@ -1,11 +1,9 @@
 import pg from 'pg'
 import type { CustomTypesConfig, FieldDef, QueryResult } from 'pg'
 import { pgScopeError } from '../errors.ts'
+import type { WireValue } from '../postgres/messages.ts'
 import { textKind } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
-
-/** A parameter as it stands on the wire: text, or bytes. */
-export type WireValue = string | Buffer | null
 
 /** pg's own result builder, so that a result is the object that pg users know. */
 interface ResultBuilder extends QueryResult {
@@ -30,8 +28,10 @@ export class Statement {
   readonly values: WireValue[]
   /** The name that it is prepared under; undefined for most. */
   readonly name: string | undefined = undefined
-  /** Goes by the simple protocol, which alone takes several statements in one text. */
+  /** Its text may hold several. */
   readonly several: boolean = false
+  /** Goes by the simple protocol, which shares a Sync with nothing else: one message, and one less to be answered. */
+  readonly simple: boolean
   /** Whether anybody reads its rows. */
   readonly describes: boolean = false
   /** It ended the transaction, or began another, although that is the session's to do. */
@@ -39,9 +39,10 @@ export class Statement {
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
   tag: string | null = null
 
-  constructor (text: string, values: WireValue[] = []) {
+  constructor (text: string, values: WireValue[] = [], simple = false) {
     this.text = text
     this.values = values
+    this.simple = simple
   }
 
   fields (_fields: FieldDef[], _types: CustomTypesConfig): void {}
@@ -77,7 +78,7 @@ export class Call extends Statement {
   #spoiled: unknown = null
 
   constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
-    super(text, values)
+    super(text, values, several)
     // An empty name is the unnamed statement's own, which every other Parse replaces: it must never pass for a prepared one.
     this.name = config?.name || undefined
     this.several = several

@@ -106,7 +106,7 @@ export class Transaction implements Waiter, Running {
   /** COMMIT, and what its answer means. Nothing may be waiting, and nobody for an answer. */
   commit (): Promise<void> {
     this.#progress.to('settling')
-    const commit = new Statement('COMMIT')
+    const commit = new Statement('COMMIT', [], true)
     return new Promise((resolve, reject) => {
       this.#send([commit], (_batch, failure) => {
         // A connection that dies behind the tag COMMIT takes nothing back.
@@ -134,7 +134,7 @@ export class Transaction implements Waiter, Running {
     if (reason !== undefined && !this.quiet) await this.stop(reason())
     if (this.lease !== null) {
       const timer = setTimeout(() => this.#release(true), rollbackPatience)
-      await this.run([new Statement('ROLLBACK')])
+      await this.run([new Statement('ROLLBACK', [], true)])
       clearTimeout(timer)
     }
     this.#finish()
@@ -170,9 +170,8 @@ export class Transaction implements Waiter, Running {
     if (look !== null) first.push(look)
     this.#preamble = first.length
     this.#parsed = lease.connection.parsed
-    // A text that may hold several statements goes by another protocol and can share no Sync.
-    const several = this.#queue.findIndex((statement) => statement.several)
-    this.#write([...first, ...this.#queue.splice(0, several === -1 ? this.#queue.length : several)])
+    const alone = this.#queue.findIndex((statement) => statement.simple)
+    this.#write([...first, ...this.#queue.splice(0, alone === -1 ? this.#queue.length : alone)])
   }
 
   refused (error: Error): void {
@@ -251,7 +250,7 @@ export class Transaction implements Waiter, Running {
   #replan (statements: readonly Statement[]): void {
     this.#replanned = true
     for (const statement of statements) statement.restart()
-    this.#send([new Statement('ROLLBACK')], () => {})
+    this.#send([new Statement('ROLLBACK', [], true)], () => {})
     this.#write([...statements])
   }
 
@@ -302,8 +301,8 @@ export class Transaction implements Waiter, Running {
 
   #flush (): void {
     while (this.#queue.length > 0) {
-      const several = this.#queue.findIndex((statement) => statement.several)
-      this.#write(this.#queue.splice(0, several === -1 ? this.#queue.length : Math.max(1, several)))
+      const alone = this.#queue.findIndex((statement) => statement.simple)
+      this.#write(this.#queue.splice(0, alone === -1 ? this.#queue.length : Math.max(1, alone)))
     }
   }
 
