@@ -1,18 +1,26 @@
 import { pgScopeError } from '../errors.ts'
+import { statementsOf } from './statement-words.ts'
 
 interface Rule {
   /** What the statement is called in the message. */
   readonly what: string
-  readonly matches: RegExp
+  /** Is shown one statement as statementsOf() leaves it. */
+  readonly matches: (statement: string) => boolean
   /** Why it cannot work where each transaction may run on another server connection. */
   readonly reason: string
   /** How to do it. */
   readonly instead: string
 }
 
-/** One space or comment. No part of it can be read in two ways, so that no text makes the search take long. */
-const space = '(?:\\s|/\\*(?:[^*]|\\*(?!/))*\\*/|--[^\\n]*\\n)'
-const at = (words: string): RegExp => new RegExp(`^(?:${space}|\\()*${words.replaceAll(' ', `${space}+`)}`, 'i')
+/** Statements that begin so; one space stands for any white space. */
+const begins = (words: string) => matching(`^${words}`)
+const matching = (words: string) => {
+  const pattern = new RegExp(words, 'i')
+  return (statement: string): boolean => pattern.test(statement)
+}
+
+const changesOthers = 'it changes a server connection that belongs to somebody else after the transaction'
+const seenByOthers = 'it stays on the server connection, where others see it'
 
 /**
  * What cannot work behind a pooler that gives out a server connection for one transaction
@@ -21,86 +29,136 @@ const at = (words: string): RegExp => new RegExp(`^(?:${space}|\\()*${words.repl
 export const rules: readonly Rule[] = [
   {
     what: 'LISTEN',
-    matches: at('(?:un)?listen\\b'),
+    matches: begins('(?:un)?listen\\b'),
     reason: 'notifications go to a server connection that belongs to somebody else after the transaction',
     instead: 'Listen on a direct connection to PostgreSQL (register a second engine for it); NOTIFY works here'
   },
   {
     what: 'SET without LOCAL',
-    matches: at('set\\b(?! (?:local|transaction|constraints)\\b)'),
+    matches: begins('set\\b(?! (?:local|transaction|constraints)\\b)'),
     reason: 'it stays on the server connection, and whoever gets that next has it',
     instead: 'Use SET LOCAL, or the settings, role and timeout options, which are local to the transaction'
   },
   {
     what: 'RESET',
-    matches: at('reset\\b'),
-    reason: 'it changes a server connection that belongs to somebody else after the transaction',
+    matches: begins('reset\\b'),
+    reason: changesOthers,
     instead: 'Settings that are local to the transaction end by themselves'
   },
   {
     what: 'set_config with is_local false',
-    matches: /\bset_config\s*\([^()]*,\s*(?:false|'(?:f|false|off|0)')\s*\)/i,
+    matches: setsForGood,
     reason: 'the setting stays on the server connection, and whoever gets that next has it',
     instead: 'Pass true as the third argument, or use the settings option'
   },
   {
     what: 'a session advisory lock',
-    matches: /\bpg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?\s*\(/i,
+    matches: matching('\\bpg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?"? ?\\('),
     reason: 'the lock stays on the server connection after the transaction, and nobody can release it',
     instead: 'Use pg_advisory_xact_lock, which ends with the transaction'
   },
   {
     what: 'a temporary table that outlives the transaction',
-    matches: at('create (?:global |local )?temp(?:orary)? table\\b(?![\\s\\S]*\\bon\\s+commit\\s+drop\\b)'),
-    reason: 'it stays on the server connection, where others see it',
+    matches: begins('create (?:(?:global |local )?temp(?:orary)? table\\b|table (?:if not exists )?"?pg_temp"? ?\\.)(?!.* on commit drop\\b)'),
+    reason: seenByOthers,
     instead: 'Add ON COMMIT DROP'
   },
   {
+    what: 'SELECT INTO a temporary table',
+    // INSERT INTO temp is about a table of that name, and so is a SELECT INTO temp behind which no other name stands.
+    matches: begins('(?:select|with)\\b.*(?<!\\b(?:insert|merge) )\\binto (?:(?:global |local )?temp(?:orary)? (?!(?:from|where|group|having|window|union|intersect|except|order|limit|offset|fetch|for)\\b)["a-z_]|"?pg_temp"? ?\\.)'),
+    reason: seenByOthers,
+    instead: 'Use CREATE TEMPORARY TABLE … ON COMMIT DROP AS SELECT'
+  },
+  {
+    what: 'a temporary object that outlives the transaction',
+    matches: begins('create (?:or replace )?(?:(?:global |local )?temp(?:orary)? (?:(?:recursive )?view|sequence)\\b|(?:(?:recursive )?view|sequence|function|procedure|type|domain) (?:if not exists )?"?pg_temp"? ?\\.)'),
+    reason: seenByOthers,
+    instead: 'Use a common table expression (WITH), or a temporary table with ON COMMIT DROP'
+  },
+  {
     what: 'a cursor WITH HOLD',
-    matches: at('declare\\b[\\s\\S]*?\\bwith\\s+hold\\b'),
+    matches: begins('declare\\b.*\\bcursor with hold\\b'),
     reason: 'it stays on the server connection, where others can fetch from it',
     instead: 'Use stream(), whose cursor lives in the transaction'
   },
   {
     what: 'PREPARE',
-    matches: at('prepare\\b(?! transaction\\b)'),
+    matches: begins('prepare\\b(?! transaction\\b)'),
     reason: 'the statement is known to one server connection only, and the next transaction may run on another one',
     instead: 'Use query({ name, text, values })'
   },
   {
     what: 'DEALLOCATE',
-    matches: at('deallocate\\b'),
-    reason: 'it changes a server connection that belongs to somebody else after the transaction',
+    matches: begins('deallocate\\b'),
+    reason: changesOthers,
     instead: 'Nothing needs to be deallocated here'
   },
   {
     what: 'DISCARD',
-    matches: at('discard\\b'),
-    reason: 'it changes a server connection that belongs to somebody else after the transaction',
+    matches: begins('discard\\b'),
+    reason: changesOthers,
     instead: 'Nothing needs to be discarded here'
   },
   {
     what: 'LOAD',
-    matches: at('load\\b'),
+    matches: begins('load\\b'),
     reason: 'the library is loaded into one server connection only',
     instead: 'Set session_preload_libraries for the database or the role'
   }
 ]
 
+/** One of these words stands in every text that a rule is about; most texts have none, and need not be taken apart. */
+const suspicious = /\b(?:(?:un)?listen|(?:re)?set|set_config|pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?|temp(?:orary)?|pg_temp|hold|prepare|deallocate|discard|load)\b/i
+
+/** What arguments of calls are told by, and the calls of set_config among them. */
+const parts = /(\bset_config"? ?)?\(|[)[\],]/gi
+const isFalse = /^ ?(?:is_local ?(?:=>|:=) ?)?false(?: ?:: ?bool(?:ean)?)? ?$/i
+
+/** Whether the last argument of a set_config says false; the others may hold parentheses and commas of their own. */
+function setsForGood (statement: string): boolean {
+  if (!/\bset_config\b/i.test(statement)) return false
+  const open: { readonly name: string | undefined, from: number }[] = []
+  for (const { 0: part, 1: name, index } of statement.matchAll(parts)) {
+    const from = index + part.length
+    const innermost = open.at(-1)
+    if (part.endsWith('(') || part === '[') open.push({ name, from })
+    else if (innermost === undefined) continue
+    else if (part === ',') innermost.from = from
+    else {
+      open.pop()
+      if (innermost.name !== undefined && isFalse.test(statement.slice(innermost.from, index))) return true
+    }
+  }
+  return false
+}
+
 /**
- * A statement is looked at once: applications send the same few texts over and over. Bounded, for texts that are built anew each time.
+ * A text is looked at once: applications send the same few over and over. Bounded by what is kept, for texts that are built anew
+ * each time. In characters, and as many more for each text as an entry takes.
  */
 const known = new Map<string, Rule | null>()
-const mostKnown = 2000
+const mostKnown = 4_000_000
+const entry = 100
+let room = mostKnown
 
 export function ruleFor (text: string): Rule | null {
   let rule = known.get(text)
   if (rule === undefined) {
-    rule = rules.find(({ matches }) => matches.test(text)) ?? null
-    if (known.size >= mostKnown) known.clear()
+    rule = suspicious.test(text) ? brokenBy(text) : null
+    room -= text.length + entry
+    if (room < 0) {
+      known.clear()
+      room = mostKnown - text.length - entry
+    }
     known.set(text, rule)
   }
   return rule
+}
+
+function brokenBy (text: string): Rule | null {
+  const statements = statementsOf(text)
+  return rules.find(({ matches }) => statements.some(matches)) ?? null
 }
 
 /**
