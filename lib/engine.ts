@@ -172,7 +172,7 @@ export class PgEngine implements Engine {
     this.#asking++
     let lease: Lease
     try {
-      lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
+      lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, alone: true, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
       this.#leases.add(lease)
     } finally {
       this.#asking--
@@ -299,18 +299,24 @@ export class PgEngine implements Engine {
    * Without kept connections each session has a new one: there it is enough now and then.
    */
   #look (connection: Connection, told: Told): void {
+    const announced = told.announced()
+    // PgBouncer 1.18, which does not say what it is, gives answers that a vanished client has not read to its next one.
+    connection.sharable = announced !== null || this.#options.pooler === 'none'
     if (this.#options.pooler !== 'auto') return
     const found = (pooler: Pooler): void => {
       this.#found(pooler)
       // It was opened under what was known before.
       if (!this.#prepares()) connection.prepared = null
     }
-    const announced = told.announced()
     if (announced !== null) return found(announced)
     const now = performance.now()
     if (this.#pool.kind === 'null' && now - this.#looked < lookInterval) return
     this.#looked = now
-    connection.looked = (backend) => found(told.pooler(backend))
+    connection.looked = (backend) => {
+      const pooler = told.pooler(backend)
+      connection.sharable = pooler.kind === 'none'
+      found(pooler)
+    }
   }
 
   #found (pooler: Pooler): void {

@@ -13,6 +13,8 @@ export interface Counters {
   destroyed: number
   /** Leases given out. */
   acquired: number
+  /** Leases among them that began while the COMMIT of the one before was still under way. */
+  handedOver: number
   /** Sessions that waited in vain. */
   timedOut: number
   /** Sessions refused because the queue was full. */

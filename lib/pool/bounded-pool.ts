@@ -2,7 +2,8 @@ import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
 import { DeadlockWatch } from './deadlock.ts'
-import { Lease } from './lease.ts'
+import { type CommitPace, HandOver, type Offer } from './hand-over.ts'
+import { Lease, type LeaseKeeper } from './lease.ts'
 import type { LeakDetector } from './leak-detector.ts'
 import { ServiceRate } from './service-rate.ts'
 import { closed, deadlocked, exhausted, queueFull, queueTooSlow } from './refusal.ts'
@@ -49,8 +50,12 @@ export class BoundedPool implements Strategy {
   readonly #waiting: WaitQueue
   readonly #deadlocks: DeadlockWatch
   readonly #rate: ServiceRate
+  readonly #handOver = new HandOver()
+  readonly #keeper: LeaseKeeper
   /** Connections asked of the source that have not come yet. */
   #arriving = 0
+  /** How many of them are idle ones, which come at once. */
+  #idle = 0
   #leased = 0
   #closing: Promise<void> | null = null
   /** performance.now() when a connection was last given to somebody. */
@@ -65,6 +70,18 @@ export class BoundedPool implements Strategy {
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
     this.#deadlocks = new DeadlockWatch(limits.max, (waiter) => this.#deadlocked(waiter))
     this.#rate = new ServiceRate(limits.max, limits.acquireTimeout * settling)
+    this.#keeper = {
+      returned: (lease, connection, keep) => {
+        this.#over(lease)
+        connection.kept = true
+        if (keep && source.keeps && this.#closing === null) this.#hand(connection)
+        else this.#put(connection, keep)
+      },
+      handedOver: (lease) => {
+        this.#over(lease)
+        host.counters.handedOver++
+      }
+    }
     source.whenLeft(() => this.#fetch())
   }
 
@@ -83,12 +100,27 @@ export class BoundedPool implements Strategy {
     this.#waiting.push(waiter)
     this.#deadlocks.waits(waiter)
     this.#fetch()
+    this.#share()
   }
 
   giveUp (waiter: Waiter): boolean {
     if (!this.#waiting.remove(waiter)) return false
     this.#deadlocks.over(waiter)
     return true
+  }
+
+  offer (lease: Lease, pace: CommitPace): Offer {
+    const offer = this.#handOver.offer(lease, pace)
+    this.#share()
+    return offer
+  }
+
+  answered (offer: Offer): void {
+    this.#handOver.answered(offer)
+  }
+
+  took (duration: number): void {
+    this.#handOver.took(duration)
   }
 
   stats (): StrategyStats {
@@ -122,10 +154,13 @@ export class BoundedPool implements Strategy {
   /** Asks the source for as many connections as there are sessions waiting, within `max`. */
   #fetch (): void {
     while (this.#arriving < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
-      this.#arriving++
       const began = performance.now()
+      const idle = this.#source.idle > this.#idle ? 1 : 0
+      this.#arriving++
+      this.#idle += idle
       this.#source.take((error, connection) => {
         this.#arriving--
+        this.#idle -= idle
         if (connection === null) return this.#refused(error, began)
         this.#leased++
         this.#hand(connection, this.#limits.prePing && connection.kept)
@@ -155,16 +190,27 @@ export class BoundedPool implements Strategy {
     this.#lastGrant = performance.now()
     // One that was opened for the first who waits says how long that takes, and not how long a session does.
     if (connection.kept || !this.#source.keeps) this.#rate.served(this.#waiting.length)
-    const lease = new Lease(connection, (connection, keep) => {
-      this.#deadlocks.returned(lease)
-      this.#leaks.returned(lease)
-      connection.kept = true
-      if (keep && this.#source.keeps && this.#closing === null) this.#hand(connection)
-      else this.#put(connection, keep)
-    })
+    const lease = new Lease(connection, this.#keeper)
     this.#leaks.granted(lease, waiter)
     this.#deadlocks.granted(lease, waiter)
     waiter.granted(lease)
+  }
+
+  /** Those who wait, and for whom no idle connection is on its way, go behind COMMITs that are under way. */
+  #share (): void {
+    while (this.#waiting.length > this.#idle) {
+      const { fresh, alone } = this.#first!
+      const lease = fresh || alone ? null : this.#handOver.next()
+      if (lease === null) return
+      const connection = lease.handOver()
+      connection.kept = true
+      this.#grant(connection)
+    }
+  }
+
+  #over (lease: Lease): void {
+    this.#deadlocks.returned(lease)
+    this.#leaks.returned(lease)
   }
 
   #put (connection: Connection, keep: boolean): void {

@@ -43,6 +43,10 @@ export class Connection {
   parsed = 0
   /** performance.now() when the server was last heard. */
   heard = performance.now()
+  /** Answers may be on their way to one session while another writes: nothing in between could give them to a stranger. */
+  sharable = false
+  #ending = false
+  #watchers: (() => void)[] = []
   #corked = false
 
   /** @param maxLifetime milliseconds, 0 for no limit */
@@ -76,6 +80,25 @@ export class Connection {
   #uncork (this: void, connection: Connection, stream: Duplex): void {
     connection.#corked = false
     stream.uncork()
+  }
+
+  /**
+   * COMMIT was written, and somebody else may have the connection before it is answered: who does must neither cancel, for
+   * that would hit it, nor cut the connection off, for its outcome would be unknown.
+   */
+  get ending (): boolean {
+    return this.#ending
+  }
+
+  set ending (ending: boolean) {
+    this.#ending = ending
+    if (!ending && this.#watchers.length > 0) for (const watcher of this.#watchers.splice(0)) watcher()
+  }
+
+  /** Calls back when no COMMIT of whoever had it before is under way any more: at once, mostly. */
+  whenEnded (callback: () => void): void {
+    if (this.#ending) this.#watchers.push(callback)
+    else callback()
   }
 
   /** Alive and outside a transaction, by the last ReadyForQuery. */

@@ -1,17 +1,25 @@
 import { pgScopeError } from '../errors.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
 
+/** Where a lease goes when it ends. */
+export interface LeaseKeeper {
+  /** The connection is the pool's again: to be kept, or to be ended. */
+  returned (lease: Lease, connection: Connection, keep: boolean): void
+  /** The connection goes to somebody else although an answer is still to come. */
+  handedOver (lease: Lease): void
+}
+
 /** One checked-out connection: returned once, and used by nobody after that. */
 export class Lease {
   /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
   readonly #connection: Connection
-  readonly #giveBack: (connection: Connection, keep: boolean) => void
+  readonly #keeper: LeaseKeeper
   #returned = false
 
-  constructor (connection: Connection, giveBack: (connection: Connection, keep: boolean) => void) {
+  constructor (connection: Connection, keeper: LeaseKeeper) {
     this.#connection = connection
-    this.#giveBack = giveBack
+    this.#keeper = keeper
     this.reused = connection.kept || connection.pooled
   }
 
@@ -23,6 +31,21 @@ export class Lease {
   usedBy (user: ConnectionUser): this {
     this.connection.user = user
     return this
+  }
+
+  /** Somebody else may write behind what is under way. */
+  get sharable (): boolean {
+    const { sharable, expired, lost } = this.#connection
+    return sharable && !this.#returned && !expired && lost === null
+  }
+
+  /** Ends it as the connection goes on to somebody else, who may write at once. What is under way is answered to whoever sent it. */
+  handOver (): Connection {
+    const { connection } = this
+    this.#returned = true
+    connection.user = null
+    this.#keeper.handedOver(this)
+    return connection
   }
 
   /** Gives the connection back once every batch is answered: kept when it is clean, destroyed otherwise. Only the first call counts. */
@@ -39,6 +62,6 @@ export class Lease {
     if (this.#returned) return
     this.#returned = true
     this.#connection.user = null
-    this.#giveBack(this.#connection, keep)
+    this.#keeper.returned(this, this.#connection, keep)
   }
 }

@@ -3,6 +3,7 @@ import type { Told } from '../postgres/pooler.ts'
 import type { Target } from '../postgres/target.ts'
 import type { Holder, Within } from './holder.ts'
 import type { Connection } from './connection.ts'
+import type { CommitPace, Offer } from './hand-over.ts'
 import type { Lease } from './lease.ts'
 
 export type StrategyKind = 'queue' | 'null'
@@ -11,6 +12,8 @@ export type StrategyKind = 'queue' | 'null'
 export interface Waiter {
   /** Wants a connection that nobody has used, because a kept one was found dead. */
   readonly fresh: boolean
+  /** Wants a connection that owes nobody an answer. */
+  readonly alone: boolean
   /** Who will hold it. */
   readonly holder: Holder
   /** The work that the wait happens in, which cannot go on meanwhile. */
@@ -36,6 +39,11 @@ export interface Strategy {
   acquire (waiter: Waiter): void
   /** Takes a waiter out of the queue; false where it has been told already. */
   giveUp (waiter: Waiter): boolean
+  /** The lease's session has written COMMIT, behind which others may write; answered() says that its answer has come. */
+  offer (lease: Lease, pace: CommitPace): Offer
+  answered (offer: Offer): void
+  /** A first batch was answered. @param duration milliseconds since it was written */
+  took (duration: number): void
   stats (): StrategyStats
   /** Opens what is to be kept even when idle. */
   warm (): Promise<void>
@@ -85,6 +93,6 @@ export interface PoolHost extends SourceHost {
 
 export type Counters = ReturnType<typeof newCounters>
 
-export function newCounters (): Record<'opened' | 'destroyed' | 'acquired' | 'timedOut' | 'refused' | 'resent' | 'canceled' | 'committed' | 'rolledBack', number> {
-  return { opened: 0, destroyed: 0, acquired: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }
+export function newCounters (): Record<'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'resent' | 'canceled' | 'committed' | 'rolledBack', number> {
+  return { opened: 0, destroyed: 0, acquired: 0, handedOver: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }
 }

@@ -29,6 +29,8 @@ export interface Running {
  * @returns whether every request was taken: one that is still on its way could hit whoever has the connection next
  */
 export async function cancelRunning (running: Running): Promise<boolean> {
+  const { connection } = running.lease!
+  await new Promise<void>((resolve) => connection.whenEnded(resolve))
   let taken = true
   const deadline = performance.now() + patience
   // A request that comes between two statements hits neither, hence the repetition.

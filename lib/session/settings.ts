@@ -1,4 +1,5 @@
 import { pgScopeError } from '../errors.ts'
+import { CommitPace } from '../pool/hand-over.ts'
 import { type Silence, silenceOf } from './silence.ts'
 import { Statement } from './statement.ts'
 import type { SettingValue, TransactionOptions } from '../../types/options.ts'
@@ -18,6 +19,7 @@ export interface Beginning {
   readonly losesNothing: boolean
   /** How long a connection may owe an answer. */
   readonly silence: Silence
+  readonly pace: CommitPace
 }
 
 export type TimeoutOption = 'statementTimeout' | 'lockTimeout' | 'idleInTransactionTimeout' | 'transactionTimeout'
@@ -41,7 +43,8 @@ export function beginning (options: TransactionOptions, settings: Settings): Beg
     readOnly: options.readOnly === true,
     // A SERIALIZABLE transaction may be refused at COMMIT even if it only read.
     losesNothing: options.readOnly === true && options.isolation !== 'serializable',
-    silence: silenceOf(options)
+    silence: silenceOf(options),
+    pace: new CommitPace()
   }
 }
 

@@ -45,7 +45,9 @@ const nothing = (): void => {}
 export function watch (running: Running, limit: number, kind: 'statement' | 'end'): () => void {
   if (limit === 0) return nothing
   const { connection } = running.lease!
-  const began = performance.now()
+  let began: number
+  let timer: NodeJS.Timeout | undefined
+  let over = false
   let immediate: NodeJS.Immediate | undefined
   const quiet = (): number => performance.now() - Math.max(began, connection.heard)
   const look = (): void => {
@@ -60,8 +62,16 @@ export function watch (running: Running, limit: number, kind: 'statement' | 'end
     running.canceled()
     cancelRequest(connection.client)
   }
-  let timer = setTimeout(look, limit)
+  // Until a COMMIT in front is answered its own session waits, as long as that one may.
+  const begin = (): void => {
+    if (over) return
+    began = performance.now()
+    timer = setTimeout(look, limit)
+  }
+  if (kind === 'end') begin()
+  else connection.whenEnded(begin)
   return () => {
+    over = true
     clearTimeout(timer)
     clearImmediate(immediate)
   }

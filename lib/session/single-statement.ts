@@ -16,6 +16,7 @@ import type { Call, Statement } from './statement.ts'
 /** One statement, committed by itself, on a connection that it holds for one round trip. */
 export class SingleStatement implements Waiter, Running, Holder {
   fresh = false
+  readonly alone = false
   readonly over = false
   readonly holder = this
   readonly within = currentWork()
@@ -54,6 +55,7 @@ export class SingleStatement implements Waiter, Running, Holder {
     send(lease, [look], (_batch, failure) => {
       answered()
       this.unanswered--
+      if (failure === null) look.succeed()
       if (failure === null && this.#reason === null) return this.#send(lease)
       this.lease = null
       lease.release()

@@ -31,6 +31,7 @@ export class Transaction implements Waiter, Running {
   /** performance.now() when it got its connection, or null. */
   since: number | null = null
   fresh = false
+  readonly alone = false
   readonly holder: Holder
   readonly within = currentWork()
   readonly label: string | undefined
@@ -108,7 +109,7 @@ export class Transaction implements Waiter, Running {
     this.#progress.to('settling')
     const commit = new Statement('COMMIT', [], true)
     return new Promise((resolve, reject) => {
-      this.#send([commit], (_batch, failure) => {
+      this.#sendEnd(commit, true, (failure) => {
         // A connection that dies behind the tag COMMIT takes nothing back.
         const committed = commit.tag === 'COMMIT'
         this.#finish()
@@ -129,15 +130,31 @@ export class Transaction implements Waiter, Running {
    * @param reason what statements under way are told; they are cancelled on the server. Without one there must be none.
    */
   async rollback (reason?: () => Error): Promise<void> {
+    const healthy = this.#progress.state === 'active' && this.quiet
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.quiet) await this.stop(reason())
     if (this.lease !== null) {
-      const timer = setTimeout(() => this.#release(true), rollbackPatience)
-      await this.run([new Statement('ROLLBACK', [], true)])
+      const { connection } = this.lease
+      const timer = setTimeout(() => connection.destroy(), rollbackPatience)
+      // Not behind a failure, of which more may be on its way than its answer.
+      await new Promise<unknown>((resolve) => this.#sendEnd(new Statement('ROLLBACK', [], true), healthy, resolve))
       clearTimeout(timer)
     }
     this.#finish()
+  }
+
+  /** @param safe it ends the transaction, whatever its answer is: somebody else may write behind it */
+  #sendEnd (end: Statement, safe: boolean, done: (failure: BatchFailure | null) => void): void {
+    const lease = this.lease!
+    const { connection } = lease
+    connection.ending = safe
+    this.#send([end], (_batch, failure) => {
+      connection.ending = false
+      if (safe) this.#host.pool.answered(offer!)
+      done(failure)
+    })
+    const offer = safe ? this.#host.pool.offer(lease, this.#beginning.pace) : null
   }
 
   /** Cancels what runs and refuses what waits: they are told the reason. Afterwards it can only be rolled back. */
@@ -218,6 +235,7 @@ export class Transaction implements Waiter, Running {
       if (this.lease?.connection.clean === true || statements.some((statement) => statement.meddled)) return this.#ended()
       if (this.#progress.state === 'opening') {
         this.#progress.to('active')
+        this.#host.pool.took(performance.now() - this.since!)
         this.#flush()
       }
     } else if (failure.lost) {

@@ -196,7 +196,7 @@ kept.test('stats() counts what happens', async (t) => {
     inUse: 0,
     waiting: 0,
     oldestTransaction: 0,
-    counters: { opened: 0, destroyed: 0, acquired: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }
+    counters: { opened: 0, destroyed: 0, acquired: 0, handedOver: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }
   })
   const session = app.db.session()
   await session.query('SELECT 1')
@@ -209,7 +209,7 @@ kept.test('stats() counts what happens', async (t) => {
   await session.query('SELECT 1')
   await session.close()
   await app.db.query('SELECT 1')
-  t.same(app.db.stats().counters, { opened: 1, destroyed: 0, acquired: 3, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 1, rolledBack: 1 })
+  t.same(app.db.stats().counters, { opened: 1, destroyed: 0, acquired: 3, handedOver: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 1, rolledBack: 1 })
   const stats = app.db.stats()
   stats.counters.opened = 99
   t.equal(app.db.stats().counters.opened, 1, 'a copy is handed out')

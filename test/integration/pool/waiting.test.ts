@@ -49,7 +49,7 @@ t.test('the order is the same whatever waits: scopes, sessions, single statement
   const order: string[] = []
   const session = app.db.session()
   const all = Promise.all([
-    app.db.scope((session) => session.query('SELECT 1')).then(() => order.push('scope')),
+    app.db.scope((session) => session.query('SELECT 1').then(() => order.push('scope'))),
     app.db.query('SELECT 1').then(() => order.push('query')),
     session.query('SELECT 1').then(() => { order.push('session'); return session.close() }),
     app.db.lease((client) => client.query('SELECT 1')).then(() => order.push('lease')),
