@@ -29,10 +29,15 @@ const kinds: Record<string, FailureKind> = {
   53300: 'too-many-connections'
 }
 
-/** PgBouncer says nearly everything with 08P01: only its words tell what is meant. */
+/**
+ * PgBouncer says nearly everything with 08P01, and 1.18 also what PostgreSQL told it when it logged in there: only the words
+ * tell what is meant.
+ */
 const poolerWords: readonly [RegExp, FailureKind][] = [
   [/^no more connections allowed/, 'too-many-connections'], // max_client_conn
+  [/^(?:too many connections for |sorry, too many clients|remaining connection slots)/, 'too-many-connections'],
   [/^no such (?:database|user)/, 'login'],
+  [/^(?:database|role) ".*" (?:does not exist|is not permitted to log in)/, 'login'],
   [/authentication failed/, 'login']
 ]
 

@@ -13,6 +13,12 @@ t.test('what PgBouncer says with 08P01 is told by its words', async (t) => {
   t.equal(failureKind(said('no such database: nope')), 'login')
   t.equal(failureKind(said('no such user: nobody')), 'login')
   t.equal(failureKind(said('SASL authentication failed')), 'login')
+  t.equal(failureKind(said('database "nope" does not exist')), 'login')
+  t.equal(failureKind(said('role "app" is not permitted to log in')), 'login')
+  t.equal(failureKind(said('password authentication failed for user "app"')), 'login')
+  for (const reason of ['too many connections for role "app"', 'too many connections for database "shop"', 'sorry, too many clients already', 'remaining connection slots are reserved for roles with the SUPERUSER attribute']) {
+    t.equal(failureKind(said(reason)), 'too-many-connections', reason)
+  }
   t.equal(failureKind(said('server conn crashed?')), 'connection-lost')
   t.ok(ranOutOfTime(said('query_wait_timeout')))
   t.notOk(ranOutOfTime(said('client_idle_timeout')))
