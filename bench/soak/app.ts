@@ -1,6 +1,6 @@
 import Fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import { setTimeout as sleep } from 'node:timers/promises'
-import pgScope from '../../lib/index.ts'
+import pgScope, { type PoolOptions } from '../../lib/index.ts'
 
 export const schema = `
   CREATE TABLE soak (request int NOT NULL);
@@ -17,9 +17,9 @@ const save = (request: FastifyRequest) => request.db.query(insert, [numberOf(req
 export const connections = 5
 
 /** An app whose routes end in many ways. Each writes its request's number, which is there afterwards or is not. */
-export async function buildApp (connectionString: string): Promise<FastifyInstance> {
+export async function buildApp (connectionString: string, strategy: PoolOptions['strategy']): Promise<FastifyInstance> {
   const app = Fastify()
-  await app.register(pgScope, { connectionString, pool: { max: connections, acquireTimeout: 20_000 } })
+  await app.register(pgScope, { connectionString, pool: { strategy, max: connections, acquireTimeout: 20_000 } })
 
   const created = async (request: FastifyRequest, reply: FastifyReply) => {
     await save(request)

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import pg from 'pg'
 import type { Stats } from '../../types/engine.ts'
+import type { PoolOptions } from '../../types/options.ts'
 import { waitFor } from '../../test/helpers/wait-for.ts'
 import { buildApp, connections, schema } from './app.ts'
 import { Clients } from './clients.ts'
@@ -11,6 +12,7 @@ import { Ledger } from './ledger.ts'
 
 export interface SoakOptions {
   connectionString: string
+  strategy?: PoolOptions['strategy']
   /** All of them, the warm-up included. */
   requests: number
   /** Requests before the first sample: caches fill, functions are compiled. */
@@ -36,14 +38,14 @@ export interface SoakResult {
   failures: string[]
 }
 
-export async function soak ({ connectionString, requests, warmUp, samples: count, limit, clients: clientCount = 20, prepare, progress }: SoakOptions): Promise<SoakResult> {
+export async function soak ({ connectionString, strategy, requests, warmUp, samples: count, limit, clients: clientCount = 20, prepare, progress }: SoakOptions): Promise<SoakResult> {
   const observer = new pg.Client({ connectionString, application_name: 'observer' })
   await observer.connect()
   await observer.query(schema)
   const warnings: string[] = []
   const warned = (warning: Error) => warnings.push(`${warning.name}: ${warning.message}`)
   process.on('warning', warned)
-  const app = await buildApp(connectionString)
+  const app = await buildApp(connectionString, strategy)
   const ledger = new Ledger(requests)
   const clients = new Clients((app.server.address() as AddressInfo).port, clientCount, ledger)
   const start = performance.now()

@@ -1,5 +1,6 @@
 // The integration tests run against PostgreSQL itself by default, and unchanged in these variants: `npm run test:variants`.
-import { compareVersions, findPgBouncers, type PgBouncerProgram } from './pgbouncer/programs.ts'
+import { compareVersions, type PgBouncerProgram } from './pgbouncer/programs.ts'
+import { findForVariant } from './pgbouncer/selection.ts'
 import type { PoolOptions } from '../../types/options.ts'
 
 /** What the plugin is led through: 'direct', or the beginning of a PgBouncer's version, or 'newest'. */
@@ -16,8 +17,7 @@ function readStrategy (name: string): NonNullable<PoolOptions['strategy']> {
 /** The PgBouncer of this variant, or null where connections are direct. */
 export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
   if (through === 'direct') return null
-  const installed = await findPgBouncers()
-  const program = through === 'newest' ? installed.at(-1) : installed.find(({ version }) => `${version}.`.startsWith(`${through}.`))
+  const program = await findForVariant(through)
   if (program === undefined) throw new Error(`PG_SCOPE_TEST_THROUGH: PgBouncer ${through} is not installed; .ci/pgbouncer prepares it`)
   return program
 }
@@ -25,9 +25,17 @@ export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
 /** Whether prepared statements are followed, and the plugin is told that they are. */
 const follows = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
 
+/** What differs by the strategy. */
+export function byStrategy<T> (values: Record<typeof strategy, T>): T {
+  return values[strategy]
+}
+
+/** For a file that is about both strategies: in a variant its own. */
+export const strategies = through === 'direct' && strategy === 'queue' ? ['queue', 'null'] as const : [strategy]
+
 /** How many of `count` connections are idle and not closed after they were used. */
 export function keptConnections (count: number): number {
-  return strategy === 'queue' ? count : 0
+  return byStrategy({ queue: count, null: 0 })
 }
 
 /** How many backends `count` connections that the pool keeps show up as: those of PgBouncer are its own, and nothing is kept without a queue. */

@@ -1,6 +1,7 @@
 import t from 'tap'
 import { soak } from '../../bench/soak/soak.ts'
 import { startTestPostgres } from '../helpers/postgres.ts'
+import { strategy } from '../helpers/variant.ts'
 
 // The short form of `npm run soak`. The heap still settles a little after so few requests, by up to 300 bytes for each, so
 // the limit is looser than there; whatever holds on to a request or to its session costs more than 1,000.
@@ -8,6 +9,7 @@ t.test('requests that end in every way leave no memory, no socket and no transac
   const postgres = await startTestPostgres(t)
   const { figures, failures } = await soak({
     connectionString: postgres.connectionString,
+    strategy,
     requests: 3000,
     warmUp: 1500,
     samples: 6,

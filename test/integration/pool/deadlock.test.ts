@@ -5,6 +5,7 @@ import t, { type Test } from 'tap'
 import pgScope, { type PoolOptions } from '../../../lib/index.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { strategies } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import { greedy, type Handler, harmless, many, pause, pipelined } from './deadlock-cases.ts'
 
@@ -13,8 +14,6 @@ const { connectionString } = db
 
 /** Whoever waits in vain waits for this long: what is refused at once is refused well before. Milliseconds. */
 const acquireTimeout = 20000
-
-const strategies = ['queue', 'null'] as const
 
 async function setUp (t: Test, pool: PoolOptions, ...handlers: Handler[]) {
   const app = Fastify()

@@ -1,7 +1,7 @@
 import { Writable } from 'node:stream'
 import Fastify from 'fastify'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../../lib/index.ts'
+import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 /** Milliseconds. */

@@ -1,9 +1,10 @@
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PoolOptions } from '../../../lib/index.ts'
+import pgScope, { type PoolOptions } from '../../helpers/plugin.ts'
 import { type HttpResponse, send } from '../../helpers/http-client.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { strategies } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
@@ -49,7 +50,7 @@ function check (t: Test, answers: Answer[]): void {
   t.comment(JSON.stringify(codes(answers)))
 }
 
-for (const strategy of ['queue', 'null'] as const) {
+for (const strategy of strategies) {
   t.test(`strategy '${strategy}': 1,000 requests at once on 10 connections are all served where there is time`, async (t) => {
     const app = await setUp(t, { strategy, max: 10, acquireTimeout: 60000 }, 1)
     const answers = await many(app, 1000)
@@ -74,7 +75,9 @@ for (const strategy of ['queue', 'null'] as const) {
     t.ok(counts.served! >= 10, 'some are served')
     t.ok(counts.served! < 1000, 'and not all')
     t.ok(Math.max(...answers.map(({ wait }) => wait)) < 10000, 'nobody waits for long')
-    t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: counts.served!, timedOut: counts.FST_PG_SCOPE_POOL_EXHAUSTED ?? 0, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 } })
+    // On a busy machine it may be new connections that take too long.
+    const timedOut = (counts.FST_PG_SCOPE_POOL_EXHAUSTED ?? 0) + (counts.FST_PG_SCOPE_UNREACHABLE ?? 0)
+    t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: counts.served!, timedOut, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 } })
     t.equal((await get(app)).status, 200, 'and the next one is served')
   })
 

@@ -3,7 +3,6 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startPgBouncer, eachPgBouncer } from '../../helpers/pgbouncer.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { through } from '../../helpers/variant.ts'
 import { cases, limit, openApp, type Place } from './strategy-cases.ts'
 
 const db = await startTestPostgres(t, { settings: { logging_collector: 'on', log_filename: 'server.log' } })
@@ -31,37 +30,33 @@ const kill: Place['kill'] = async (session) => {
   await db.query('SELECT pg_terminate_backend($1, 5000)', [pid])
 }
 
-// This file goes through every PgBouncer by itself.
-if (through === 'direct') {
-  t.test('directly', async (t) => {
-    const url = new URL(db.connectionString)
-    url.username = url.password = 'app'
-    const log = join(db.dataFolder, 'log', 'server.log')
-    await runAll(t, {
-      connectionString: url.href,
-      count: async () => (await db.activity()).length,
-      refusals: async () => (await readFile(log, 'utf8')).split('too many connections').length - 1,
-      kill,
-      things
-    })
+// test/variants leaves this file out: it has all variants in itself.
+t.test('directly', async (t) => {
+  const url = new URL(db.connectionString)
+  url.username = url.password = 'app'
+  const log = join(db.dataFolder, 'log', 'server.log')
+  await runAll(t, {
+    connectionString: url.href,
+    count: async () => (await db.activity()).length,
+    refusals: async () => (await readFile(log, 'utf8')).split('too many connections').length - 1,
+    kill,
+    things
   })
+})
 
-  t.test('through PgBouncer', async (t) => {
-    await eachPgBouncer(t, async (t, program) => {
-      for (const poolMode of ['transaction', 'session'] as const) {
-        await t.test(`in ${poolMode} mode`, async (t) => {
-          const pgbouncer = await startPgBouncer(t, db, { program, poolMode, settings: { max_client_conn: limit } })
-          await runAll(t, {
-            connectionString: pgbouncer.connectionString,
-            count: async () => (await pgbouncer.admin('SHOW CLIENTS')).filter(({ database }) => database !== 'pgbouncer').length,
-            refusals: async () => null,
-            kill,
-            things
-          })
+t.test('through PgBouncer', async (t) => {
+  await eachPgBouncer(t, async (t, program) => {
+    for (const poolMode of ['transaction', 'session'] as const) {
+      await t.test(`in ${poolMode} mode`, async (t) => {
+        const pgbouncer = await startPgBouncer(t, db, { program, poolMode, settings: { max_client_conn: limit } })
+        await runAll(t, {
+          connectionString: pgbouncer.connectionString,
+          count: async () => (await pgbouncer.admin('SHOW CLIENTS')).filter(({ database }) => database !== 'pgbouncer').length,
+          refusals: async () => null,
+          kill,
+          things
         })
-      }
-    })
+      })
+    }
   })
-} else {
-  t.pass(`connections do not lead through PgBouncer ${through} here`)
-}
+})

@@ -101,9 +101,11 @@ t.test('a transaction(fn) inside of it is a savepoint', async t => {
 
 t.test('two transaction(fn) at a time are two transactions', async t => {
   await scope(async (session) => {
-    const pids = await Promise.all([1, 2].map(() => session.transaction(async () => {
+    const pids: number[] = []
+    await Promise.all([1, 2].map(() => session.transaction(async () => {
       await sleep(10)
-      return pid(session)
+      pids.push(await pid(session))
+      await waitFor(() => pids.length === 2, { message: 'both are open' })
     })))
     t.not(pids[0], pids[1])
     const outcome = await Promise.allSettled([
