@@ -9,8 +9,12 @@ export interface Selection {
 /** The range of Debian's version, and of one that follows prepared statements by default. */
 const required = [
   { name: 'PgBouncer 1.18', has: (version: string) => version.startsWith('1.18.') },
-  { name: 'a PgBouncer from 1.24 on', has: (version: string) => compareVersions(version, '1.24') >= 0 }
+  { name: 'a PgBouncer from 1.24 on', has: isNewer }
 ]
+
+function isNewer (version: string): boolean {
+  return compareVersions(version, '1.24') >= 0
+}
 
 /**
  * What PG_SCOPE_PGBOUNCER names, as '1.18' or '1.18,1.26', and which has to be there then. Without it, or with 'all', every
@@ -29,4 +33,9 @@ export async function selectPgBouncers ({ PG_SCOPE_PGBOUNCER: wanted, CI } = pro
     selection.programs.push(...programs)
   }
   return selection
+}
+
+/** What PG_SCOPE_TEST_THROUGH names: the beginning of a version, or 'newest', which is never Debian's. undefined if it is not installed. */
+export async function findForVariant (through: string): Promise<PgBouncerProgram | undefined> {
+  return (await findPgBouncers()).findLast(({ version }) => through === 'newest' ? isNewer(version) : `${version}.`.startsWith(`${through}.`))
 }
