@@ -1,11 +1,13 @@
 // The app of one subject, in a process of its own: what the load costs is not taken from it.
+import { constants, PerformanceObserver, type NodeGCPerformanceDetail, type PerformanceEntry } from 'node:perf_hooks'
+import { getHeapStatistics } from 'node:v8'
 import Fastify from 'fastify'
 import type { AddressInfo } from 'node:net'
-import { type NodeSubjectName, type Setup, subjects } from './subject.ts'
+import { type NodeSubjectName, type Setup, nodeSubjects } from './subject.ts'
 
 const [name, setup] = JSON.parse(process.argv[2]!) as [NodeSubjectName, Setup]
 const app = Fastify()
-const { default: declare } = await subjects[name].load()
+const { default: declare } = await nodeSubjects[name]()
 await declare(app, setup)
 app.get('/plain', async () => ({ hello: 'world' }))
 for (let route = 0; route < setup.moreRoutes; route++) app.get(`/more/${route}`, async () => ({ route }))
@@ -17,11 +19,39 @@ export interface CpuTime {
   at: number
 }
 
-const cpu = (): CpuTime => {
-  const { user, system } = process.cpuUsage()
-  return { used: user + system, at: performance.now() * 1000 }
+export interface Heap {
+  /** Bytes. */
+  used: number
+  /** How often garbage was collected without having been asked for, since `collect` was first. */
+  collections: number
 }
-const answers = { cpu }
+
+let observer: PerformanceObserver | undefined
+let collections = 0
+const count = (entries: PerformanceEntry[]): void => {
+  for (const { detail } of entries as (PerformanceEntry & { detail: NodeGCPerformanceDetail })[]) {
+    if ((detail.flags! & constants.NODE_PERFORMANCE_GC_FLAGS_FORCED) === 0) collections++
+  }
+}
+
+const answers = {
+  cpu (): CpuTime {
+    const { user, system } = process.cpuUsage()
+    return { used: user + system, at: performance.now() * 1000 }
+  },
+  collect (): Heap {
+    if (observer === undefined) {
+      observer = new PerformanceObserver((list) => count(list.getEntries()))
+      observer.observe({ entryTypes: ['gc'] })
+    }
+    globalThis.gc!()
+    return answers.look()
+  },
+  look (): Heap {
+    count(observer!.takeRecords())
+    return { used: getHeapStatistics().used_heap_size, collections }
+  }
+}
 export type Question = keyof typeof answers
 
 process.on('message', (question: Question) => { process.send!(answers[question]()) })

@@ -2,6 +2,9 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { on, once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 
+/** Milliseconds that a program has to end. */
+const patience = 5000
+
 /** A program of this folder in a process of its own, which says what it has to say in messages. */
 export class Child {
   readonly #name: string
@@ -38,10 +41,13 @@ export class Child {
     return await this.next<T>()
   }
 
+  /** It ends by itself when nobody listens any more, as a profile is written at the end; who hangs is ended. */
   async stop (): Promise<void> {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return
     const exit = once(this.#process, 'exit')
-    this.#process.kill('SIGKILL')
+    const kill = setTimeout(() => this.#process.kill('SIGKILL'), patience)
+    this.#process.disconnect()
     await exit
+    clearTimeout(kill)
   }
 }

@@ -9,7 +9,7 @@ export interface Delay {
 }
 
 /** Longest nap. Milliseconds: what arrives meanwhile is noticed by so much late, and what is due leaves by so much late. */
-const longestNap = 0.2
+const longestNap = 0.1
 
 const { host, port, delay } = JSON.parse(process.argv[2]!) as Delay
 const sleeper = new Int32Array(new SharedArrayBuffer(4))

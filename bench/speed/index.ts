@@ -1,28 +1,36 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { startTestPostgres } from '../../test/helpers/postgres.ts'
-import { help, readOptions } from './options.ts'
-import { planOf } from './plan.ts'
-import type { Result } from './results.ts'
-import { runBlock } from './run.ts'
-import { createTables } from './schema.ts'
-import { tables } from './table.ts'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
+import { bench } from './bench.ts'
+import { chart } from './chart.ts'
+import { help, type Options, readOptions } from './options.ts'
+import { figures, page } from './page.ts'
+import { planOf, wholePlan } from './plan.ts'
+import type { Results } from './results.ts'
+
+const folder = 'bench/results'
+
+async function run ({ choice, parts, rounds, seconds, profile }: Options): Promise<Results> {
+  await mkdir(folder, { recursive: true })
+  const results = await bench({
+    plan: choice === null ? wholePlan : planOf(choice),
+    parts,
+    rounds,
+    length: { warmUp: 250, duration: seconds * 1000 },
+    command: ['npm run bench', ...process.argv.slice(2)].join(' ').replace('bench ', 'bench -- '),
+    execArgv: (subject, { delay, connections }) => profile ? ['--cpu-prof', `--cpu-prof-dir=${folder}`, `--cpu-prof-name=${subject}-${delay}-ms-${connections}.cpuprofile`] : [],
+    say: (line) => console.error(line)
+  })
+  await writeFile(`${folder}/speed.json`, `${JSON.stringify(results, null, 2)}\n`)
+  return results
+}
 
 const options = readOptions(process.argv.slice(2))
 if (options === 'help') {
   console.log(help)
-  process.exit()
-}
-const teardowns: (() => unknown)[] = []
-const postgres = await startTestPostgres({ teardown: (callback) => teardowns.push(callback) }, { settings: { checkpoint_timeout: '1h' } })
-try {
-  await createTables(postgres)
-  const results: Result[] = []
-  for (const block of planOf(options.choice)) {
-    results.push(...await runBlock(postgres, block, { rounds: options.rounds, duration: options.seconds * 1000, say: (line) => console.error(line) }))
+} else {
+  const results: Results = options.from === undefined ? await run(options) : JSON.parse(await readFile(options.from, 'utf8'))
+  console.log(figures(results))
+  if (options.write) {
+    await writeFile('docs/benchmark.md', page(results))
+    await writeFile('docs/speed.svg', chart(results))
   }
-  console.log(tables(results))
-  await mkdir('bench/results', { recursive: true })
-  await writeFile('bench/results/speed.json', `${JSON.stringify(results, null, 2)}\n`)
-} finally {
-  for (const teardown of teardowns.reverse()) await teardown()
 }

@@ -19,7 +19,7 @@ export interface Network {
 }
 
 /** How far the measured delay may be from what was asked for. */
-const tolerance = 0.25
+const tolerance = 0.2
 
 export async function openNetwork (postgres: TestPostgres, { delay, pooler }: Pick<Setting, 'delay' | 'pooler'>): Promise<Network> {
   const teardowns: (() => unknown)[] = []
@@ -28,8 +28,8 @@ export async function openNetwork (postgres: TestPostgres, { delay, pooler }: Pi
     let { host, port, connectionString } = postgres as { host: string, port: number, connectionString: string }
     let unprepared = false
     if (pooler !== 'none') {
-      const program = (await findPgBouncers()).findLast(({ version }) => pooler === 'newest' || `${version}.`.startsWith(`${pooler}.`))
-      if (program === undefined) throw new Error(`PgBouncer ${pooler} is not installed: .ci/pgbouncer prepares it`)
+      const program = (await findPgBouncers()).find(({ version }) => version === pooler)
+      if (program === undefined) throw new Error(`PgBouncer ${pooler} is not installed`)
       const bouncer = await startPgBouncer({ teardown: (callback) => teardowns.push(callback) }, postgres, {
         program,
         settings: { default_pool_size: 50, max_client_conn: 500 }
@@ -39,19 +39,33 @@ export async function openNetwork (postgres: TestPostgres, { delay, pooler }: Pi
     }
     let measured = 0
     if (delay > 0) {
-      const undelayed = await roundTrip(connectionString)
       const [proxy, proxyPort] = await Child.start<number>('delay', { host, port, delay: delay / 2 } satisfies Delay)
       teardowns.push(() => proxy.stop())
-      connectionString = connectionString.replace(`:${port}/`, `:${proxyPort}/`)
+      const direct = connectionString
+      connectionString = direct.replace(`:${port}/`, `:${proxyPort}/`)
       port = proxyPort
-      measured = await roundTrip(connectionString) - undelayed
-      if (Math.abs(measured - delay) > delay * tolerance) throw new Error(`a round trip takes ${measured.toFixed(2)} ms more, not ${delay}: is the machine busy?`)
+      measured = await measuredDelay(direct, connectionString, delay)
     }
     return { connectionString, host, port, unprepared, delay: measured, close }
   } catch (error) {
     await close()
     throw error
   }
+}
+
+/**
+ * A busy machine delays by itself: so it is measured several times, and what is left is shown with the results.
+ *
+ * @throws for a proxy that delays too little
+ */
+async function measuredDelay (direct: string, delayed: string, delay: number): Promise<number> {
+  let measured = 0
+  for (let attempt = 0; attempt < 5; attempt++) {
+    measured = await roundTrip(delayed) - await roundTrip(direct)
+    if (Math.abs(measured - delay) <= delay * tolerance) break
+  }
+  if (measured < delay * (1 - tolerance)) throw new Error(`a round trip takes only ${measured.toFixed(2)} ms more, not ${delay}`)
+  return measured
 }
 
 async function roundTrip (connectionString: string): Promise<number> {

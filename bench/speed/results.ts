@@ -1,8 +1,38 @@
+import type { Allocation } from './allocation.ts'
 import { median } from './median.ts'
+import type { Floor } from './pgbench.ts'
+import type { RoundTrips } from './round-trips.ts'
 import type { Figures } from './round.ts'
+import type { Scaling } from './scaling.ts'
 import type { Setting } from './setting.ts'
 import type { SubjectName } from './subject.ts'
 import type { WorkloadName } from './workloads.ts'
+
+/** All that one run found. */
+export interface Results {
+  about: About
+  measured: Result[]
+  roundTrips: RoundTrips[]
+  allocations: Allocation[]
+  scalings: Scaling[]
+  /** Empty where pgbench is not installed. */
+  floors: Floor[]
+}
+
+/** What the figures depend on. */
+export interface About {
+  command: string
+  rounds: number
+  /** Of each round. */
+  seconds: number
+  cores: number
+  /** Programs and libraries with their versions. */
+  versions: string[]
+  /** Milliseconds of a round trip that were asked for, and what they were in addition. */
+  delays: { delay: number, measured: number }[]
+  /** What is not installed. */
+  missing: string[]
+}
 
 /** All rounds of one subject with one workload in one setting. */
 export interface Result {

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { TestPostgres } from '../../test/helpers/postgres.ts'
 import type { Child } from './child.ts'
 import type { Order, Report } from './load.ts'
@@ -47,11 +48,20 @@ export async function measure (postgres: TestPostgres, load: Child, app: Running
   const after = await app.cpu()
   const { failures, answered, perSecond, p50, p99 } = await phase(load, 'done')
   if (writes) {
-    const written = await entries(postgres)
+    const written = await rowsOf(postgres, answered)
     if (written !== answered) failures.push(`${written} rows for ${answered} answers`)
   }
   if (failures.length > 0) throw new Error(`${method} ${path}: ${failures.join(', ')}`)
   return { perSecond, p50, p99, cpu: (after.used - before.used) / (after.at - before.at) * 1e6 / perSecond }
+}
+
+/** A subject may answer before its COMMIT. */
+async function rowsOf (postgres: TestPostgres, expected: number): Promise<number> {
+  for (let attempt = 0; ; attempt++) {
+    const rows = await entries(postgres)
+    if (rows === expected || attempt === 20) return rows
+    await sleep(50)
+  }
 }
 
 async function phase<T extends Report['phase']> (load: Child, expected: T): Promise<Extract<Report, { phase: T }>> {

@@ -3,47 +3,50 @@ import { Child } from './child.ts'
 import { openNetwork } from './network.ts'
 import type { Block } from './plan.ts'
 import { type Result, middle, ratio } from './results.ts'
-import { check, measure } from './round.ts'
+import { check, type Length, measure } from './round.ts'
 import { type RunningApp, startApp } from './running-app.ts'
-import { max, titleOf } from './setting.ts'
+import { max, type Setting, titleOf } from './setting.ts'
 import type { SubjectName } from './subject.ts'
 import { workloads } from './workloads.ts'
 
 export interface RunOptions {
   rounds: number
-  /** Milliseconds. */
-  duration: number
+  length: Length
+  /** For each subject, what Node is started with. */
+  execArgv: (subject: SubjectName, setting: Setting) => readonly string[]
   say: (line: string) => void
 }
 
-/** A process is warm for good after the first of these; the second lets a load get going. Milliseconds. */
+/** After so long a process has compiled what it is going to. Milliseconds. */
 const firstWarmUp = 1000
-const warmUp = 250
 
 /** Measures a block: for each workload one round of each subject, then the next round. */
-export async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, duration, say }: RunOptions): Promise<Result[]> {
-  const { connections } = setting
+export async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, length, execArgv, say }: RunOptions): Promise<{ results: Result[], delay: number }> {
+  const { connections, delay } = setting
   const network = await openNetwork(postgres, setting)
   const apps = new Map<SubjectName, RunningApp>()
   const [load] = await Child.start('load', null)
   const results: Result[] = []
   try {
     const { connectionString, unprepared } = network
-    for (const name of new Set(chosen.flatMap(({ subjects }) => subjects))) apps.set(name, await startApp(name, { connectionString, max, unprepared, moreRoutes: 0 }))
-    say(`${titleOf(setting)}${setting.delay > 0 ? ` (${network.delay.toFixed(2)} ms measured)` : ''}`)
+    for (const name of new Set(chosen.flatMap(({ subjects }) => subjects))) {
+      apps.set(name, await startApp(name, { connectionString, max, unprepared, moreRoutes: 0 }, execArgv(name, setting)))
+    }
+    say(`${titleOf(setting)}${delay > 0 ? ` (${network.delay.toFixed(2)} ms measured)` : ''}`)
+    if (network.delay > delay * 1.2) say('  THE MACHINE IS BUSY: round trips take much longer than they should')
     for (const { name, subjects } of chosen) {
       const row = subjects.map((subject): Result => ({ setting, workload: name, subject, rounds: [] }))
       for (const subject of subjects) {
         await check(apps.get(subject)!, name)
-        await measure(postgres, load, apps.get(subject)!, name, connections, { warmUp: 0, duration: firstWarmUp })
+        await measure(postgres, load, apps.get(subject)!, name, connections, { warmUp: 0, duration: Math.min(firstWarmUp, length.duration) })
       }
       for (let round = 0; round < rounds; round++) {
-        for (const result of row) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, { warmUp, duration }))
+        for (const result of row) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, length))
       }
       say(`  ${workloads[name].title}: ${summary(row)}`)
       results.push(...row)
     }
-    return results
+    return { results, delay: network.delay }
   } finally {
     for (const app of apps.values()) await app.stop()
     await load.stop()
@@ -53,5 +56,5 @@ export async function runBlock (postgres: TestPostgres, { setting, workloads: ch
 
 function summary (row: readonly Result[]): string {
   const base = row.find(({ subject }) => subject === 'by-hand') ?? row[0]!
-  return row.map((result) => `${result.subject} ${middle(result, 'perSecond').toFixed(0)}/s (${ratio(result, base, 'perSecond').toFixed(2)})`).join(', ')
+  return row.map((result) => `${result.subject} ${middle(result, 'perSecond').toFixed(0)}/s${result === base ? '' : ` (${ratio(result, base, 'perSecond').toFixed(2)})`}`).join(', ')
 }

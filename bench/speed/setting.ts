@@ -2,7 +2,7 @@
 export interface Setting {
   /** Milliseconds of a round trip, in addition to what the machine takes. */
   delay: number
-  /** The beginning of a PgBouncer's version, 'newest', or 'none'. */
+  /** 'none', or the version of a PgBouncer in transaction mode; a plan may have its beginning, or 'newest'. */
   pooler: string
   /** Of the clients of the app; its pool always has ten. */
   connections: number

@@ -1,0 +1,65 @@
+import type { TestPostgres } from '../../test/helpers/postgres.ts'
+import { Child } from './child.ts'
+import { median } from './median.ts'
+import { measure, type Length } from './round.ts'
+import { startApp, type RunningApp } from './running-app.ts'
+import { max } from './setting.ts'
+import type { SubjectName } from './subject.ts'
+
+/** What a request costs when there is more of something else. */
+export interface Scaling {
+  subject: SubjectName
+  what: 'routes' | 'waiting requests'
+  /** How many of them, and the microseconds of CPU for each request, with few and with many. */
+  few: Cost
+  many: Cost
+}
+
+export interface Cost {
+  count: number
+  cpu: number
+}
+
+const subjects: SubjectName[] = ['by-hand', 'pg-scope']
+const manyRoutes = 1000
+const waiting = { few: 10, many: 1000 }
+
+export async function measureScaling (postgres: TestPostgres, rounds: number, length: Length): Promise<Scaling[]> {
+  const [load] = await Child.start('load', null)
+  const apps: RunningApp[] = []
+  const start = async (subject: SubjectName, moreRoutes: number): Promise<RunningApp> => {
+    const app = await startApp(subject, { connectionString: postgres.connectionString, max, unprepared: false, moreRoutes })
+    apps.push(app)
+    return app
+  }
+  try {
+    const cases = []
+    for (const subject of subjects) {
+      const app = await start(subject, 0)
+      const large = await start(subject, manyRoutes - 1)
+      cases.push(
+        { subject, what: 'routes' as const, few: { app, connections: 50, count: 1, cpus: [] as number[] }, many: { app: large, connections: 50, count: manyRoutes, cpus: [] as number[] } },
+        {
+          subject,
+          what: 'waiting requests' as const,
+          few: { app, connections: max + waiting.few, count: waiting.few, cpus: [] as number[] },
+          many: { app, connections: max + waiting.many, count: waiting.many, cpus: [] as number[] }
+        }
+      )
+    }
+    // The first round is there to warm up.
+    for (let round = 0; round <= rounds; round++) {
+      for (const { few, many } of cases) {
+        for (const side of [few, many]) {
+          const { cpu } = await measure(postgres, load, side.app, 'read', side.connections, length)
+          if (round > 0) side.cpus.push(cpu)
+        }
+      }
+    }
+    const cost = ({ count, cpus }: { count: number, cpus: number[] }): Cost => ({ count, cpu: median(cpus) })
+    return cases.map(({ subject, what, few, many }) => ({ subject, what, few: cost(few), many: cost(many) }))
+  } finally {
+    for (const app of apps) await app.stop()
+    await load.stop()
+  }
+}
