@@ -56,6 +56,8 @@ export class BoundedPool implements Strategy {
   #arriving = 0
   /** How many of them are idle ones, which come at once. */
   #idle = 0
+  /** Those among them whose sessions have given up: nobody who comes later counts on one that the network may have swallowed. */
+  #forsaken = 0
   #leased = 0
   #closing: Promise<void> | null = null
   /** performance.now() when a connection was last given to somebody. */
@@ -104,6 +106,12 @@ export class BoundedPool implements Strategy {
   }
 
   giveUp (waiter: Waiter): boolean {
+    if (!this.#leave(waiter)) return false
+    this.#forsaken = Math.max(this.#forsaken, this.#arriving - this.#waiting.length)
+    return true
+  }
+
+  #leave (waiter: Waiter): boolean {
     if (!this.#waiting.remove(waiter)) return false
     this.#deadlocks.over(waiter)
     return true
@@ -153,13 +161,13 @@ export class BoundedPool implements Strategy {
 
   /** Asks the source for as many connections as there are sessions waiting, within `max`. */
   #fetch (): void {
-    while (this.#arriving < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
+    while (this.#arriving - this.#forsaken < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
       const began = performance.now()
       const idle = this.#source.idle > this.#idle ? 1 : 0
       this.#arriving++
       this.#idle += idle
       this.#source.take((error, connection) => {
-        this.#arriving--
+        this.#forsaken = Math.min(this.#forsaken, --this.#arriving)
         this.#idle -= idle
         if (connection === null) return this.#refused(error, began)
         this.#leased++
@@ -227,7 +235,7 @@ export class BoundedPool implements Strategy {
   /** The first waiter, who leaves the queue with this. */
   #next (): Waiter | null {
     const waiter = this.#first
-    if (waiter !== null) this.giveUp(waiter)
+    if (waiter !== null) this.#leave(waiter)
     return waiter
   }
 

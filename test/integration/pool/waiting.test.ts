@@ -222,6 +222,24 @@ kept.test('a session that gives up while its connection is being opened leaves i
   t.match(app.db.stats(), { counters: { opened: 1, acquired: 1 } })
 })
 
+t.test('whoever comes after a session that gave up on a dead network does not wait for that one\'s connection', async (t) => {
+  const proxy = await startPgProxy(t, db)
+  const app = await setUp(t, { max: 2, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
+  proxy.pause({ drop: true })
+  const controller = new AbortController()
+  const waiting = app.db.scope((session) => session.query('SELECT 1'), { signal: controller.signal })
+  await waitFor(() => app.db.stats().waiting === 1)
+  // Long enough for the first bytes to be swallowed.
+  await sleep(50)
+  controller.abort()
+  await t.rejects(waiting, { code: 'FST_PG_SCOPE_CANCELED' })
+  proxy.resume()
+  const start = performance.now()
+  t.equal((await app.db.query('SELECT 1')).rowCount, 1)
+  const time = performance.now() - start
+  t.ok(time < 10000, `${time} ms`)
+})
+
 t.test('those who wait when the engine closes with nothing in flight are refused', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 300 })
