@@ -310,7 +310,10 @@ export class PgEngine implements Engine {
     }
     if (announced !== null) return found(announced)
     const now = performance.now()
-    if (this.#pool.kind === 'null' && now - this.#looked < lookInterval) return
+    // The one that was here said by itself what it is, so this is another, who may know nothing of prepared statements.
+    const another = this.pooler.kind === 'pgbouncer' && this.pooler.version !== undefined
+    if (another && this.#options.preparedStatements === undefined) connection.prepared = null
+    if (this.#pool.kind === 'null' && !another && now - this.#looked < lookInterval) return
     this.#looked = now
     connection.looked = (backend) => {
       const pooler = told.pooler(backend)
@@ -329,9 +332,10 @@ export class PgEngine implements Engine {
 
   /** A pooler that stands there since the last connection refuses the startup packet: from now on settings go with BEGIN. */
   #poolerAppeared (error: unknown): boolean {
-    if (this.pooler.kind !== 'none' || !refusesStartup(error)) return false
-    this.#found({ kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
-    return this.pooler.kind !== 'none'
+    if (this.#options.pooler !== 'auto' || !refusesStartup(error, startupSettings)) return false
+    // Of several connections that were opened at the same time, one is the first to hear of it.
+    if (this.pooler.kind === 'none') this.#found({ kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
+    return true
   }
 
   #changed (): void {

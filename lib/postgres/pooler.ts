@@ -68,6 +68,11 @@ export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction', pre
 }
 
 /** What PgBouncer says to a startup parameter that it does not know. */
-export function refusesStartup (error: unknown): boolean {
-  return failureKind(error) === 'connection-lost' && /unsupported startup parameter/.test((error as Error).message)
+const unsupported = /unsupported startup parameter: (\w+)/
+
+/** @param parameters those that are sent by us; others would be refused again, however often one tries */
+export function refusesStartup (error: unknown, parameters: readonly string[]): boolean {
+  if (failureKind(error) !== 'connection-lost') return false
+  const parameter = unsupported.exec((error as Error).message)?.[1]
+  return parameter !== undefined && parameters.includes(parameter)
 }

@@ -27,7 +27,7 @@ export class PgProxy extends Tally {
   readonly #network: Network = { delay: 0, traffic: 'flowing' }
   readonly #traps: Trap[] = []
   readonly #links = new Set<Link>()
-  readonly #upstream: { host: string, port: number }
+  #upstream: { host: string, port: number }
   #tallies = new Map<number, Tally>()
   #newcomers: 'accepted' | 'refused' = 'accepted'
   #lastId = 0
@@ -105,6 +105,11 @@ export class PgProxy extends Tally {
   /** Whether new connections are closed as soon as they are accepted. */
   refuse (refused = true): void {
     this.#newcomers = refused ? 'refused' : 'accepted'
+  }
+
+  /** Leads new connections somewhere else, as a name in the DNS does; those that are open stay where they are. */
+  redirect (upstream: { host: string, port: number }): void {
+    this.#upstream = { host: upstream.host, port: upstream.port }
   }
 
   async close (): Promise<void> {

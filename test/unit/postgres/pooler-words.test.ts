@@ -1,5 +1,6 @@
 import pg from 'pg'
 import t from 'tap'
+import { refusesStartup } from '../../../lib/postgres/pooler.ts'
 import { ruleFor } from '../../../lib/postgres/pooler-rules.ts'
 import { failureKind, ranOutOfTime } from '../../../lib/postgres/sqlstate.ts'
 import { textKind } from '../../../lib/postgres/statement-text.ts'
@@ -22,6 +23,15 @@ t.test('what PgBouncer says with 08P01 is told by its words', async (t) => {
   t.equal(failureKind(said('server conn crashed?')), 'connection-lost')
   t.ok(ranOutOfTime(said('query_wait_timeout')))
   t.notOk(ranOutOfTime(said('client_idle_timeout')))
+})
+
+t.test('a startup parameter that PgBouncer refuses is one of ours, or nothing that could be mended', async (t) => {
+  const ours = ['statement_timeout', 'lock_timeout']
+  t.ok(refusesStartup(said('unsupported startup parameter: lock_timeout'), ours))
+  t.notOk(refusesStartup(said('unsupported startup parameter: options'), ours))
+  t.notOk(refusesStartup(said('unsupported startup parameter: lock_timeouts'), ours))
+  t.notOk(refusesStartup(said('no more connections allowed (max_client_conn)'), ours))
+  t.notOk(refusesStartup(new Error('unsupported'), ours))
 })
 
 // A search that tries every way to split them would not come back from thousands.
