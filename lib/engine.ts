@@ -13,6 +13,7 @@ import { asWorkOf, beginRequest, currentWork, type Holder } from './pool/holder.
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
+import { type Plans, PreparedStatements } from './pool/prepared-statements.ts'
 import { newCounters, type PoolHost, type Strategy } from './pool/strategy.ts'
 import { cancelRequest } from './postgres/cancel.ts'
 import { look, poolerSetByHand, refusesStartup, type Told } from './postgres/pooler.ts'
@@ -41,6 +42,7 @@ export class PgEngine implements Engine {
   readonly #unit: Unit
   readonly #log: FastifyBaseLogger
   readonly #counters = newCounters()
+  readonly #plans: Plans = { generation: 0 }
   readonly #pool: Strategy
   readonly #host: SessionHost
   /** Sessions that are not over, and what each does when it is ended by force. */
@@ -65,7 +67,7 @@ export class PgEngine implements Engine {
     const host: PoolHost = {
       client: options.client,
       baseline: () => this.#baseline(),
-      prepares: () => this.#prepares(),
+      prepared: () => this.#prepares() ? new PreparedStatements(mostPrepared(options.preparedStatements), this.#plans) : null,
       pooled: () => this.pooler.kind !== 'none',
       connected: (connection, told) => this.#look(connection, told),
       target: this.#target,
@@ -99,7 +101,7 @@ export class PgEngine implements Engine {
    * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
    */
   async start (): Promise<void> {
-    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler, this.#options.preparedStatements)
+    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler, followed(this.#options.preparedStatements))
     if (!this.#options.startupCheck) return
     const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
@@ -291,7 +293,8 @@ export class PgEngine implements Engine {
 
   #prepares (): boolean {
     const { pooler } = this
-    return this.#options.preparedStatements ?? (pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements)))
+    const { preparedStatements } = this.#options
+    return typeof preparedStatements === 'boolean' ? preparedStatements : (pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements)))
   }
 
   /**
@@ -347,8 +350,18 @@ export class PgEngine implements Engine {
   }
 }
 
+/** What the option says of the pooler, where it says anything. */
+function followed (option: boolean | number | undefined): boolean | undefined {
+  return typeof option === 'boolean' ? option : undefined
+}
+
+/** How many texts a connection prepares by itself. */
+function mostPrepared (option: boolean | number | undefined): number {
+  return typeof option === 'number' ? option : 100
+}
+
 /** pg keeps a book of its own on prepared names: what sessions have prepared is entered there for a raw client. */
 function rememberPrepared ({ client, prepared }: Connection): void {
   const { parsedStatements } = (client as unknown as { connection: { parsedStatements: Record<string, string> } }).connection
-  for (const [name, { text }] of prepared ?? []) parsedStatements[name] = text
+  for (const [name, text] of prepared?.named() ?? []) parsedStatements[name] = text
 }

@@ -57,7 +57,7 @@ const pluginRules: Rules = {
   pool: isObject,
   ...routeRules,
   pooler: isOneOf('auto', 'none', 'session', 'transaction'),
-  preparedStatements: isBoolean,
+  preparedStatements: either(isBoolean, isCount(0)),
   leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,
   startupCheck: isBoolean
@@ -96,7 +96,7 @@ export interface ResolvedOptions {
   /** What routes and scopes start from. */
   readonly defaults: RouteOptions
   readonly pooler: NonNullable<PgScopeOptions['pooler']>
-  readonly preparedStatements: boolean | undefined
+  readonly preparedStatements: boolean | number | undefined
   readonly closeTimeout: number
   readonly startupCheck: boolean
 }

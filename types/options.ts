@@ -106,10 +106,12 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
   /** What stands between this process and PostgreSQL. 'auto' (default) finds out; 'transaction' and 'session' are PgBouncer's modes. */
   pooler?: 'auto' | 'none' | 'session' | 'transaction' | undefined
   /**
-   * Whether named statements are prepared under their names. Default: on a direct connection, behind PgBouncer in session mode,
-   * and behind one that says that it follows them; elsewhere they are sent without their names.
+   * What is prepared on a connection: statements under the names that they are given, and by itself what is used often. A number is how many
+   * each connection prepares by itself, the least recently used making way (default 100; 0 for none); false prepares nothing and leaves names out.
+   * By default it is done on a direct connection, behind PgBouncer in session mode, and behind one that says that it follows prepared
+   * statements (https://www.pgbouncer.org/config.html#max_prepared_statements); true does it behind any.
    */
-  preparedStatements?: boolean | undefined
+  preparedStatements?: boolean | number | undefined
   /** A connection that is held longer than this is reported in the log, with route and stack, and again when it comes back. Milliseconds, default 0: never. */
   leakDetectionThreshold?: number | undefined
   /** How long close() waits for work in flight before it cancels. Milliseconds, default 10000. */

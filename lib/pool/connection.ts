@@ -1,5 +1,6 @@
 import type { Duplex } from 'node:stream'
 import type pg from 'pg'
+import type { PreparedStatements } from './prepared-statements.ts'
 
 /** Whoever uses a connection at the moment. */
 export interface ConnectionUser {
@@ -8,16 +9,6 @@ export interface ConnectionUser {
   /** The connection ended although nobody here ended it. Batches under way are told by themselves. */
   connectionLost (error: unknown): void
 }
-
-export interface PreparedStatement {
-  readonly text: string
-  /** False while the fate of its Parse is unknown. */
-  ready: boolean
-  /** How often its plan went stale: a text that differs by so many spaces is a new statement to PgBouncer too. */
-  stale: number
-}
-
-export type PreparedStatements = Map<string, PreparedStatement>
 
 /** One connection to the server for as long as it lives, whoever uses it. */
 export class Connection {
@@ -50,10 +41,10 @@ export class Connection {
   #corked = false
 
   /** @param maxLifetime milliseconds, 0 for no limit */
-  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepares (): boolean, pooled (): boolean }) {
+  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
     this.client = client
     this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types
-    this.prepared = host.prepares() ? new Map() : null
+    this.prepared = host.prepared()
     this.pooled = host.pooled()
     this.baseline = baseline
     // Up to a tenth earlier, so that connections opened together are not replaced together.

@@ -5,6 +5,7 @@ import type { Holder, Within } from './holder.ts'
 import type { Connection } from './connection.ts'
 import type { CommitPace, Offer } from './hand-over.ts'
 import type { Lease } from './lease.ts'
+import type { PreparedStatements } from './prepared-statements.ts'
 
 export type StrategyKind = 'queue' | 'null'
 
@@ -75,8 +76,8 @@ export interface SourceHost {
   readonly client: pg.ClientConfig
   /** Settings for the startup packet of the next connection. */
   baseline (): Record<string, string>
-  /** Whether the next connection may prepare statements under names. */
-  prepares (): boolean
+  /** For what the next connection prepares, or null where it may not. */
+  prepared (): PreparedStatements | null
   /** Whether a pooler may stand behind the next connection. */
   pooled (): boolean
   /** Told of each connection before anybody uses it. */

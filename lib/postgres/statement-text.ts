@@ -25,3 +25,38 @@ function isTransactionControl (text: string): boolean {
   const word = words[1]!.toLowerCase()
   return control.has(word) || (word === 'prepare' && words[2]?.toLowerCase() === 'transaction')
 }
+
+/** What is remembered of a text. */
+export interface KnownText {
+  readonly kind: TextKind
+  /** It names search_path, so that it may change what other statements mean by a name. */
+  readonly movesPath: boolean
+  /** How often it was used. */
+  uses: number
+  /** How often it has to be used before it is worth to be prepared. */
+  often: number
+}
+
+/** Of a text that is used no more than this the server would keep a plan for nothing. */
+const often = 5
+
+/** Applications send the same few texts over and over. Bounded, for texts that are built anew each time. */
+const known = new Map<string, KnownText>()
+const mostKnown = 2000
+
+export function knownText (text: string): KnownText {
+  let entry = known.get(text)
+  if (entry === undefined) {
+    entry = { kind: textKind(text), movesPath: /search_path/i.test(text), uses: 0, often }
+    if (known.size >= mostKnown) known.clear()
+    known.set(text, entry)
+  }
+  return entry
+}
+
+/** Its prepared plan did not fit any more. Where that happens again and again, each time may cost a request: it has to earn its place anew. */
+export function becameStale (text: string): void {
+  const entry = knownText(text)
+  entry.uses = 0
+  entry.often *= 10
+}

@@ -4,6 +4,7 @@ import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { Messages } from '../postgres/messages.ts'
 import { isStalePlan } from '../postgres/sqlstate.ts'
+import { becameStale } from '../postgres/statement-text.ts'
 import type { Statement } from './statement.ts'
 
 /** The part of pg's Connection that a batch needs. */
@@ -75,42 +76,43 @@ export class Batch {
   }
 
   #write (statement: Statement): void {
-    const { prepared } = this.#connection
-    const name = prepared === null ? undefined : statement.name
-    if (name === undefined) messages.parse('', statement.text)
-    else this.#prepare(name, statement.text)
-    messages.bind(name ?? '', statement.values)
-    if (statement.describes) messages.describe()
+    const { prepared: statements, types } = this.#connection
+    const prepared = statements?.use(statement, messages) ?? null
+    statement.prepared = prepared
+    if (prepared === null) messages.parse('', statement.text)
+    messages.bind(prepared?.name ?? '', statement.values)
+    if (statement.describes) {
+      // The columns of a prepared statement stay as they were: where its table was altered, the server refuses to run it.
+      if (prepared?.fields === undefined) messages.describe()
+      else if (prepared.fields !== null) statement.fields(prepared.fields, types)
+    }
     messages.execute()
   }
 
-  #prepare (name: string, text: string): void {
-    const prepared = this.#connection.prepared!
-    const known = prepared.get(name)
-    if (known?.ready === true && known.text === text) return
-    // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
-    if (known !== undefined) messages.close(name)
-    const stale = known?.stale ?? 0
-    messages.parse(name, text + ' '.repeat(stale))
-    prepared.set(name, { text, ready: false, stale })
-  }
-
-  #forget ({ name }: Statement): void {
-    const prepared = name === undefined ? undefined : this.#connection.prepared?.get(name)
-    if (prepared === undefined) return
-    prepared.ready = false
-    prepared.stale++
-  }
-
-  #executed (statement: Statement, tag: string): void {
-    if (statement.name !== undefined) {
-      const prepared = this.#connection.prepared?.get(statement.name)
-      if (prepared !== undefined) prepared.ready = true
+  #executed ({ prepared, describes }: Statement, tag: string): void {
+    if (prepared !== null) {
+      prepared.state = 'ready'
+      if (describes) prepared.fields ??= null
     } else if (forgets.test(tag)) this.#connection.prepared?.clear()
   }
 
+  #skipped (): void {
+    for (let i = this.#current; i < this.statements.length; i++) {
+      const { prepared } = this.statements[i]!
+      if (prepared?.state === 'parsing') prepared.state = 'unknown'
+    }
+  }
+
+  #forget ({ text, prepared }: Statement): void {
+    if (prepared === null) return
+    this.#connection.prepared?.outdated(prepared)
+    becameStale(text)
+  }
+
   handleRowDescription (message: { fields: FieldDef[] }): void {
-    this.statements[this.#current]!.fields(message.fields, this.#connection.types)
+    const statement = this.statements[this.#current]!
+    if (statement.prepared !== null) statement.prepared.fields = message.fields
+    statement.fields(message.fields, this.#connection.types)
   }
 
   handleDataRow (message: { fields: unknown[] }): void {
@@ -133,6 +135,7 @@ export class Batch {
     const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
     this.#failure ??= { error, statement: this.#current, lost: !answered, stalePlan: isStalePlan(error) }
     if (this.#failure.stalePlan) this.#forget(this.statements[this.#current]!)
+    this.#skipped()
     if (!answered) {
       this.#failure = { error, statement: this.#current, lost: true, stalePlan: false }
       return this.#settle()

@@ -1,5 +1,5 @@
 import { pgScopeError, type PgScopeError } from '../errors.ts'
-import { failureKind } from '../postgres/sqlstate.ts'
+import { failureKind, isStalePlan } from '../postgres/sqlstate.ts'
 
 /** What the client is told when the server refused COMMIT: nothing of the transaction is kept. */
 export function commitError (error: unknown): PgScopeError {
@@ -26,10 +26,10 @@ export function connectionLost (cause: unknown): PgScopeError {
 }
 
 /**
- * Serialization failures of a statement stay pg's own errors, for their SQLSTATE is what a handler looks at; with a status,
- * Fastify answers one that nobody caught like one that COMMIT met.
+ * Serialization failures of a statement, and a plan that a migration has outdated, stay pg's own errors, for their SQLSTATE is
+ * what a handler looks at; with a status, Fastify answers one that nobody caught like one that COMMIT met.
  */
 export function withStatus (error: unknown): unknown {
-  if (failureKind(error) === 'serialization') Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
+  if (failureKind(error) === 'serialization' || isStalePlan(error)) Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
   return error
 }

@@ -20,6 +20,8 @@ export interface Beginning {
   /** How long a connection may owe an answer. */
   readonly silence: Silence
   readonly pace: CommitPace
+  /** It sets search_path. */
+  readonly movesPath: boolean
 }
 
 export type TimeoutOption = 'statementTimeout' | 'lockTimeout' | 'idleInTransactionTimeout' | 'transactionTimeout'
@@ -44,7 +46,8 @@ export function beginning (options: TransactionOptions, settings: Settings): Beg
     // A SERIALIZABLE transaction may be refused at COMMIT even if it only read.
     losesNothing: options.readOnly === true && options.isolation !== 'serializable',
     silence: silenceOf(options),
-    pace: new CommitPace()
+    pace: new CommitPace(),
+    movesPath: movesPath(settings)
   }
 }
 
@@ -88,6 +91,11 @@ export function readSettings (settings: unknown, role: unknown): Settings {
 
 function isSettingValue (value: unknown): value is SettingValue {
   return typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
+}
+
+/** A statement's names may stand for something else with each search_path, and its plan for none of them. */
+export function movesPath (settings: Settings): boolean {
+  return Object.keys(settings).some((name) => name.toLowerCase() === 'search_path')
 }
 
 /** One statement that sets them all until the transaction ends, or nothing where the connection has them already. */

@@ -9,7 +9,7 @@ import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
 import type { SessionHost } from './managed-session.ts'
-import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { type Beginning, movesPath, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Call, Statement } from './statement.ts'
 
@@ -43,6 +43,7 @@ export class SingleStatement implements Waiter, Running, Holder {
     this.#beginning = beginning
     this.#extra = extra
     this.#over = over
+    if (beginning.movesPath || (extra !== undefined && movesPath(extra))) call.automatic = false
   }
 
   granted (lease: Lease): void {

@@ -1,8 +1,9 @@
 import pg from 'pg'
 import type { CustomTypesConfig, FieldDef, QueryResult } from 'pg'
 import { pgScopeError } from '../errors.ts'
+import type { PreparedStatement } from '../pool/prepared-statements.ts'
 import type { WireValue } from '../postgres/messages.ts'
-import { textKind } from '../postgres/statement-text.ts'
+import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
 
 /** pg's own result builder, so that a result is the object that pg users know. */
@@ -34,6 +35,12 @@ export class Statement {
   readonly simple: boolean
   /** Whether anybody reads its rows. */
   readonly describes: boolean = false
+  /** Worth to be prepared without a name of the user's. */
+  automatic = false
+  /** What it was bound to when it was last written; null for the unnamed statement. */
+  prepared: PreparedStatement | null = null
+  /** It may change what the names in other statements stand for. */
+  movesPath = false
   /** It ended the transaction, or began another, although that is the session's to do. */
   meddled = false
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
@@ -161,11 +168,16 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
     throw invalid('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
-  const kind = textKind(text)
+  const known = knownText(text)
+  const { kind } = known
   if (kind === 'transaction-control') {
     throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
-  return new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && !config?.name)
+  const call = new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && !config?.name)
+  call.automatic = known.uses >= known.often
+  call.movesPath = known.movesPath
+  known.uses++
+  return call
 }
 
 function toWire (value: unknown, index: number): WireValue {

@@ -8,7 +8,7 @@ import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
-import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { type Beginning, movesPath, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
@@ -54,6 +54,8 @@ export class Transaction implements Waiter, Running {
   #replanned = false
   /** What the connection had parsed before it. */
   #parsed = 0
+  /** search_path is not what it was on this connection before. */
+  #movesPath: boolean
   readonly #patience = new Patience()
   #watchers: (() => void)[] = []
 
@@ -64,12 +66,17 @@ export class Transaction implements Waiter, Running {
     this.#progress = progress
     this.#beginning = beginning
     this.#extra = extra
+    this.#movesPath = beginning.movesPath || (extra !== undefined && movesPath(extra))
   }
 
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
   submit (statements: Statement[]): void {
     const { state } = this.#progress
     if (state === 'failed') return this.#refuse(statements)
+    for (const statement of statements) {
+      this.#movesPath ||= statement.movesPath
+      if (this.#movesPath) statement.automatic = false
+    }
     // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
     this.#queue.push(...statements)
     if (state === 'active') this.#flush()
@@ -183,6 +190,8 @@ export class Transaction implements Waiter, Running {
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     const first: Statement[] = [new Statement(this.#beginning.begin)]
     if (setting !== null) first.push(setting)
+    // Every transaction begins with them.
+    for (const statement of first) statement.automatic = true
     const look = lookAt(lease.connection)
     if (look !== null) first.push(look)
     this.#preamble = first.length

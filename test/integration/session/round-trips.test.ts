@@ -16,11 +16,11 @@ const everything = {
   role: 'reader', settings: { 'app.tenant': 'a', search_path: 'public' }, statementTimeout: 5000, lockTimeout: 4000, idleInTransactionTimeout: 3000, transactionTimeout: 9000
 }
 
-/** The counters stand at 0 with a connection that is open already. */
+/** The counters stand at 0 with a connection that is open already. What is prepared by itself needs no Describe: prepared.test.ts. */
 async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), ...options })
+  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), preparedStatements: 0, ...options })
   app.get('/untouched', async () => ({}))
   for (const [path, config] of [['plain', {}], ['read-only', { readOnly: true }], ['serializable', { readOnly: true, isolation: 'serializable' as const }], ['all', everything], ['all-read-only', { ...everything, readOnly: true }]] as const) {
     app.get(`/${path}/:k`, { config: { db: config } }, async (request) => {

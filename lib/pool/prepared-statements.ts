@@ -1,0 +1,101 @@
+import type { FieldDef } from 'pg'
+import type { Messages } from '../postgres/messages.ts'
+
+/** Shared by all connections of an engine. */
+export interface Plans {
+  /** Goes up when a plan no longer fits its table: what was prepared before is prepared anew, on every connection. */
+  generation: number
+}
+
+export interface PreparedStatement {
+  readonly name: string
+  readonly text: string
+  readonly generation: number
+  /** `parsing`: its first answer is still to come; `unknown`: that was a failure, which says nothing about Parse. */
+  state: 'parsing' | 'ready' | 'unknown'
+  /** Its columns, null where it has none, undefined until they are known. */
+  fields: FieldDef[] | null | undefined
+}
+
+/** What is asked of a statement. */
+export interface Preparable {
+  readonly text: string
+  /** The user's name for it. */
+  readonly name: string | undefined
+  /** Used so often that it is worth a place. */
+  readonly automatic: boolean
+}
+
+/**
+ * What one connection has prepared: under the names that the user chose, and in places of its own the texts that are used most
+ * (https://www.postgresql.org/docs/current/sql-prepare.html).
+ */
+export class PreparedStatements {
+  readonly #named = new Map<string, PreparedStatement>()
+  /** By text, least recently used first. */
+  readonly #automatic = new Map<string, PreparedStatement>()
+  readonly #most: number
+  readonly #plans: Plans
+
+  /** @param most how many texts may be prepared without a name of the user's */
+  constructor (most: number, plans: Plans) {
+    this.#most = most
+    this.#plans = plans
+  }
+
+  /** What the user named, with the texts. */
+  * named (): Iterable<[name: string, text: string]> {
+    for (const [name, { text }] of this.#named) yield [name, text]
+  }
+
+  /** What the statement is to be bound to, or null for the unnamed statement; Parse is written where it is needed. */
+  use ({ text, name, automatic }: Preparable, messages: Messages): PreparedStatement | null {
+    if (name !== undefined) return this.#prepare(this.#named, name, name, text, messages)
+    return automatic && this.#most > 0 ? this.#automatically(text, messages) : null
+  }
+
+  /** The server has dropped them all. */
+  clear (): void {
+    this.#named.clear()
+    this.#automatic.clear()
+  }
+
+  /** A plan no longer fits: who is the first to find out about it tells the others. */
+  outdated (statement: PreparedStatement): void {
+    if (statement.generation === this.#plans.generation) this.#plans.generation++
+  }
+
+  #automatically (text: string, messages: Messages): PreparedStatement | null {
+    const known = this.#automatic.get(text)
+    if (known !== undefined) {
+      // The last place is for what was used last.
+      this.#automatic.delete(text)
+      this.#automatic.set(text, known)
+      return this.#prepare(this.#automatic, text, known.name, text, messages)
+    }
+    if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, `scope_${this.#automatic.size + 1}`, text, messages)
+    // The new one takes the name too, so that the place is cleared even if this batch fails before it comes to that.
+    const [oldest] = this.#automatic.values()
+    if (oldest!.state === 'parsing') return null
+    this.#automatic.delete(oldest!.text)
+    messages.close(oldest!.name)
+    return this.#prepare(this.#automatic, text, oldest!.name, text, messages)
+  }
+
+  #prepare (statements: Map<string, PreparedStatement>, key: string, name: string, text: string, messages: Messages): PreparedStatement | null {
+    const known = statements.get(key)
+    const { generation } = this.#plans
+    if (known !== undefined) {
+      // Whether it will be there is not known yet.
+      if (known.state === 'parsing') return null
+      if (known.state === 'ready' && known.text === text && known.generation === generation) return known
+      // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
+      messages.close(name)
+    }
+    // To PgBouncer a text that differs by so many spaces is a new statement too.
+    messages.parse(name, text + ' '.repeat(generation))
+    const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined }
+    statements.set(key, statement)
+    return statement
+  }
+}
