@@ -1,4 +1,3 @@
-import type { Duplex } from 'node:stream'
 import type pg from 'pg'
 import type { PreparedStatements } from './prepared-statements.ts'
 
@@ -38,7 +37,7 @@ export class Connection {
   sharable = false
   #ending = false
   #watchers: (() => void)[] = []
-  #corked = false
+  #unsent: Buffer | null = null
 
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
@@ -58,19 +57,16 @@ export class Connection {
 
   /** Sends bytes. What is written in one turn of the running code leaves together, in one write to the socket. */
   write (bytes: Buffer): void {
-    const { stream } = wireOf(this.client)
-    if (!stream.writable) return
-    if (!this.#corked) {
-      this.#corked = true
-      stream.cork()
-      process.nextTick(this.#uncork, this, stream)
-    }
-    stream.write(bytes)
+    if (this.#unsent === null) {
+      this.#unsent = bytes
+      process.nextTick(flush, this)
+    } else this.#unsent = Buffer.concat([this.#unsent, bytes])
   }
 
-  #uncork (this: void, connection: Connection, stream: Duplex): void {
-    connection.#corked = false
-    stream.uncork()
+  flush (): void {
+    const { stream } = wireOf(this.client)
+    if (this.#unsent !== null && stream.writable) stream.write(this.#unsent)
+    this.#unsent = null
   }
 
   /**
@@ -123,6 +119,10 @@ export class Connection {
     this.lost = error
     this.user?.connectionLost(error)
   }
+}
+
+function flush (connection: Connection): void {
+  connection.flush()
 }
 
 /** Closes a client's socket, whatever the client is doing. */

@@ -73,11 +73,11 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   app.addHook('onClose', () => engine.close())
 
   function open (request: Marked): RequestScope {
-    const config = request.routeOptions.config as unknown as Record<symbol | string, unknown> | undefined
+    const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
     const unit = config?.[unitMark] as Unit | undefined
     const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
     scope.thrown = request[thrownMark]
-    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error), `${request.method} ${request.routeOptions.url ?? request.url}`)
+    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
     if (request[replyMark] === null) scope.attachSocket()
     else scope.attach(request[replyMark])
     return scope

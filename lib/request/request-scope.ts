@@ -6,6 +6,7 @@ import { outcomeOf, type RequestOutcome } from './outcome.ts'
 import { bodyBeforeEnd, isStream } from './reply-stream.ts'
 import { checkSendable, isResponse, unwrap } from './sendable.ts'
 
+type Headers = ReturnType<FastifyReply['getHeaders']>
 type Done = (error?: Error | null, payload?: unknown) => void
 
 /** The session of one request, and what becomes of it. Made when the request first touches it. */
@@ -73,15 +74,19 @@ export class RequestScope {
     // An error that took the place of a refused success comes through here again, while ROLLBACK is still under way.
     if (this.#work !== 'open' || this.session.state === 'closed') return done()
     let outcome: RequestOutcome
+    let headers: Headers | undefined
     try {
       if (isResponse(payload)) payload = unwrap(payload, reply)
       outcome = this.#outcome(reply)
-      if (outcome === 'commit') checkSendable(reply, payload)
+      if (outcome === 'commit') {
+        headers = reply.getHeaders()
+        checkSendable(headers, reply.statusCode, payload)
+      }
     } catch (error) {
       this.#rollBack()
       return done(error as Error)
     }
-    if (outcome === 'commit') return this.#commit(reply, payload, done)
+    if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
     // Rows that the reply is made of are read in the transaction, whatever becomes of it.
     if (failure === null && isStream(payload) && this.session.streaming) return done(null, bodyBeforeEnd(payload, () => this.session.end('rollback')))
@@ -123,7 +128,7 @@ export class RequestScope {
     )
   }
 
-  #commit (reply: FastifyReply, payload: unknown, done: Done): void {
+  #commit (reply: FastifyReply, headers: Headers, payload: unknown, done: Done): void {
     // Where the client has gone nothing reads a body to its end, and no 'close' comes after the answer.
     const streaming = isStream(payload) && this.session.streaming
     if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, () => this.session.end('commit')))
@@ -133,7 +138,6 @@ export class RequestScope {
       return done(null, payload)
     }
     const status = reply.statusCode
-    const headers = { ...reply.getHeaders() }
     this.#work = 'committing'
     this.session.end('commit').then(() => {
       this.#work = 'committed'
@@ -142,12 +146,20 @@ export class RequestScope {
         for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
         reply.code(status).headers(headers as Record<string, string>)
       }
-      done(null, streaming ? '' : payload)
+      this.#send(reply, done, null, streaming ? '' : payload)
     }, (error) => {
       this.#work = 'given up'
       if (this.#overtaken) reply.code(error.statusCode ?? 500)
-      done(error)
-    }).catch((error) => this.#unsendable(reply, error))
+      this.#send(reply, done, error)
+    })
+  }
+
+  #send (reply: FastifyReply, done: Done, error: Error | null, payload?: unknown): void {
+    try {
+      done(error, payload)
+    } catch (error) {
+      this.#unsendable(reply, error as Error)
+    }
   }
 
   /** Fastify could not write the answer; whoever else calls a hook's done() would hear of it. */

@@ -8,14 +8,16 @@ import { isStream } from './reply-stream.ts'
  *
  * @throws what they would throw
  */
-export function checkSendable (reply: FastifyReply, payload: unknown): void {
-  for (const [name, value] of Object.entries(reply.getHeaders())) {
+export function checkSendable (headers: ReturnType<FastifyReply['getHeaders']>, statusCode: number, payload: unknown): void {
+  for (const name in headers) {
     validateHeaderName(name)
-    for (const one of Array.isArray(value) ? value : [value]) validateHeaderValue(name, one as string)
+    const value = headers[name]
+    if (Array.isArray(value)) for (const one of value) validateHeaderValue(name, one)
+    else validateHeaderValue(name, value as string)
   }
   if (payload === undefined || payload === null || typeof payload === 'string' || Buffer.isBuffer(payload) || isStream(payload)) return
   // Fastify drops the payload of a status that has none.
-  if (reply.statusCode !== 204) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+  if (statusCode !== 204) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
 }
 
 export function isResponse (payload: unknown): payload is Response {

@@ -78,8 +78,7 @@ export class Call extends Statement {
   readonly promise: Promise<QueryResult>
   readonly #rowMode: 'array' | undefined
   readonly #types: CustomTypesConfig | undefined
-  #resolve!: (result: QueryResult) => void
-  #reject!: (error: unknown) => void
+  #resolve!: (result: QueryResult | Promise<never>) => void
   #results: ResultBuilder[] = []
   /** Why its rows are of no use although the server answered, or null. */
   #spoiled: unknown = null
@@ -91,17 +90,7 @@ export class Call extends Statement {
     this.several = several
     this.#rowMode = config?.rowMode
     this.#types = config?.types
-    this.promise = new Promise<QueryResult>((resolve, reject) => {
-      this.#resolve = resolve
-      this.#reject = reject
-    }).catch((error: Error) => {
-      // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
-      // that one await stands on, so the handler below comes only now.
-      if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
-      // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
-      this.promise.catch(noop)
-      throw error
-    })
+    this.promise = new Promise<QueryResult>((resolve) => { this.#resolve = resolve })
   }
 
   override fields (fields: FieldDef[], types: CustomTypesConfig): void {
@@ -140,7 +129,14 @@ export class Call extends Statement {
   }
 
   override fail (error: unknown): void {
-    this.#reject(error)
+    this.#resolve(Promise.reject(error).catch((error: Error) => {
+      // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
+      // that one await stands on, so the handler below comes only now.
+      if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
+      // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
+      this.promise.catch(noop)
+      throw error
+    }))
   }
 
   /** The result being built: a new one after each command, for a text with several statements. */
