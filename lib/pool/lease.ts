@@ -28,6 +28,11 @@ export class Lease {
     return this.#connection
   }
 
+  /** It has ended: the connection may be somebody else's. */
+  get over (): boolean {
+    return this.#returned
+  }
+
   usedBy (user: ConnectionUser): this {
     this.connection.user = user
     return this

@@ -7,9 +7,11 @@ const patience = 900
 
 /**
  * Gives up a connection that owes answers. By the last answer that came it may look clean, and be left to say goodbye: on a
- * network that swallows everything that would never end, and elsewhere the server would first finish what it runs.
+ * network that swallows everything that would never end, and elsewhere the server would first finish what it runs. One that
+ * was handed over is not ours to give up.
  */
 export function abandon (lease: Lease): void {
+  if (lease.over) return
   lease.connection.destroy()
   lease.destroy()
 }

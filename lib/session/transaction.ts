@@ -241,7 +241,9 @@ export class Transaction implements Waiter, Running {
   #answered ({ statements }: Batch, failure: BatchFailure | null): void {
     if (failure === null) {
       for (const statement of statements) statement.succeed()
-      if (this.lease?.connection.clean === true || statements.some((statement) => statement.meddled)) return this.#ended()
+      // A CLOSE may be answered when COMMIT is written already, and the connection somebody else's.
+      const clean = this.lease?.over === false && this.lease.connection.clean
+      if (clean || statements.some((statement) => statement.meddled)) return this.#ended()
       if (this.#progress.state === 'opening') {
         this.#progress.to('active')
         this.#host.pool.took(performance.now() - this.since!)

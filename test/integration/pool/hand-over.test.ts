@@ -69,6 +69,23 @@ direct.test('a rollback without a failure hands its connection over too, and one
   await Promise.all([session.close(), failed.close()])
 })
 
+for (const fate of ['lives', 'dies']) {
+  direct.test(`a stream whose CLOSE is still to be answered when COMMIT is written: the connection is handed over, and ${fate}`, async t => {
+    const { proxy, db, handedOver } = await setUp(t)
+    proxy.delay(20)
+    const streaming = db.scope(async (session) => {
+      const rows = await session.stream('SELECT 1 AS one').toArray()
+      if (fate === 'dies') proxy.cutOn(/^CLOSE/)
+      return rows
+    })
+    const next = db.scope((session) => session.query('SELECT 2 AS two'))
+    if (fate === 'lives') t.same(await streaming, [{ one: 1 }])
+    else await t.rejects(streaming, { code: 'FST_PG_SCOPE_COMMIT_UNKNOWN' })
+    t.same((await next).rows, [{ two: 2 }])
+    t.equal(handedOver(), 1)
+  })
+}
+
 direct.test('somebody who comes while COMMIT is under way gets its connection as well', async t => {
   const { proxy, write, db, handedOver } = await setUp(t)
   const first = write(1, 100)
