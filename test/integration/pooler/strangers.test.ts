@@ -21,12 +21,13 @@ const work: Record<string, (db: FastifyInstance['db']) => Promise<unknown>> = {
     await session.query('SELECT 1')
     await Promise.all([session.query('SELECT 2'), session.query(slowly), session.query('SELECT 3')])
   }),
+  'a first batch behind a COMMIT': (db) => Promise.all([db.scope((session) => session.query('SELECT 1')), db.scope((session) => session.query(slowly))]),
   'a stream': (db) => db.scope((session) => session.stream('SELECT pg_sleep(0.005), \'secret\' AS answer FROM generate_series(1, 1000)', [], { batchSize: 100 }).toArray()),
   'a raw client': (db) => db.lease((client) => Promise.all([client.query('SELECT 1'), client.query(slowly)]))
 }
 
 /** Nothing of a transaction is committed before COMMIT: its first batch is sent again, on another connection. */
-const again = ['a first statement on a new connection', 'a stream']
+const again = ['a first statement on a new connection', 'a first batch behind a COMMIT', 'a stream']
 
 /** Its own connection, and its own answer. */
 async function stranger (t: Test, connectionString: string, label: string): Promise<void> {
@@ -45,7 +46,7 @@ t.test('a client that vanishes leaves nothing to the next one of PgBouncer, what
     const pgbouncer = await startPgBouncer(t, postgres, { program })
     for (const [name, run] of Object.entries(work)) {
       const proxy = await startPgProxy(t, pgbouncer)
-      const { db } = await startApp(t, { connectionString: proxy.connectionString(pgbouncer.connectionString), closeTimeout: 100 })
+      const { db } = await startApp(t, { connectionString: proxy.connectionString(pgbouncer.connectionString), closeTimeout: 100, pool: { max: 1 } })
       const outcome = run(db).then(() => 'done', () => 'lost')
       await waitFor(async () => (await postgres.activity()).some(({ query, state }) => /secret|FETCH/.test(query) && state === 'active'), { interval: 5 })
       await sleep(80)
