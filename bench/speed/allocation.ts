@@ -19,21 +19,27 @@ export interface Allocation {
 const nursery = ['--min-semi-space-size=256', '--max-semi-space-size=256', '--expose-gc']
 
 const clients = 50
-const requestsOfEach = 20
-const warmUps = 100
-const rounds = 5
 
-export async function measureAllocation (connectionString: string, subject: NodeSubjectName, workload: WorkloadName): Promise<Allocation> {
+/** Requests of each client. */
+export interface Extent {
+  warmUps: number
+  counted: number
+  rounds: number
+}
+
+const usual: Extent = { warmUps: 100, counted: 20, rounds: 5 }
+
+export async function measureAllocation (connectionString: string, subject: NodeSubjectName, workload: WorkloadName, { warmUps, counted, rounds } = usual): Promise<Allocation> {
   const app = await startNodeApp(subject, { connectionString, max, unprepared: false, moreRoutes: 0 }, nursery)
   try {
     await ask(app, workload, warmUps)
     const bytes: number[] = []
     for (let round = 0; round < rounds; round++) {
       const before = await app.heap('collect')
-      await ask(app, workload, requestsOfEach)
+      await ask(app, workload, counted)
       const after = await app.heap('look')
       if (after.collections !== before.collections) throw new Error('the garbage was collected while it was counted')
-      bytes.push((after.used - before.used) / (clients * requestsOfEach))
+      bytes.push((after.used - before.used) / (clients * counted))
     }
     return { subject, workload, bytes: median(bytes) }
   } finally {

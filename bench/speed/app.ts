@@ -1,17 +1,11 @@
 // The app of one subject, in a process of its own: what the load costs is not taken from it.
 import { constants, PerformanceObserver, type NodeGCPerformanceDetail, type PerformanceEntry } from 'node:perf_hooks'
 import { getHeapStatistics } from 'node:v8'
-import Fastify from 'fastify'
 import type { AddressInfo } from 'node:net'
-import { type NodeSubjectName, type Setup, nodeSubjects } from './subject.ts'
+import type { NodeSubjectName, Setup } from './subject.ts'
+import { listen } from './subject-app.ts'
 
-const [name, setup] = JSON.parse(process.argv[2]!) as [NodeSubjectName, Setup]
-const app = Fastify()
-const { default: declare } = await nodeSubjects[name]()
-await declare(app, setup)
-app.get('/plain', async () => ({ hello: 'world' }))
-for (let route = 0; route < setup.moreRoutes; route++) app.get(`/more/${route}`, async () => ({ route }))
-await app.listen({ port: 0, host: '127.0.0.1' })
+const app = await listen(...JSON.parse(process.argv[2]!) as [NodeSubjectName, Setup])
 
 /** Both in microseconds. */
 export interface CpuTime {

@@ -11,6 +11,9 @@ export interface Delay {
 /** Longest nap. Milliseconds: what arrives meanwhile is noticed by so much late, and what is due leaves by so much late. */
 const longestNap = 0.1
 
+/** What crossing it takes without any delay: to notice, to wake up, to write. Milliseconds. */
+const ownTime = 0.08
+
 const { host, port, delay } = JSON.parse(process.argv[2]!) as Delay
 const sleeper = new Int32Array(new SharedArrayBuffer(4))
 
@@ -21,7 +24,7 @@ let napped = 0
 
 function enqueue (deliver: () => void): void {
   // It arrived at some time during the last nap: on average in the middle of it.
-  waiting.push({ due: performance.now() - napped / 2 + delay, deliver })
+  waiting.push({ due: performance.now() - napped / 2 + delay - ownTime, deliver })
   if (waiting.length - delivered === 1) setImmediate(tick)
 }
 

@@ -20,11 +20,18 @@ export interface Cost {
   cpu: number
 }
 
-const subjects: SubjectName[] = ['by-hand', 'pg-scope']
-const manyRoutes = 1000
-const waiting = { few: 10, many: 1000 }
+interface Side {
+  app: RunningApp
+  connections: number
+  count: number
+  cpus: number[]
+}
 
-export async function measureScaling (postgres: TestPostgres, rounds: number, length: Length): Promise<Scaling[]> {
+const subjects: SubjectName[] = ['by-hand', 'pg-scope']
+const few = { routes: 1, waiting: 10 }
+const usual = { routes: 1000, waiting: 1000 }
+
+export async function measureScaling (postgres: TestPostgres, rounds: number, length: Length, many = usual): Promise<Scaling[]> {
   const [load] = await Child.start('load', null)
   const apps: RunningApp[] = []
   const start = async (subject: SubjectName, moreRoutes: number): Promise<RunningApp> => {
@@ -35,16 +42,13 @@ export async function measureScaling (postgres: TestPostgres, rounds: number, le
   try {
     const cases = []
     for (const subject of subjects) {
-      const app = await start(subject, 0)
-      const large = await start(subject, manyRoutes - 1)
+      const app = await start(subject, few.routes - 1)
+      const large = await start(subject, many.routes - 1)
+      const withRoutes = (app: RunningApp, count: number): Side => ({ app, connections: 50, count, cpus: [] })
+      const withWaiting = (count: number): Side => ({ app, connections: max + count, count, cpus: [] })
       cases.push(
-        { subject, what: 'routes' as const, few: { app, connections: 50, count: 1, cpus: [] as number[] }, many: { app: large, connections: 50, count: manyRoutes, cpus: [] as number[] } },
-        {
-          subject,
-          what: 'waiting requests' as const,
-          few: { app, connections: max + waiting.few, count: waiting.few, cpus: [] as number[] },
-          many: { app, connections: max + waiting.many, count: waiting.many, cpus: [] as number[] }
-        }
+        { subject, what: 'routes' as const, few: withRoutes(app, few.routes), many: withRoutes(large, many.routes) },
+        { subject, what: 'waiting requests' as const, few: withWaiting(few.waiting), many: withWaiting(many.waiting) }
       )
     }
     // The first round is there to warm up.
@@ -56,7 +60,7 @@ export async function measureScaling (postgres: TestPostgres, rounds: number, le
         }
       }
     }
-    const cost = ({ count, cpus }: { count: number, cpus: number[] }): Cost => ({ count, cpu: median(cpus) })
+    const cost = ({ count, cpus }: Side): Cost => ({ count, cpu: median(cpus) })
     return cases.map(({ subject, what, few, many }) => ({ subject, what, few: cost(few), many: cost(many) }))
   } finally {
     for (const app of apps) await app.stop()
