@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util'
 import type { FastifyBaseLogger } from 'fastify'
 import type pg from 'pg'
 import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
@@ -13,11 +12,10 @@ import { asWorkOf, beginRequest, currentWork, type Holder } from './pool/holder.
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
-import { type Plans, PreparedStatements } from './pool/prepared-statements.ts'
-import { newCounters, type PoolHost, type Strategy } from './pool/strategy.ts'
+import { PoolerWatch } from './pool/pooler-watch.ts'
+import { newCounters, type PoolHost, type Source, type Strategy } from './pool/strategy.ts'
 import { cancelRequest } from './postgres/cancel.ts'
-import { look, poolerSetByHand, refusesStartup, type Told } from './postgres/pooler.ts'
-import { refuseUnsupported } from './postgres/pooler-rules.ts'
+import { look } from './postgres/pooler.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
@@ -28,21 +26,14 @@ import type { Settings } from './session/settings.ts'
 /** How long work that was cancelled at close may take to notice. Milliseconds. */
 const grace = 1000
 
-/** How often a new connection is looked at where each session has one. Milliseconds. */
-const lookInterval = 10000
-
-/** What travels in a startup packet; PgBouncer takes none of it. */
-const startupSettings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
-
 /** One for each process: `app.db`. */
 export class PgEngine implements Engine {
-  pooler: Pooler = { kind: 'unknown' }
   readonly #options: ResolvedOptions
   readonly #target: Target
   readonly #unit: Unit
   readonly #log: FastifyBaseLogger
   readonly #counters = newCounters()
-  readonly #plans: Plans = { generation: 0 }
+  readonly #watch: PoolerWatch
   readonly #pool: Strategy
   readonly #host: SessionHost
   /** Sessions that are not over, and what each does when it is ended by force. */
@@ -50,8 +41,6 @@ export class PgEngine implements Engine {
   readonly #leases = new Set<Lease>()
   /** Calls of lease() that wait for their connection. */
   #asking = 0
-  /** performance.now() when a connection was last looked at. */
-  #looked = -Infinity
   /** Statements of the engine itself. */
   readonly #own: AutocommitSession
   #watchers: (() => void)[] = []
@@ -64,17 +53,19 @@ export class PgEngine implements Engine {
     this.#log = log
     this.#target = targetOf(options.client)
     this.#unit = scopeUnit(options.defaults, {})
+    const watch = new PoolerWatch(options, this.#target, this.#unit.beginning.timeouts, log)
+    this.#watch = watch
     const host: PoolHost = {
       client: options.client,
-      baseline: () => this.#baseline(),
-      prepared: () => this.#prepares() ? new PreparedStatements(mostPrepared(options.preparedStatements), this.#plans) : null,
-      pooled: () => this.pooler.kind !== 'none',
-      connected: (connection, told) => this.#look(connection, told),
+      baseline: () => watch.baseline(),
+      prepared: () => watch.prepared(),
+      pooled: () => watch.pooler.kind !== 'none',
+      connected: (connection, told) => watch.connected(connection, told, source.keeps),
       target: this.#target,
       counters: this.#counters,
-      retryConnect: (error) => this.#poolerAppeared(error)
+      retryConnect: (error) => watch.appeared(error)
     }
-    const source = options.strategy === 'null' ? new NoConnections(host, options.pool) : new KeptConnections(host, options.pool)
+    const source: Source = options.strategy === 'null' ? new NoConnections(host, options.pool) : new KeptConnections(host, options.pool)
     const threshold = options.pool.leakDetectionThreshold
     this.#pool = new BoundedPool(source, host, options.pool, threshold === 0
       ? noLeakDetection
@@ -85,7 +76,7 @@ export class PgEngine implements Engine {
       pool: this.#pool,
       counters: this.#counters,
       pending: new Set(),
-      vet: (text) => { if (this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction') refuseUnsupported(text) },
+      vet: (text) => watch.vet(text),
       report: (error, message) => log.error({ err: error }, message),
       ended: (session) => {
         this.#sessions.delete(session as ManagedSession)
@@ -101,13 +92,12 @@ export class PgEngine implements Engine {
    * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
    */
   async start (): Promise<void> {
-    if (this.#options.pooler !== 'auto') this.pooler = poolerSetByHand(this.#options.pooler, followed(this.#options.preparedStatements))
     if (!this.#options.startupCheck) return
     const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }
-    this.#found(pooler)
+    this.#watch.found(pooler)
     try {
       await this.#pool.warm()
     } catch (error) {
@@ -115,6 +105,10 @@ export class PgEngine implements Engine {
       await this.#pool.close()
       throw error
     }
+  }
+
+  get pooler (): Pooler {
+    return this.#watch.pooler
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
@@ -285,62 +279,6 @@ export class PgEngine implements Engine {
     }, grace)
   }
 
-  #baseline (): Record<string, string> {
-    if (this.pooler.kind !== 'none') return {}
-    const { timeouts } = this.#unit.beginning
-    return Object.fromEntries(startupSettings.filter((name) => timeouts[name] !== undefined).map((name) => [name, timeouts[name]!]))
-  }
-
-  #prepares (): boolean {
-    const { pooler } = this
-    const { preparedStatements } = this.#options
-    return typeof preparedStatements === 'boolean' ? preparedStatements : (pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements)))
-  }
-
-  /**
-   * Looks again at each new connection, for a name may lead somewhere else by now; the question travels with its first batch.
-   * Without kept connections each session has a new one: there it is enough now and then.
-   */
-  #look (connection: Connection, told: Told): void {
-    const announced = told.announced()
-    // PgBouncer 1.18, which does not say what it is, gives answers that a vanished client has not read to its next one.
-    connection.sharable = announced !== null || this.#options.pooler === 'none'
-    if (this.#options.pooler !== 'auto') return
-    const found = (pooler: Pooler): void => {
-      this.#found(pooler)
-      // It was opened under what was known before.
-      if (!this.#prepares()) connection.prepared = null
-    }
-    if (announced !== null) return found(announced)
-    const now = performance.now()
-    // The one that was here said by itself what it is, so this is another, who may know nothing of prepared statements.
-    const another = this.pooler.kind === 'pgbouncer' && this.pooler.version !== undefined
-    if (another && this.#options.preparedStatements === undefined) connection.prepared = null
-    if (this.#pool.kind === 'null' && !another && now - this.#looked < lookInterval) return
-    this.#looked = now
-    connection.looked = (backend) => {
-      const pooler = told.pooler(backend)
-      connection.sharable = pooler.kind === 'none'
-      found(pooler)
-    }
-  }
-
-  #found (pooler: Pooler): void {
-    const { pooler: known } = this
-    if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
-    this.pooler = pooler
-    if (known.kind === 'unknown') this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${pooler.kind === 'pgbouncer' ? ' behind PgBouncer' : ''}`)
-    else this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
-  }
-
-  /** A pooler that stands there since the last connection refuses the startup packet: from now on settings go with BEGIN. */
-  #poolerAppeared (error: unknown): boolean {
-    if (this.#options.pooler !== 'auto' || !refusesStartup(error, startupSettings)) return false
-    // Of several connections that were opened at the same time, one is the first to hear of it.
-    if (this.pooler.kind === 'none') this.#found({ kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
-    return true
-  }
-
   #changed (): void {
     for (const watcher of this.#watchers.splice(0)) watcher()
   }
@@ -348,16 +286,6 @@ export class PgEngine implements Engine {
   #closed (): Error {
     return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
   }
-}
-
-/** What the option says of the pooler, where it says anything. */
-function followed (option: boolean | number | undefined): boolean | undefined {
-  return typeof option === 'boolean' ? option : undefined
-}
-
-/** How many texts a connection prepares by itself. */
-function mostPrepared (option: boolean | number | undefined): number {
-  return typeof option === 'number' ? option : 100
 }
 
 /** pg keeps a book of its own on prepared names: what sessions have prepared is entered there for a raw client. */
