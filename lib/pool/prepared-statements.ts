@@ -1,6 +1,12 @@
 import type { FieldDef } from 'pg'
 import type { Messages } from '../postgres/messages.ts'
 
+/**
+ * White space that no other process writes behind a text. PgBouncer takes the same text for the same statement, whoever sent it, and
+ * what another process prepared after the last migration but one is out of date as well.
+ */
+const mark = Math.floor(Math.random() * 2 ** 32).toString(2).padStart(32, '0').replaceAll('0', ' ').replaceAll('1', '\t')
+
 /** Shared by all connections of an engine. */
 export interface Plans {
   /** Goes up when a plan no longer fits its table: what was prepared before is prepared anew, on every connection. */
@@ -92,8 +98,7 @@ export class PreparedStatements {
       // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
       messages.close(name)
     }
-    // To PgBouncer a text that differs by so many spaces is a new statement too.
-    messages.parse(name, text + ' '.repeat(generation))
+    messages.parse(name, generation === 0 ? text : text + mark + ' '.repeat(generation))
     const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined }
     statements.set(key, statement)
     return statement
