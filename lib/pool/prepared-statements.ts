@@ -1,23 +1,27 @@
 import type { FieldDef } from 'pg'
 import type { Messages } from '../postgres/messages.ts'
 
-/**
- * White space that no other process writes behind a text. PgBouncer takes the same text for the same statement, whoever sent it, and
- * what another process prepared after the last migration but one is out of date as well.
- */
-const mark = Math.floor(Math.random() * 2 ** 32).toString(2).padStart(32, '0').replaceAll('0', ' ').replaceAll('1', '\t')
-
 /** Shared by all connections of an engine. */
 export interface Plans {
   /** Goes up when a plan no longer fits its table: what was prepared before is prepared anew, on every connection. */
   generation: number
+  /**
+   * White space to write behind a text from then on, and like nobody else's. PgBouncer takes the same text for the same statement,
+   * whoever sent it, and what others prepared anew after one migration is out of date after the next.
+   */
+  mark?: string
+}
+
+/** A number in white space. */
+function newMark (): string {
+  return Math.floor(Math.random() * 2 ** 32).toString(2).replaceAll('0', ' ').replaceAll('1', '\t')
 }
 
 export interface PreparedStatement {
   readonly name: string
   readonly text: string
   readonly generation: number
-  /** `parsing`: its first answer is still to come; `unknown`: that was a failure, which says nothing about Parse. */
+  /** `parsing`: its first answer is still to come; `unknown`: that was a failure, which says nothing about Parse, or it may have been dropped. */
   state: 'parsing' | 'ready' | 'unknown'
   /** Its columns, null where it has none, undefined until they are known. */
   fields: FieldDef[] | null | undefined
@@ -60,15 +64,19 @@ export class PreparedStatements {
     return automatic && this.#most > 0 ? this.#automatically(text, messages) : null
   }
 
-  /** The server has dropped them all. */
-  clear (): void {
-    this.#named.clear()
-    this.#automatic.clear()
+  /** The server has dropped one, or all of them. */
+  dropped (): void {
+    for (const statements of [this.#named, this.#automatic]) {
+      // What is on its way behind that will be there.
+      for (const statement of statements.values()) if (statement.state === 'ready') statement.state = 'unknown'
+    }
   }
 
   /** A plan no longer fits: who is the first to find out about it tells the others. */
   outdated (statement: PreparedStatement): void {
-    if (statement.generation === this.#plans.generation) this.#plans.generation++
+    if (statement.generation !== this.#plans.generation) return
+    this.#plans.generation++
+    this.#plans.mark = newMark()
   }
 
   #automatically (text: string, messages: Messages): PreparedStatement | null {
@@ -90,7 +98,7 @@ export class PreparedStatements {
 
   #prepare (statements: Map<string, PreparedStatement>, key: string, name: string, text: string, messages: Messages): PreparedStatement | null {
     const known = statements.get(key)
-    const { generation } = this.#plans
+    const { generation, mark } = this.#plans
     if (known !== undefined) {
       // Whether it will be there is not known yet.
       if (known.state === 'parsing') return null
@@ -98,7 +106,7 @@ export class PreparedStatements {
       // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
       messages.close(name)
     }
-    messages.parse(name, generation === 0 ? text : text + mark + ' '.repeat(generation))
+    messages.parse(name, text + (mark ?? ''))
     const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined }
     statements.set(key, statement)
     return statement

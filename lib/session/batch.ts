@@ -32,7 +32,7 @@ export function send (lease: Lease, statements: readonly Statement[], done: Batc
   connection.client.query(new Batch(statements, connection, done) as unknown as pg.Submittable)
 }
 
-/** Tags of what takes prepared statements away. */
+/** Tags of what takes prepared statements away: all of them, or one. */
 const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
 
 const messages = new Messages()
@@ -76,14 +76,15 @@ export class Batch {
   }
 
   #write (statement: Statement): void {
-    const { prepared: statements, types } = this.#connection
+    const { prepared: statements, types, pooled } = this.#connection
     const prepared = statements?.use(statement, messages) ?? null
     statement.prepared = prepared
     if (prepared === null) messages.parse('', statement.text)
     messages.bind(prepared?.name ?? '', statement.values)
     if (statement.describes) {
-      // The columns of a prepared statement stay as they were: where its table was altered, the server refuses to run it.
-      if (prepared?.fields === undefined) messages.describe()
+      // The columns of a prepared statement stay as they were: where its table was altered, the server refuses to run it. A pooler
+      // may have prepared it anew on another server connection, whose columns are the new ones.
+      if (prepared?.fields === undefined || pooled) messages.describe()
       else if (prepared.fields !== null) statement.fields(prepared.fields, types)
     }
     messages.execute()
@@ -93,7 +94,9 @@ export class Batch {
     if (prepared !== null) {
       prepared.state = 'ready'
       if (describes) prepared.fields ??= null
-    } else if (forgets.test(tag)) this.#connection.prepared?.clear()
+    }
+    // It may have been prepared itself, and have dropped itself.
+    if (forgets.test(tag)) this.#connection.prepared?.dropped()
   }
 
   #skipped (): void {

@@ -74,6 +74,28 @@ t.test('where PgBouncer follows prepared statements', (t) => eachPgBouncer(t, as
     t.equal(db.stats().counters.destroyed, 0, 'PgBouncer ended no connection')
     t.equal(log.length, 1)
   })
+
+  await t.test('on a server connection that prepares a statement only after its table was altered, rows have the columns of then', async (t) => {
+    await postgres.query('CREATE TABLE renamed (a int, b text); INSERT INTO renamed VALUES (1, \'two\')')
+    const { db } = await setUp(t, pgbouncer, { ...options, pool: { max: 1 } })
+    const other = await startApp(t, { connectionString: pgbouncer.connectionString, pool: { max: 1 } })
+    await pgbouncer.reconnect()
+    const where = 'SELECT pg_backend_pid() AS pid, renamed.* FROM renamed'
+    const named = { name: 'renamed', text: 'SELECT * FROM renamed' }
+    const backends = new Set<number>()
+    for (let i = 0; i < 10; i++) {
+      t.match((await db.query(named)).rows, [{ a: 1, b: 'two' }])
+      backends.add((await db.query(where)).rows[0].pid)
+    }
+    t.equal(backends.size, 1)
+    await postgres.query('ALTER TABLE renamed RENAME a TO c; ALTER TABLE renamed RENAME b TO a; ALTER TABLE renamed RENAME c TO b')
+    await using held = other.db.session()
+    t.ok(backends.has((await held.query('SELECT pg_backend_pid() AS pid')).rows[0].pid), 'somebody else has the server connection')
+    const { rows: [row] } = await db.query(where)
+    t.notOk(backends.has(row.pid))
+    t.match(row, { b: 1, a: 'two' })
+    t.same((await db.query(named)).rows, [{ b: 1, a: 'two' }])
+  })
 }))
 
 t.test('where PgBouncer does not follow them, statements are sent without their names, and work on every server connection', (t) => eachPgBouncer(t, async (t, program) => {
@@ -155,10 +177,11 @@ t.test('directly, and in session mode, DEALLOCATE ALL and DISCARD ALL take no na
   const works = async (t: Test, connectionString: string, options: PgScopeOptions): Promise<void> => {
     const { db } = await startApp(t, { connectionString, pool: { max: 1 }, ...options })
     const statement = { name: 'one', text: 'SELECT 1 AS a FROM pg_prepared_statements WHERE name = \'one\'' }
-    for (const text of ['DEALLOCATE ALL', 'DISCARD ALL', 'DEALLOCATE one', 'DEALLOCATE PREPARE "one"']) {
+    // What is used often is prepared by itself: BEGIN, and these as well.
+    for (const text of Array(4).fill(['DEALLOCATE ALL', 'DISCARD ALL', 'DEALLOCATE one', 'DEALLOCATE PREPARE "one"']).flat()) {
       for (let i = 0; i < 2; i++) t.same((await db.query(statement)).rows, [{ a: 1 }], 'prepared under its name')
       await db.query(text)
-      t.same((await db.query('SELECT name FROM pg_prepared_statements')).rows, [], 'gone')
+      t.same((await db.query('SELECT name FROM pg_prepared_statements WHERE name = \'one\'')).rows, [], 'gone')
       t.same((await db.scope((session) => session.query(statement))).rows, [{ a: 1 }])
       if (text === 'DISCARD ALL') continue
       await db.scope(async (session) => {
