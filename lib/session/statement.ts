@@ -69,6 +69,8 @@ export class Statement {
   fail (_error: unknown): void {}
 }
 
+const rethrow = (error: unknown): never => { throw error }
+
 /** A statement that a caller waits for. */
 export class Call extends Statement {
   override readonly name: string | undefined
@@ -129,9 +131,9 @@ export class Call extends Statement {
   }
 
   override fail (error: unknown): void {
-    this.#resolve(Promise.reject(error).catch((error: Error) => {
+    this.#resolve(Promise.reject(error).catch(rethrow).catch((error: Error) => {
       // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
-      // that one await stands on, so the handler below comes only now.
+      // that one await stands on, so the handler below comes only now, and a hop later, when the caller's promise follows this one.
       if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
       // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
       this.promise.catch(noop)
