@@ -9,6 +9,7 @@ import { startProcess, type PgBouncerProcess } from './pgbouncer/process.ts'
 import { compareVersions, findPgBouncers, type PgBouncerProgram } from './pgbouncer/programs.ts'
 import { selectPgBouncers } from './pgbouncer/selection.ts'
 import { makeAdmin, runAdmin, userList } from './pgbouncer/users.ts'
+import { through } from './variant.ts'
 import type { QueryResultRow } from 'pg'
 import type { Test } from 'tap'
 
@@ -168,9 +169,10 @@ export async function startPgBouncer (t: TeardownTest, server: PgBouncerServer, 
 
 /**
  * Runs the same tests for each PgBouncer that is selected (see selectPgBouncers). One that has to be there and is not is a
- * failure; where none has to be and none is, the tests are skipped.
+ * failure; where none has to be and none is, the tests are skipped. In a variant behind a PgBouncer they are not run: `npm test` does.
  */
 export async function eachPgBouncer (t: Test, fn: (t: Test, program: PgBouncerProgram) => unknown): Promise<void> {
+  if (through !== 'direct') return t.comment(`not run through PgBouncer ${through} (goes through every PgBouncer by itself): ${t.name}`)
   const { programs, missing } = await selectPgBouncers()
   for (const program of programs) await t.test(`PgBouncer ${program.version}`, async t => { await fn(t, program) })
   for (const name of missing) t.fail(`${name} is not installed: .ci/pgbouncer prepares it`)

@@ -22,8 +22,8 @@ export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
   return program
 }
 
-/** Whether prepared statements are followed, and the plugin is told that they are. */
-const follows = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
+/** From this version on PgBouncer says what it is, and that it follows prepared statements. */
+const announced = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
 
 /** What differs by the strategy. */
 export function byStrategy<T> (values: Record<typeof strategy, T>): T {
@@ -68,7 +68,12 @@ export function onlyWithIdle<T extends { test: unknown }> (t: T, reason: string)
 
 /** For a test that sees that a named statement is prepared once for each connection, behind a pooler too. */
 export function onlyPrepared<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
-  return follows ? onlyQueue(t, reason) : absent(`through PgBouncer ${through}`, reason)
+  return onlyQueue(onlyAnnounced(t, reason), reason)
+}
+
+/** For a test of what is done only where the server is known to be behind nothing, or behind a PgBouncer that says so. */
+export function onlyAnnounced<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
+  return announced ? t : absent(`through PgBouncer ${through}`, reason)
 }
 
 function absent<T extends { test: unknown }> (where: string, reason: string): Pick<T, 'test'> {

@@ -5,7 +5,7 @@ import pgScope, { type PgScopeOptions, type Session } from '../../../lib/index.t
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { eachPgBouncer, startPgBouncer } from '../../helpers/pgbouncer.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect } from '../../helpers/variant.ts'
+import { onlyAnnounced, onlyDirect } from '../../helpers/variant.ts'
 
 const postgres = await startTestPostgres(t)
 
@@ -20,13 +20,14 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   return { proxy, db: app.db, parsed, prepared }
 }
 
+const known = onlyAnnounced(t, 'nothing is prepared by itself')
 const direct = onlyDirect(t, 'what is prepared is seen in its session')
 
 let columns = 0
 /** A text of its own for each test: how often a text was used is remembered for the whole process. */
 const newText = (): string => `SELECT $1::int AS a, 'text' AS column_${++columns}`
 
-direct.test('a text that is used often is neither parsed nor described any more, and its results are the same', async t => {
+known.test('a text that is used often is neither parsed nor described any more, and its results are the same', async t => {
   const { proxy, db, parsed } = await setUp(t)
   const text = newText()
   const [first, ...others] = await db.scope(async (session) => {
@@ -47,7 +48,7 @@ direct.test('a text that is used often is neither parsed nor described any more,
   t.equal(parsed(text), 0)
 })
 
-direct.test('a statement without rows, one that fails and one that is called several times at once are prepared as well', async t => {
+known.test('a statement without rows, one that fails and one that is called several times at once are prepared as well', async t => {
   const { db, parsed } = await setUp(t)
   await db.query('CREATE TABLE things (id int PRIMARY KEY)')
   const text = 'INSERT INTO things VALUES ($1)'
@@ -61,7 +62,7 @@ direct.test('a statement without rows, one that fails and one that is called sev
   t.same(results.map(({ rows }) => rows[0].a), Array.from({ length: 20 }, (_, a) => a))
 })
 
-direct.test('BEGIN and settings are prepared with the first transaction', async t => {
+known.test('BEGIN and settings are prepared with the first transaction', async t => {
   const { proxy, db } = await setUp(t, { settings: { 'app.tenant': 'a' } })
   for (let i = 0; i < 3; i++) t.same((await db.scope((session) => session.query('SELECT current_setting(\'app.tenant\') AS tenant'))).rows, [{ tenant: 'a' }])
   t.equal(proxy.statements.filter((text) => text === 'BEGIN').length, 1)
@@ -88,7 +89,7 @@ for (const [preparedStatements, names] of [[0, 1], [false, 0]] as const) {
   })
 }
 
-direct.test('with another search_path a statement means another table, whoever set it', async t => {
+known.test('with another search_path a statement means another table, whoever set it', async t => {
   const { db } = await setUp(t)
   await db.scope(async (session) => {
     for (const [schema, type] of [['one', 'int'], ['two', 'text']]) await session.query(`CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.tenants (a ${type}, b text); INSERT INTO ${schema}.tenants VALUES (1, '${schema}')`)
@@ -111,7 +112,7 @@ direct.test('with another search_path a statement means another table, whoever s
   }
 })
 
-direct.test('a table that is altered costs no request, where its statement is the first: every connection prepares anew', async t => {
+known.test('a table that is altered costs no request, where its statement is the first: every connection prepares anew', async t => {
   const { db } = await setUp(t, { pool: { max: 3 } })
   await db.query('CREATE TABLE growing (a int); INSERT INTO growing VALUES (1)')
   const texts = ['SELECT * FROM growing', 'SELECT growing.* FROM growing']
@@ -127,7 +128,7 @@ direct.test('a table that is altered costs no request, where its statement is th
   }
 })
 
-direct.test('a table that is altered fails at most one request where its statement comes later, which may be sent again', async t => {
+known.test('a table that is altered fails at most one request where its statement comes later, which may be sent again', async t => {
   const { db } = await setUp(t, { pool: { max: 3 } })
   await db.query('CREATE TABLE later (a int); INSERT INTO later VALUES (1)')
   const request = (): Promise<number> => db.scope(async (session) => {
