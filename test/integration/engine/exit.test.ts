@@ -12,7 +12,7 @@ const db = await startTestPostgres(t, { settings: { max_connections: 12, superus
 const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
 
 /** Runs a script with `app`, `pgScope` and `url`; the process has to end by itself. */
-async function run (script: string, url = db.connectionString, limit = 10000) {
+async function run (script: string, url = db.connectionString, limit = 30000) {
   const source = `
     import Fastify from 'fastify'
     import pgScope from ${JSON.stringify(plugin)}
@@ -86,11 +86,11 @@ t.test('a process ends by itself after close() on a network that swallows everyt
     await new Promise((resolve) => setTimeout(resolve, 1000))
     const lost = busy.query('SELECT 2').catch((error) => console.log(error.code))
     await app.close()
-    await lost`, proxy.connectionString(db.connectionString), 15000)
+    await lost`, proxy.connectionString(db.connectionString))
   await waitFor(async () => {
     const states = (await db.activity()).map(({ state }) => state).sort()
     return states.join() === [...Array(keptBackends(1)).fill('idle'), 'idle in transaction'].join()
-  }, { timeout: 10000, message: 'one connection is busy, one idle' })
+  }, { timeout: 30000, message: 'one connection is busy, one idle' })
   proxy.pause({ drop: true })
   const result = await pending
   t.match(result, ended, result.errors)

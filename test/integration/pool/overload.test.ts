@@ -82,14 +82,14 @@ for (const strategy of strategies) {
   })
 
   t.test(`strategy '${strategy}': who could not be served in time is refused at once`, async (t) => {
-    const app = await setUp(t, { strategy, max: 1, acquireTimeout: 1000 }, 50)
-    const early = many(app, 80)
-    await waitFor(() => app.db.stats().counters.acquired >= 8)
+    const app = await setUp(t, { strategy, max: 1, acquireTimeout: 2000 }, 50)
+    const early = many(app, 120)
+    await waitFor(() => app.db.stats().counters.acquired >= 10)
     const waiting = app.db.stats().waiting
     t.ok(waiting > 60)
     const late = await many(app, 20)
     t.same(codes(late), { FST_PG_SCOPE_POOL_QUEUE_FULL: 20 })
-    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(1000 ms\)/)
+    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(2000 ms\)/)
     t.ok(app.db.stats().waiting > 0, 'while those who were there before still wait')
     check(t, [...late, ...await early])
     t.equal(app.db.stats().counters.refused, 20)
