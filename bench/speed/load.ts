@@ -1,13 +1,13 @@
 // What sends the requests, in a process of its own.
 import autocannon from 'autocannon'
 import type { Client, Options } from 'autocannon'
+import { type WorkloadName, workloads } from './workloads.ts'
 
 export interface Order {
+  /** Of the app. */
   url: string
-  method: 'GET' | 'POST'
+  workload: WorkloadName
   headers: Record<string, string>
-  /** The status that every answer has to have. */
-  status: number
   connections: number
   /** Milliseconds that are not measured, and milliseconds that are. */
   warmUp: number
@@ -23,21 +23,30 @@ process.on('message', (order: Order) => fire(order, (report) => process.send!(re
 process.on('disconnect', () => process.exit())
 process.send!('ready')
 
-function fire ({ url, method, headers, status, connections, warmUp, duration }: Order, say: (report: Report) => void): void {
+/** Every answer's status is looked at, and the body of each so manieth: to read it costs as much as to send a request. */
+const sample = 50
+
+function fire ({ url, workload, headers, connections, warmUp, duration }: Order, say: (report: Report) => void): void {
+  const { method, path, status, right } = workloads[workload]
   const clients: (Client & { reqsMade: number, responseMax?: number })[] = []
   const failures = new Map<string, number>()
   const fail = (reason: string): unknown => failures.set(reason, (failures.get(reason) ?? 0) + 1)
   const times: number[] = []
   let answered = 0
+  let bodies = 0
   let measuring = false
   const options: Options & { sampleInt: number } = {
-    url,
+    url: url + path,
     method,
     headers,
     connections,
     // Ended by hand.
     duration: 3600,
     sampleInt: 20,
+    verifyBody: (body) => {
+      if (bodies++ % sample === 0 && !isRight(right, String(body))) fail(`wrong answer ${body}`)
+      return true
+    },
     setupClient: (client) => { clients.push(client as typeof clients[number]) }
   }
   let perSecond = 0
@@ -73,4 +82,12 @@ function fire ({ url, method, headers, status, connections, warmUp, duration }: 
       for (const client of clients) client.responseMax = client.reqsMade
     }, duration)
   }, warmUp)
+}
+
+function isRight (right: (body: any) => boolean, body: string): boolean {
+  try {
+    return right(JSON.parse(body))
+  } catch {
+    return false
+  }
 }

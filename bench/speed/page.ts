@@ -39,7 +39,7 @@ ${figures(results)}
   machine for a while slows all of them.
 - A round is ${seconds} s of load by autocannon in a process of its own (keep-alive, no pipelining), after 0.25 s that do not count. There are
   ${rounds} rounds, fewer for the settings beside the main one; the tables show medians. A ratio is the median of the ratios of rounds that were run one
-  after the other. All answers are counted and their status is checked, some are read; after a round of writes there must be as
+  after the other. The status of every answer is checked and the body of some; after a round of writes there must be as
   many rows as answers. Otherwise the run fails.
 - **CPU** is what the app's process took for a request, in microseconds: all of its threads, garbage collection included.
 - **Round trips** are those of one request with nobody else there, counted in a run of its own by a proxy that reads the protocol, once

@@ -38,10 +38,9 @@ export async function check (app: RunningApp, name: WorkloadName, times = 10): P
 
 /** @param load the process of load.ts */
 export async function measure (postgres: TestPostgres, load: Child, app: RunningApp, name: WorkloadName, connections: number, length: Length): Promise<Figures> {
-  const { method, path, status } = workloads[name]
   const writes = name === 'write'
   if (writes) await tidy(postgres)
-  load.send({ url: app.url + path, method, headers, status, connections, ...length } satisfies Order)
+  load.send({ url: app.url, workload: name, headers, connections, ...length } satisfies Order)
   await phase(load, 'begins')
   const before = await app.cpu()
   await phase(load, 'ends')
@@ -51,7 +50,7 @@ export async function measure (postgres: TestPostgres, load: Child, app: Running
     const written = await rowsOf(postgres, answered)
     if (written !== answered) failures.push(`${written} rows for ${answered} answers`)
   }
-  if (failures.length > 0) throw new Error(`${method} ${path}: ${failures.join(', ')}`)
+  if (failures.length > 0) throw new Error(`${workloads[name].title}: ${failures.join(', ')}`)
   return { perSecond, p50, p99, cpu: (after.used - before.used) / (after.at - before.at) * 1e6 / perSecond }
 }
 

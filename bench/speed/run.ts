@@ -41,7 +41,8 @@ export async function runBlock (postgres: TestPostgres, { setting, workloads: ch
         await measure(postgres, load, apps.get(subject)!, name, connections, { warmUp: 0, duration: Math.min(firstWarmUp, length.duration) })
       }
       for (let round = 0; round < rounds; round++) {
-        for (const result of row) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, length))
+        // Another one begins each time, for what ran before may leave something behind.
+        for (const result of rotated(row, round)) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, length))
       }
       say(`  ${workloads[name].title}: ${summary(row)}`)
       results.push(...row)
@@ -53,6 +54,8 @@ export async function runBlock (postgres: TestPostgres, { setting, workloads: ch
     await network.close()
   }
 }
+
+const rotated = <T>(items: readonly T[], by: number): T[] => items.map((_, i) => items[(i + by) % items.length]!)
 
 function summary (row: readonly Result[]): string {
   const base = row.find(({ subject }) => subject === 'by-hand') ?? row[0]!

@@ -93,12 +93,14 @@ t.test('an answer that is not right ends the run', async (t) => {
   await t.rejects(check(await startFake(t, 201, { id: 1, owner: 'owner-1', balance: 0 }), 'read'), { message: /answered with 201/ })
 })
 
-t.test('a load that is not answered with successes, or leaves no rows, ends the run', async (t) => {
+t.test('a load that is not answered with successes, or wrongly, or that leaves no rows, ends the run', async (t) => {
   const postgres = await startServer(t)
   const load = await startLoad(t)
-  await t.resolves(measure(postgres, load, await startFake(t, 200, {}), 'read', 3, length))
-  await t.rejects(measure(postgres, load, await startFake(t, 500, {}), 'read', 3, length), { message: /× status 500/ })
-  await t.rejects(measure(postgres, load, await startFake(t, 201, {}), 'write', 3, length), { message: /0 rows for \d+ answers/ })
+  const row = { id: 1, owner: 'owner-1', balance: 0 }
+  await t.resolves(measure(postgres, load, await startFake(t, 200, row), 'read', 3, length))
+  await t.rejects(measure(postgres, load, await startFake(t, 500, row), 'read', 3, length), { message: /× status 500/ })
+  await t.rejects(measure(postgres, load, await startFake(t, 200, { ...row, owner: 'owner-2' }), 'read', 3, length), { message: /× wrong answer/ })
+  await t.rejects(measure(postgres, load, await startFake(t, 201, { account: 1, amount: 1 }), 'write', 3, length), { message: /^update \+ insert: 0 rows for \d+ answers$/ })
 })
 
 t.test('a network of 2 ms delays by no less', async (t) => {
