@@ -8,7 +8,7 @@ import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
 import type { Connection } from './pool/connection.ts'
-import { asWorkOf, beginRequest, currentWork, type Holder } from './pool/holder.ts'
+import { asWorkOf, beginRequest, countEngine, currentWork, type Holder } from './pool/holder.ts'
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
@@ -84,6 +84,7 @@ export class PgEngine implements Engine {
       }
     }
     this.#own = new AutocommitSession(this.#host, this.#unit.single, this.#unit.beginning)
+    countEngine(1)
   }
 
   /**
@@ -154,9 +155,9 @@ export class PgEngine implements Engine {
     if (this.#closing !== null) throw this.#closed()
     const session = unit.mode === 'autocommit'
       ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)
-      : new ScopedSession(this.#host, unit.beginning, dynamic, label)
+      : new ScopedSession(this.#host, unit.beginning, dynamic, label, label === undefined ? null : this)
     this.#sessions.set(session, forced)
-    if (label !== undefined) beginRequest(session, this)
+    if (label !== undefined) beginRequest(this)
     return session
   }
 
@@ -237,6 +238,7 @@ export class PgEngine implements Engine {
   }
 
   async #close (): Promise<void> {
+    countEngine(-1)
     this.drain()
     while (this.#busy) {
       const { pending } = this.#host

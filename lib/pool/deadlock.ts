@@ -1,4 +1,4 @@
-import type { Holder } from './holder.ts'
+import { askedBeside, type Holder } from './holder.ts'
 import type { Lease } from './lease.ts'
 import type { Waiter } from './strategy.ts'
 
@@ -17,6 +17,8 @@ export class DeadlockWatch {
   readonly #refuse: (waiter: Waiter) => void
   /** Who holds each connection in use. */
   readonly #holders = new Map<Lease, Holder>()
+  /** How many of them are sessions of requests. */
+  #requests = 0
   /** How many wait inside of work that may hold a connection itself, for each such work. */
   readonly #blocked = new Map<Holder, number>()
   /** Those who wait inside of other work, in the order in which they came. */
@@ -33,6 +35,7 @@ export class DeadlockWatch {
   }
 
   waits (waiter: Waiter): void {
+    if (waiter.label === undefined && this.#requests > 0) askedBeside()
     if (waiter.within === null) return
     this.#inside.add(waiter)
     this.#block(waiter, 1)
@@ -53,10 +56,12 @@ export class DeadlockWatch {
 
   granted (lease: Lease, waiter: Waiter): void {
     this.#holders.set(lease, waiter.holder)
+    if (waiter.holder.requestOf != null) this.#requests++
     this.#suspect()
   }
 
   returned (lease: Lease): void {
+    if (this.#holders.get(lease)?.requestOf != null) this.#requests--
     this.#holders.delete(lease)
   }
 

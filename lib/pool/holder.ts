@@ -4,6 +4,8 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 export interface Holder {
   /** It holds none any more, and will take none. */
   readonly over: boolean
+  /** The engine, where it is the session of a request. */
+  readonly requestOf?: object | null
 }
 
 /** Work that may hold a connection, and the work around it. */
@@ -12,10 +14,34 @@ export interface Within {
   readonly within: Within | null
 }
 
-/** Sessions of requests, and the engine of each. */
-const requests = new WeakMap<Holder, object>()
-
 const holders = new AsyncLocalStorage<Within | null>()
+
+/** Up to Node 22 each promise of the process costs more while contexts are followed: a seventh of a request that reads one row. */
+const costly = Number(process.versions.node.split('.')[0]) < 24
+
+/** After so many sessions of requests during which nobody asked for a second connection, they are followed no longer. */
+const enough = 1000
+
+/** Sessions of requests since the start; -Infinity once somebody may have asked for a second connection. */
+let alone = 0
+let engines = 0
+
+/** An engine more, or one less: with two of them a request may well hold a connection of each. */
+export function countEngine (change: 1 | -1): void {
+  engines += change
+  if (engines === 1 && change === 1) alone = 0
+}
+
+/** A connection is asked for outside of requests' sessions while such sessions hold some: by one of them, perhaps. */
+export function askedBeside (): void {
+  alone = -Infinity
+}
+
+function follows (): boolean {
+  if (!costly || engines > 1 || ++alone <= enough) return true
+  if (alone % enough === 1) holders.disable()
+  return false
+}
 
 /** The work that the running code stands in, innermost first. */
 export function currentWork (): Within | null {
@@ -39,19 +65,19 @@ export function asWorkOf<T> (holder: Holder, fn: () => T): T {
  * A request touches its session. Whatever other request's work it seems to stand in is none of its own: of requests that come
  * behind each other on one socket, without waiting for answers, Node hands the context of the first on to the next.
  */
-export function beginRequest (holder: Holder, engine: object): void {
-  requests.set(holder, engine)
+export function beginRequest (engine: object): void {
   for (let work = currentWork(); work !== null; work = work.within) {
-    if (requests.get(work.holder) === engine) return holders.enterWith(null)
+    if (work.holder.requestOf === engine) return holders.enterWith(null)
   }
 }
 
 /**
  * From here on the running code, and what it awaits, is the work of a request's session, which has no function to be run in.
- * Others are not entered: a handler may have several streams side by side, each with a session of its own.
+ * Where that is costly, it ends after a while with requests that ask for one connection only; the first that asks for another one
+ * brings it back.
  */
 export function enterWorkOf (holder: Holder): void {
-  if (!requests.has(holder)) return
+  if (!follows()) return
   const within = currentWork()
   // With a second engine's session in between it may stand further out.
   for (let work = within; work !== null; work = work.within) if (work.holder === holder) return

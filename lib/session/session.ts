@@ -16,6 +16,7 @@ const noop = (): void => {}
 
 /** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
 export class ScopedSession implements ManagedSession {
+  readonly requestOf: object | null
   readonly #host: SessionHost
   readonly #beginning: Beginning
   /** Settings that depend on the request: worked out when a transaction begins. */
@@ -40,8 +41,9 @@ export class ScopedSession implements ManagedSession {
   #reason: Error | undefined
   #controller: AbortController | null = null
 
-  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings, label?: string) {
+  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings, label?: string, requestOf: object | null = null) {
     this.#label = label
+    this.requestOf = requestOf
     this.#host = host
     this.#beginning = beginning
     this.#extra = extra
@@ -257,7 +259,7 @@ export class ScopedSession implements ManagedSession {
       this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, extra, this, this.#label)
       if (failure !== null) return this.#transaction.refuseAll(failure, statements)
       // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
-      if (this.#label !== undefined) enterWorkOf(this)
+      if (this.requestOf !== null) enterWorkOf(this)
     }
     this.#transaction.submit(this.#savepoints.clear ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
   }

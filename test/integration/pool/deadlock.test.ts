@@ -72,6 +72,18 @@ for (const strategy of strategies) {
       await quiet(t, app)
     })
 
+    await t.test('after many requests that asked for one connection only, as soon as one has asked for a second', async (t) => {
+      const app = await setUp(t, { strategy, max: 3 }, greedy[0]!)
+      app.get('/modest', async (request) => (await request.db.query('SELECT 1')).rows)
+      await app.listen({ port: 0 })
+      for (let i = 0; i < 30; i++) await Promise.all(Array.from({ length: 50 }, () => app.inject('/modest')))
+      t.equal((await app.inject('/')).statusCode, 200)
+      const [answers, time] = await timed(many(app, '/', 3))
+      t.ok(time < acquireTimeout / 2, `${Math.round(time)} ms`)
+      t.equal(answers.filter(({ status }) => status !== 200).length, 1)
+      await quiet(t, app)
+    })
+
     await t.test('a single connection, asked for twice at once', async (t) => {
       const app = await setUp(t, { strategy, max: 1 }, {
         name: '',
