@@ -1,6 +1,7 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Pooler } from '../../types/engine.ts'
-import { failureKind } from './sqlstate.ts'
+import { failureKind, isFarewell, ranOutOfTime } from './sqlstate.ts'
 import { connectError, type Target } from './target.ts'
 
 export interface Found {
@@ -10,12 +11,30 @@ export interface Found {
 }
 
 /**
- * Connects once, and looks at what answers: behind a pooler the process id that the connection was given is not the backend's.
+ * PgBouncer may give out a server connection that has just died, and after a restart of PostgreSQL it refuses whoever comes first
+ * until server_login_retry is over (1 s in docs/pgbouncer.ini): for how long that is tried again, and how often. Milliseconds.
+ */
+const patience = 1500
+const pause = 100
+
+/**
+ * Connects, and looks at what answers: behind a pooler the process id that the connection was given is not the backend's.
  *
  * @param timeout milliseconds
  * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED
  */
 export async function look (config: pg.ClientConfig, target: Target, timeout: number): Promise<Found> {
+  for (const deadline = performance.now() + Math.min(timeout, patience); ; await sleep(pause)) {
+    try {
+      return await lookOnce(config, timeout)
+    } catch (error) {
+      const passing = failureKind(error) === 'connection-lost' && isFarewell(error) && !ranOutOfTime(error)
+      if (!passing || performance.now() > deadline) throw connectError(error, target)
+    }
+  }
+}
+
+async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Found> {
   const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout }) as pg.Client & { connection: pg.Connection, processID: number }
   const told = new Told(client)
   client.on('error', () => {})
@@ -26,8 +45,6 @@ export async function look (config: pg.ClientConfig, target: Target, timeout: nu
       version: Number(row!.version),
       pooler: told.pooler(Number(row!.pid))
     }
-  } catch (error) {
-    throw connectError(error, target)
   } finally {
     client.end().catch(() => {})
   }

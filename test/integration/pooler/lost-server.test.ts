@@ -76,3 +76,29 @@ for (const strategy of ['queue', 'null'] as const) {
     })
   })
 }
+
+t.test('an app starts behind a PgBouncer whose server connections die meanwhile, or whose server is restarted', async t => {
+  await eachPgBouncer(t, async (t, program) => {
+    const pgbouncer = await startPgBouncer(t, postgres, { program })
+    const start = async (): Promise<void> => {
+      const { app, db } = await startApp(t, { connectionString: pgbouncer.connectionString })
+      t.match(db.pooler, { kind: 'pgbouncer' })
+      await app.close()
+    }
+    await start()
+    const kill = () => postgres.query('SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = \'client backend\' AND pid <> pg_backend_pid()')
+    for (let i = 0; i < 20; i++) await Promise.all([kill(), start()])
+    for (const mode of ['fast', 'immediate'] as const) await Promise.all([postgres.restart(mode), start()])
+  })
+})
+
+t.test('a PgBouncer whose server stays away fails the boot within its time', async t => {
+  await eachPgBouncer(t, async (t, program) => {
+    const proxy = await startPgProxy(t, postgres)
+    const pgbouncer = await startPgBouncer(t, { ...postgres, port: proxy.port }, { program })
+    proxy.refuse()
+    const begun = performance.now()
+    await t.rejects(startApp(t, { connectionString: pgbouncer.connectionString, pool: { acquireTimeout: 500 } }), { code: 'FST_PG_SCOPE_UNREACHABLE' })
+    t.ok(performance.now() - begun < 5000)
+  })
+})
