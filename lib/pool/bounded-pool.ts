@@ -207,8 +207,10 @@ export class BoundedPool implements Strategy {
   /** Those who wait, and for whom no idle connection is on its way, go behind COMMITs that are under way. */
   #share (): void {
     while (this.#waiting.length > this.#idle) {
-      const { fresh, alone } = this.#first!
-      const lease = fresh || alone ? null : this.#handOver.next()
+      const waiter = this.#first!
+      const { fresh, alone } = waiter
+      // What holds a connection as well may hold what that COMMIT waits for: a lock, for a deferred foreign key.
+      const lease = fresh || alone || this.#deadlocks.mayHold(waiter) ? null : this.#handOver.next()
       if (lease === null) return
       const connection = lease.handOver()
       connection.kept = true

@@ -37,7 +37,7 @@ export class Connection {
   sharable = false
   #ending = false
   #watchers: (() => void)[] = []
-  #unsent: Buffer | null = null
+  #unsent: Buffer[] = []
 
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
@@ -57,16 +57,14 @@ export class Connection {
 
   /** Sends bytes. What is written in one turn of the running code leaves together, in one write to the socket. */
   write (bytes: Buffer): void {
-    if (this.#unsent === null) {
-      this.#unsent = bytes
-      process.nextTick(flush, this)
-    } else this.#unsent = Buffer.concat([this.#unsent, bytes])
+    if (this.#unsent.length === 0) process.nextTick(flush, this)
+    this.#unsent.push(bytes)
   }
 
   flush (): void {
     const { stream } = wireOf(this.client)
-    if (this.#unsent !== null && stream.writable) stream.write(this.#unsent)
-    this.#unsent = null
+    if (stream.writable) stream.write(this.#unsent.length === 1 ? this.#unsent[0]! : Buffer.concat(this.#unsent))
+    this.#unsent = []
   }
 
   /**

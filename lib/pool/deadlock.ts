@@ -42,6 +42,12 @@ export class DeadlockWatch {
     this.#suspect()
   }
 
+  /** Whether it may wait inside of work that holds a connection, here or of another engine. */
+  mayHold ({ within, holder, label }: Waiter): boolean {
+    for (let work = within; work !== null; work = work.within) if (work.holder !== holder) return true
+    return within === null && label === undefined && this.#requests > 0
+  }
+
   /** The waiter waits no longer, whatever became of it. */
   over (waiter: Waiter): void {
     if (!this.#inside.delete(waiter)) return

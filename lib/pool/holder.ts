@@ -25,6 +25,8 @@ const enough = 1000
 /** Sessions of requests since the start; -Infinity once somebody may have asked for a second connection. */
 let alone = 0
 let engines = 0
+/** Functions of scope() and lease() that run: their contexts are kept. */
+let works = 0
 
 /** An engine more, or one less: with two of them a request may well hold a connection of each. */
 export function countEngine (change: 1 | -1): void {
@@ -39,7 +41,7 @@ export function askedBeside (): void {
 
 function follows (): boolean {
   if (!costly || engines > 1 || ++alone <= enough) return true
-  if (alone % enough === 1) holders.disable()
+  if (alone % enough === 1 && works === 0) holders.disable()
   return false
 }
 
@@ -57,8 +59,13 @@ export function leaveWork (): void {
 }
 
 /** Runs fn as the work of a holder. */
-export function asWorkOf<T> (holder: Holder, fn: () => T): T {
-  return holders.run({ holder, within: currentWork() }, fn)
+export async function asWorkOf<T> (holder: Holder, fn: () => Promise<T> | T): Promise<T> {
+  works++
+  try {
+    return await holders.run({ holder, within: currentWork() }, fn)
+  } finally {
+    works--
+  }
 }
 
 /**

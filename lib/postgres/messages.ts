@@ -82,6 +82,11 @@ export class Messages {
     return bytes
   }
 
+  /** Forgets what was written. */
+  discard (): void {
+    this.#length = 0
+  }
+
   #begin (type: number): void {
     this.#byte(type)
     this.#head = this.#length
@@ -117,7 +122,8 @@ export class Messages {
 
   #text (text: string): void {
     if (text === '') return
-    this.#room(3 * text.length) // no UTF-16 unit takes more than three bytes of UTF-8
+    // No UTF-16 unit takes more than three bytes of UTF-8; what is long is counted.
+    this.#room(text.length < least ? 3 * text.length : Buffer.byteLength(text))
     this.#length += this.#bytes.write(text, this.#length, 'utf8')
   }
 

@@ -62,6 +62,16 @@ export function isStalePlan (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery'
 }
 
+/** The prepared statement is not there: somebody dropped it. */
+export function isMissing (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '26000'
+}
+
+/** A value or an expression that does not fit its type: data exceptions, and errors of syntax and types. */
+export function isOfTypes (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^(?:22|42)/.test(error.code ?? '')
+}
+
 /**
  * transaction_timeout, or PgBouncer's query_wait_timeout: the connection was alive, and what took too long would take as long
  * again.

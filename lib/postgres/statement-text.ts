@@ -1,3 +1,5 @@
+import { statementsOf } from './statement-words.ts'
+
 /** What a session must know of a statement before it sends it, told by its text alone. */
 export type TextKind = 'plain' | 'several' | 'transaction-control'
 
@@ -29,8 +31,10 @@ function isTransactionControl (text: string): boolean {
 /** What is remembered of a text. */
 export interface KnownText {
   readonly kind: TextKind
-  /** It names search_path, so that it may change what other statements mean by a name. */
-  readonly movesPath: boolean
+  /** It sets something on which the meaning of other statements depends. */
+  readonly altersMeaning: boolean
+  /** Reads or writes rows, and means the same each time. */
+  readonly lasting: boolean
   /** How often it was used. */
   uses: number
   /** How often it has to be used before it is worth to be prepared. */
@@ -47,7 +51,7 @@ const mostKnown = 2000
 export function knownText (text: string): KnownText {
   let entry = known.get(text)
   if (entry === undefined) {
-    entry = { kind: textKind(text), movesPath: /search_path/i.test(text), uses: 0, often }
+    entry = { kind: textKind(text), altersMeaning: altersMeaning(text), lasting: isLasting(text), uses: 0, often }
     if (known.size >= mostKnown) known.clear()
     known.set(text, entry)
   }
@@ -59,4 +63,30 @@ export function becameStale (text: string): void {
   const entry = knownText(text)
   entry.uses = 0
   entry.often *= 10
+}
+
+/** The server looks at names, and at literals of some types, when it parses: with another one of these they would mean something else. */
+const settingsOfMeaning = /search_path|time\s*zone|datestyle|intervalstyle|standard_conforming_strings|array_nulls|xmloption|lc_monetary/i
+
+function altersMeaning (text: string): boolean {
+  return settingsOfMeaning.test(text) && (/set_config/i.test(text) || statementsOf(text).some((statement) => /^(?:re)?set\b/i.test(statement)))
+}
+
+/** Of others the columns may change from one time to the next: FETCH, EXECUTE, SHOW, CALL. */
+const rowWords = /^(?:select|insert|update|delete|merge|with|values|table)\b/i
+
+/** Literals that become a moment when they are parsed (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES). */
+const moments = /'\s*(?:now|today|tomorrow|yesterday)\b/i
+
+function isLasting (text: string): boolean {
+  return rowWords.test(statementsOf(text)[0] ?? '') && !moments.test(text)
+}
+
+/** Those of a transaction that change nothing of what a text means. Names with a dot are the application's own. */
+const harmless = new Set(['role', 'application_name', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'transaction_read_only', 'synchronous_commit', 'work_mem'])
+
+/** Whether texts mean something else, or may, with these settings. */
+export function alterMeaning (settings: Readonly<Record<string, string>>): boolean {
+  for (const name in settings) if (!name.includes('.') && !harmless.has(name.toLowerCase())) return true
+  return false
 }

@@ -3,7 +3,7 @@ import type { FieldDef } from 'pg'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { Messages } from '../postgres/messages.ts'
-import { isStalePlan } from '../postgres/sqlstate.ts'
+import { isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
 import { becameStale } from '../postgres/statement-text.ts'
 import type { Statement } from './statement.ts'
 
@@ -56,6 +56,8 @@ export class Batch {
   #current = 0
   #failure: BatchFailure | null = null
   #settled = false
+  /** Nothing of it was sent. */
+  #unwritten = false
   readonly #connection: Connection
   readonly #done: BatchDone
 
@@ -65,14 +67,22 @@ export class Batch {
     this.#done = done
   }
 
-  submit (): void {
+  /** @returns why it could not be written: pg hands that to handleError() */
+  submit (): Error | undefined {
     const [first] = this.statements
-    if (this.statements.length === 1 && first!.simple) messages.query(first!.text)
-    else {
-      for (const statement of this.statements) this.#write(statement)
-      messages.sync()
+    try {
+      if (this.statements.length === 1 && first!.simple) messages.query(first!.text)
+      else {
+        for (this.#current = 0; this.#current < this.statements.length; this.#current++) this.#write(this.statements[this.#current]!)
+        this.#current = 0
+        messages.sync()
+      }
+      this.#connection.write(messages.take())
+    } catch (error) { // a value larger than any message, say
+      messages.discard()
+      this.#unwritten = true
+      return error as Error
     }
-    this.#connection.write(messages.take())
   }
 
   #write (statement: Statement): void {
@@ -84,7 +94,7 @@ export class Batch {
     if (statement.describes) {
       // The columns of a prepared statement stay as they were: where its table was altered, the server refuses to run it. A pooler
       // may have prepared it anew on another server connection, whose columns are the new ones.
-      if (prepared?.fields === undefined || pooled) messages.describe()
+      if (prepared?.fields === undefined || pooled || !statement.lasting) messages.describe()
       else if (prepared.fields !== null) statement.fields(prepared.fields, types)
     }
     messages.execute()
@@ -106,10 +116,21 @@ export class Batch {
     }
   }
 
-  #forget ({ text, prepared }: Statement): void {
-    if (prepared === null) return
-    this.#connection.prepared?.outdated(prepared)
-    becameStale(text)
+  /** What a failure says of a prepared statement. Whether that is the reason for it, so that the statement can be sent again. */
+  #doubted ({ text, prepared }: Statement, error: pg.DatabaseError): boolean {
+    const { prepared: statements, pooled } = this.#connection
+    if (prepared === null || statements === null) return isStalePlan(error)
+    if (isMissing(error)) {
+      statements.dropped()
+      return true
+    }
+    // The type of a parameter is what its column was when it was prepared: a value may be wrong for that alone.
+    const altered = isStalePlan(error) || (pooled && isOfTypes(error))
+    if (altered) {
+      statements.outdated(prepared)
+      becameStale(text)
+    } else if (isOfTypes(error)) prepared.state = 'unknown'
+    return isStalePlan(error)
   }
 
   handleRowDescription (message: { fields: FieldDef[] }): void {
@@ -130,15 +151,21 @@ export class Batch {
   }
 
   handleEmptyQuery (): void {
-    if (!this.statements[this.#current]!.simple) this.#current++
+    const statement = this.statements[this.#current]!
+    this.#executed(statement, '')
+    if (!statement.simple) this.#current++
   }
 
   handleError (error: unknown, wire: Wire): void {
     if (this.#settled) return
-    const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
-    this.#failure ??= { error, statement: this.#current, lost: !answered, stalePlan: isStalePlan(error) }
-    if (this.#failure.stalePlan) this.#forget(this.statements[this.#current]!)
+    const statement = this.#current
     this.#skipped()
+    if (this.#unwritten) {
+      this.#failure = { error, statement, lost: false, stalePlan: false }
+      return this.#settle()
+    }
+    const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
+    this.#failure ??= { error, statement, lost: !answered, stalePlan: answered && this.#doubted(this.statements[statement]!, error) }
     if (!answered) {
       this.#failure = { error, statement: this.#current, lost: true, stalePlan: false }
       return this.#settle()

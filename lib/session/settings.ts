@@ -1,5 +1,6 @@
 import { pgScopeError } from '../errors.ts'
 import { CommitPace } from '../pool/hand-over.ts'
+import { alterMeaning } from '../postgres/statement-text.ts'
 import { type Silence, silenceOf } from './silence.ts'
 import { Statement } from './statement.ts'
 import type { SettingValue, TransactionOptions } from '../../types/options.ts'
@@ -20,8 +21,8 @@ export interface Beginning {
   /** How long a connection may owe an answer. */
   readonly silence: Silence
   readonly pace: CommitPace
-  /** It sets search_path. */
-  readonly movesPath: boolean
+  /** Texts mean something else with its settings. */
+  readonly altersMeaning: boolean
 }
 
 export type TimeoutOption = 'statementTimeout' | 'lockTimeout' | 'idleInTransactionTimeout' | 'transactionTimeout'
@@ -47,7 +48,7 @@ export function beginning (options: TransactionOptions, settings: Settings): Beg
     losesNothing: options.readOnly === true && options.isolation !== 'serializable',
     silence: silenceOf(options),
     pace: new CommitPace(),
-    movesPath: movesPath(settings)
+    altersMeaning: alterMeaning(settings)
   }
 }
 
@@ -91,11 +92,6 @@ export function readSettings (settings: unknown, role: unknown): Settings {
 
 function isSettingValue (value: unknown): value is SettingValue {
   return typeof value === 'string' || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))
-}
-
-/** A statement's names may stand for something else with each search_path, and its plan for none of them. */
-export function movesPath (settings: Settings): boolean {
-  return Object.keys(settings).some((name) => name.toLowerCase() === 'search_path')
 }
 
 /** One statement that sets them all until the transaction ends, or nothing where the connection has them already. */

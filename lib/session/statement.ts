@@ -21,6 +21,9 @@ const { Result, utils } = pg as unknown as {
 /** Tags of the statements that textKind() refuses where it sees them. */
 const controlTag = /^(?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PREPARE TRANSACTION)$/
 
+/** Their number has two bytes (https://www.postgresql.org/docs/current/limits.html). */
+const mostValues = 65535
+
 const noop = (): void => {}
 
 /** What the session says to the server for itself: BEGIN, COMMIT, a setting. Only the tag of the answer matters. */
@@ -39,8 +42,10 @@ export class Statement {
   automatic = false
   /** What it was bound to when it was last written; null for the unnamed statement. */
   prepared: PreparedStatement | null = null
-  /** It may change what the names in other statements stand for. */
-  movesPath = false
+  /** Once prepared it has the same columns each time. */
+  lasting = false
+  /** It may change what other statements mean. */
+  altersMeaning = false
   /** It ended the transaction, or began another, although that is the session's to do. */
   meddled = false
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
@@ -96,7 +101,11 @@ export class Call extends Statement {
   }
 
   override fields (fields: FieldDef[], types: CustomTypesConfig): void {
-    this.#result(types).addFields(fields)
+    try {
+      this.#result(types).addFields(fields)
+    } catch (error) { // a getTypeParser of the user's
+      this.#spoiled = error ?? new Error('getTypeParser threw nothing')
+    }
   }
 
   override row (fields: unknown[]): void {
@@ -163,6 +172,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   if (typeof text !== 'string') throw invalid(`the text must be a string, and ${kindOf(text)} came`)
   if (text.includes('\0')) throw invalid('the text holds a zero byte, which PostgreSQL cannot take')
   if (!Array.isArray(given)) throw invalid(`the values must be an array, and ${kindOf(given)} came`)
+  if (given.length > mostValues) throw invalid(`it has ${given.length} values, and PostgreSQL takes ${mostValues} at most: pass an array as one value, and use unnest($1::int[])`)
   if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
     throw invalid('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
@@ -171,16 +181,17 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   if (kind === 'transaction-control') {
     throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
-  const call = new Call(text, given.map(toWire), config, kind === 'several' && given.length === 0 && !config?.name)
-  call.automatic = known.uses >= known.often
-  call.movesPath = known.movesPath
+  const call = new Call(text, Array.from(given, toWire), config, kind === 'several' && given.length === 0 && !config?.name)
+  call.lasting = known.lasting
+  call.automatic = known.lasting && known.uses >= known.often
+  call.altersMeaning = known.altersMeaning
   known.uses++
   return call
 }
 
 function toWire (value: unknown, index: number): WireValue {
   try {
-    return utils.prepareValue(value)
+    return utils.prepareValue(value) ?? null // an object whose toJSON() returns nothing
   } catch (error) {
     // pg's message would show the value.
     throw invalid(`the value of $${index + 1} cannot be converted (${(error as Error)?.name ?? 'it threw'})`)

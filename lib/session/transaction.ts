@@ -1,14 +1,16 @@
 import { isPgScopeError, pgScopeError } from '../errors.ts'
+import type { Offer } from '../pool/hand-over.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { alterMeaning } from '../postgres/statement-text.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
-import { type Beginning, movesPath, type Settings, settingStatement } from './settings.ts'
+import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
@@ -54,8 +56,8 @@ export class Transaction implements Waiter, Running {
   #replanned = false
   /** What the connection had parsed before it. */
   #parsed = 0
-  /** search_path is not what it was on this connection before. */
-  #movesPath: boolean
+  /** Texts do not mean what they meant on this connection before. */
+  #altered: boolean
   readonly #patience = new Patience()
   #watchers: (() => void)[] = []
 
@@ -66,7 +68,7 @@ export class Transaction implements Waiter, Running {
     this.#progress = progress
     this.#beginning = beginning
     this.#extra = extra
-    this.#movesPath = beginning.movesPath || (extra !== undefined && movesPath(extra))
+    this.#altered = beginning.altersMeaning || (extra !== undefined && alterMeaning(extra))
   }
 
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
@@ -74,8 +76,8 @@ export class Transaction implements Waiter, Running {
     const { state } = this.#progress
     if (state === 'failed') return this.#refuse(statements)
     for (const statement of statements) {
-      this.#movesPath ||= statement.movesPath
-      if (this.#movesPath) statement.automatic = false
+      this.#altered ||= statement.altersMeaning
+      if (this.#altered) statement.automatic = false
     }
     // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
     this.#queue.push(...statements)
@@ -156,12 +158,13 @@ export class Transaction implements Waiter, Running {
     const lease = this.lease!
     const { connection } = lease
     connection.ending = safe
+    let offer: Offer | null = null
     this.#send([end], (_batch, failure) => {
       connection.ending = false
-      if (safe) this.#host.pool.answered(offer!)
+      if (offer !== null) this.#host.pool.answered(offer)
       done(failure)
     })
-    const offer = safe ? this.#host.pool.offer(lease, this.#beginning.pace) : null
+    if (safe) offer = this.#host.pool.offer(lease, this.#beginning.pace)
   }
 
   /** Cancels what runs and refuses what waits: they are told the reason. Afterwards it can only be rolled back. */

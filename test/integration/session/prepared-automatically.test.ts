@@ -146,6 +146,68 @@ known.test('a table that is altered fails at most one request where its statemen
   for (let i = 0; i < 10; i++) t.same(await requests(), [2, 2, 2])
 })
 
+direct.test('what means something else each time is not prepared: moments, literals in another time zone, FETCH', async t => {
+  const { db, prepared } = await setUp(t)
+  const often = async (read: () => Promise<unknown>): Promise<void> => { for (let i = 0; i < 10; i++) await read() }
+  const now = () => db.query('SELECT \'now\'::timestamptz AS at')
+  await often(now)
+  const before = (await now()).rows[0].at
+  await db.query('SELECT pg_sleep(0.01)')
+  t.not((await now()).rows[0].at.getTime(), before.getTime())
+
+  await db.query('CREATE TABLE events (at timestamptz); INSERT INTO events VALUES (\'2023-12-31 20:00Z\')')
+  const since = (timezone: string) => db.scope(async (session) => (await session.query('SELECT 1 FROM events WHERE at >= \'2024-01-01\'')).rowCount, { settings: { timezone } })
+  await often(() => since('UTC'))
+  t.equal(await since('UTC'), 0)
+  t.equal(await since('Asia/Tokyo'), 1, 'there it is the first of January already')
+  t.equal(await db.scope(async (session) => {
+    await session.query('SET LOCAL TIME ZONE \'Asia/Tokyo\'')
+    return (await session.query('SELECT 1 FROM events WHERE at >= \'2024-01-01\'')).rowCount
+  }), 1)
+
+  const fetch = (select: string, name?: string) => db.scope(async (session) => {
+    await session.query(`DECLARE rows_of CURSOR FOR ${select}`)
+    return (await session.query({ text: 'FETCH 10 FROM rows_of', ...(name && { name }) })).rows
+  })
+  for (const name of [undefined, 'mine']) {
+    await often(() => fetch('SELECT 1 AS a', name))
+    t.same(await fetch('SELECT 2 AS b', name), [{ b: 2 }])
+    t.same(await fetch('SELECT \'x\' AS a', name), [{ a: 'x' }])
+    t.same(await fetch('SELECT 2 AS b, 3 AS c', name), [{ b: 2, c: 3 }])
+  }
+  t.notOk((await prepared()).some((text) => /now/.test(text)))
+})
+
+direct.test('after ALTER COLUMN TYPE a value that fits now is refused once at most', async t => {
+  const { db } = await setUp(t)
+  await db.query('CREATE TABLE altered (id int)')
+  const text = 'INSERT INTO altered VALUES ($1)'
+  for (let i = 0; i < 10; i++) await db.query(text, [i])
+  for (const [type, value] of [['bigint', '3000000000'], ['text', 'abc']]) {
+    await db.query(`ALTER TABLE altered ALTER COLUMN id TYPE ${type}`)
+    await db.query(text, [value]).catch(() => {})
+    t.equal((await db.query(text, [value])).rowCount, 1)
+  }
+})
+
+direct.test('what somebody dropped behind the plugin\'s back is prepared again, and no first batch fails', async t => {
+  const { db } = await setUp(t)
+  const text = newText()
+  for (const read of [(i: number) => db.query(text, [i]), (i: number) => db.scope((session) => session.query(text, [i]))]) {
+    for (let i = 0; i < 10; i++) await read(i)
+    await db.query('DO $$ BEGIN EXECUTE \'DEALLOCATE ALL\'; END $$')
+    for (let i = 0; i < 3; i++) t.equal((await read(i)).rows[0].a, i)
+  }
+})
+
+direct.test('an empty text does not keep others from being prepared', async t => {
+  const { db, prepared } = await setUp(t, { preparedStatements: 2 })
+  const texts = [newText(), newText(), newText()]
+  for (let i = 0; i < 10; i++) await db.query({ text: '-- nothing', name: 'nothing' })
+  for (const text of texts) for (let i = 0; i < 10; i++) await db.query(text, [i])
+  t.equal((await prepared()).filter((text) => texts.includes(text)).length, 1, 'beside BEGIN')
+})
+
 direct.test('DEALLOCATE ALL and DISCARD ALL are followed', async t => {
   const { db } = await setUp(t)
   const text = newText()
