@@ -164,6 +164,25 @@ known.test('a raw client never gets a connection with a COMMIT under way', async
   t.equal(handedOver(), 0)
 })
 
+known.test('work that holds a connection is not put behind a COMMIT, which may wait for that work', async t => {
+  const { db, handedOver } = await setUp(t, { pool: { max: 2, acquireTimeout: 500 } })
+  await db.query('CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int REFERENCES parents DEFERRABLE INITIALLY DEFERRED); INSERT INTO parents VALUES (1)')
+  const child = db.session()
+  await child.query('INSERT INTO children VALUES (1)')
+  let commit: Promise<void> | undefined
+  const parent = db.scope(async (session) => {
+    // COMMIT of the child waits for this lock.
+    await session.query('SELECT FROM parents FOR UPDATE')
+    const nested = db.query('SELECT 1')
+    commit = child.commit()
+    await nested
+  }, { idleInTransactionTimeout: 2000 })
+  await t.rejects(parent, { code: /^FST_PG_SCOPE_POOL/ }, 'acquireTimeout still holds')
+  await commit
+  await child.close()
+  t.equal(handedOver(), 0)
+})
+
 known.test('idle connections come first', async t => {
   const { proxy, write, db, handedOver } = await setUp(t, { pool: { max: 2 } })
   const first = write(1, 300)
