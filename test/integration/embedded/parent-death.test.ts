@@ -7,11 +7,12 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { typeScript } from '../../helpers/typescript.ts'
 
 const program = fileURLToPath(new URL('../../helpers/embedded-parent.ts', import.meta.url))
 
 async function startParent (t: { teardown (callback: () => unknown): unknown }, mode?: 'wait') {
-  const parent = spawn(process.execPath, [...process.execArgv, program, ...(mode === undefined ? [] : [mode])], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const parent = spawn(process.execPath, [...typeScript, program, ...(mode === undefined ? [] : [mode])], { stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => parent.kill('SIGKILL'))
   const exit = once(parent, 'exit')
   const [line] = await once(createInterface({ input: parent.stdout }), 'line')

@@ -12,6 +12,7 @@ import { configuration, parse } from '../../helpers/pgbouncer/configuration.ts'
 import { compareVersions } from '../../helpers/pgbouncer/programs.ts'
 import { selectPgBouncers } from '../../helpers/pgbouncer/selection.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { typeScript } from '../../helpers/typescript.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
 const server = await startTestPostgres(tap, { user: 'app owner', password: 'p@ss:w/rd?#% \'"' })
@@ -218,7 +219,7 @@ await eachPgBouncer(tap, async (t, program) => {
     const file = fileURLToPath(new URL('../../helpers/pgbouncer/parent.ts', import.meta.url))
     const { host, port, user, password, database } = server
     const argument = JSON.stringify({ program, server: { host, port, user, password, database } })
-    const parent = spawn(process.execPath, [...process.execArgv, file, argument], { stdio: ['ignore', 'pipe', 'inherit'] })
+    const parent = spawn(process.execPath, [...typeScript, file, argument], { stdio: ['ignore', 'pipe', 'inherit'] })
     t.teardown(() => parent.kill('SIGKILL'))
     const [line] = await once(createInterface({ input: parent.stdout }), 'line')
     const { pid, connectionString, authFile } = JSON.parse(line)
