@@ -158,6 +158,7 @@ export class Batch {
 
   handleError (error: unknown, wire: Wire): void {
     if (this.#settled) return
+    // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
     this.#skipped()
     if (this.#unwritten) {
@@ -165,7 +166,7 @@ export class Batch {
       return this.#settle()
     }
     const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
-    this.#failure ??= { error, statement, lost: !answered, stalePlan: answered && this.#doubted(this.statements[statement]!, error) }
+    this.#failure ??= { error, statement, lost: !answered, stalePlan: answered && statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
     if (!answered) {
       this.#failure = { error, statement: this.#current, lost: true, stalePlan: false }
       return this.#settle()
