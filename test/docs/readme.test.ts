@@ -117,6 +117,7 @@ t.test('every error has a section, and every link between the pages leads somewh
 
   const broken = pages.flatMap((page) => Array.from(readFileSync(join(root, page), 'utf8').matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g), ([link, path, anchor]) => {
     const target = path === '' ? page : join(page, '..', path!)
+    if (!target.endsWith('.md')) return existsSync(join(root, target)) ? '' : `${page}: ${link}`
     const there = anchors.get(target)
     return there === undefined || (anchor !== undefined && !there.has(anchor)) ? `${page}: ${link}` : ''
   })).filter((link) => link !== '')

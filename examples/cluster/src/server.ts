@@ -5,7 +5,8 @@ import type { Settings } from './settings.ts'
 
 /** One process: an app with an engine of its own, as it would be without a cluster. */
 export async function serve ({ DATABASE_URL, HOST, PORT, POOL_MAX, LOG_LEVEL }: Settings): Promise<void> {
-  const app = Fastify({ logger: { level: LOG_LEVEL } })
+  // What came in while the process began to end is served: the primary has replaced it already.
+  const app = Fastify({ logger: { level: LOG_LEVEL }, return503OnClosing: false })
   await app.register(pgScope, { connectionString: DATABASE_URL, pool: { max: POOL_MAX } })
 
   app.get('/', { config: { db: { readOnly: true } } }, async (request) => {
