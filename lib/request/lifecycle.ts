@@ -9,39 +9,43 @@ type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, d
 /** Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is needed. */
 export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults }: ResolvedOptions): void {
   // Symbols of this engine's own: another one may stand beside it.
-  const scopeMark = Symbol(`${decorator}.scope`)
-  const replyMark = Symbol(`${decorator}.reply`)
-  const thrownMark = Symbol(`${decorator}.thrown`)
+  const mark = Symbol(decorator)
   const unitMark = Symbol(`${decorator}.unit`)
-  type Marked = FastifyRequest & { [scopeMark]: RequestScope | null, [replyMark]: FastifyReply | null, [thrownMark]: boolean }
+  /** One mark for both, since Fastify sets each of them anew for each request: the reply, until the session is touched. */
+  type Marked = FastifyRequest & { [mark]: RequestScope | FastifyReply | null }
+  const scopeOf = (request: FastifyRequest): RequestScope | null => {
+    const marked = (request as Marked)[mark]
+    return marked instanceof RequestScope ? marked : null
+  }
+  /** Requests with an error in them before their session was touched. */
+  const thrown = new WeakSet<FastifyRequest>()
   const otherwise = routeUnit(defaults, {}, '')
   const late = new WeakMap<object, Unit>()
 
-  app.decorateRequest(scopeMark, null)
-  app.decorateRequest(replyMark, null)
-  app.decorateRequest(thrownMark, false)
+  app.decorateRequest(mark, null)
   app.decorateRequest(decorator as 'db', {
     getter (this: FastifyRequest) {
-      const request = this as Marked
-      return (request[scopeMark] ??= open(request)).session
+      const marked = (this as Marked)[mark]
+      return (marked instanceof RequestScope ? marked : open(this as Marked, marked)).session
     }
   })
 
   app.addHook('onRequest', (request, reply, done) => {
-    (request as Marked)[replyMark] = reply
-    ;(request as Marked)[scopeMark]?.attach(reply)
+    const scope = scopeOf(request)
+    if (scope === null) (request as Marked)[mark] = reply
+    else scope.attach(reply)
     done()
   })
 
   app.addHook('onError', (request, _reply, _error, done) => {
-    (request as Marked)[thrownMark] = true
-    const scope = (request as Marked)[scopeMark]
-    if (scope !== null) scope.thrown = true
+    const scope = scopeOf(request)
+    if (scope === null) thrown.add(request)
+    else scope.thrown = true
     done()
   })
 
   const settle: OnSend = (request, reply, payload, done) => {
-    const scope = (request as Marked)[scopeMark]
+    const scope = scopeOf(request)
     if (scope === null) done()
     else scope.send(reply, payload, done)
   }
@@ -50,7 +54,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   app.addHook('onSend', ((request, reply, payload, done) => {
     // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
     if (engine.draining && request.raw.httpVersionMajor < 2) reply.header('connection', 'close')
-    const scope = (request as Marked)[scopeMark]
+    const scope = scopeOf(request)
     if (scope === null) return done()
     // Hooks that come behind this one, compression say, know what to do with text.
     const body = areRows(payload) ? asNdjson(payload, reply) : payload
@@ -63,7 +67,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const unit = routeUnit(defaults, own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [unitMark]: unit })
     settleLast(route, settle)
-    if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => (request as Marked)[scopeMark]?.handled())
+    if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
   })
 
   app.addHook('preClose', (done) => {
@@ -72,14 +76,16 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   })
   app.addHook('onClose', () => engine.close())
 
-  function open (request: Marked): RequestScope {
+  /** @param reply null where no hook of ours has run yet */
+  function open (request: Marked, reply: FastifyReply | null): RequestScope {
     const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
     const unit = config?.[unitMark] as Unit | undefined
     const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
-    scope.thrown = request[thrownMark]
+    scope.thrown = thrown.has(request)
     scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
-    if (request[replyMark] === null) scope.attachSocket()
-    else scope.attach(request[replyMark])
+    if (reply === null) scope.attachSocket()
+    else scope.attach(reply)
+    request[mark] = scope
     return scope
   }
 

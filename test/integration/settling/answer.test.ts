@@ -110,6 +110,16 @@ test('an error handler that uses the session reads before it rolls back', {}, as
   t.same(await saved(), [])
 })
 
+test('an error from before the session was touched rolls back what an error handler does and answers with 200', {}, async (t, { app, listen, saved }) => {
+  app.setErrorHandler(async (_error, request, reply) => {
+    await request.db.query(insert, ['of the error handler'])
+    return reply.code(200).send('excused')
+  })
+  app.get('/', async () => { throw new Error('before anything was asked') })
+  t.match(await send(await listen()), { status: 200, body: 'excused' })
+  t.same(await saved(), [])
+})
+
 test('a success after a swallowed SQL error is not sent', {}, async (t, { app, listen, saved, log }) => {
   app.get('/', async (request) => {
     await request.db.query(insert, ['lost'])
