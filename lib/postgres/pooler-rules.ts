@@ -1,5 +1,6 @@
 import { pgScopeError } from '../errors.ts'
 import { statementsOf } from './statement-words.ts'
+import { TextMemo } from './text-memo.ts'
 
 interface Rule {
   /** What the statement is called in the message. */
@@ -133,27 +134,10 @@ function setsForGood (statement: string): boolean {
   return false
 }
 
-/**
- * A text is looked at once: applications send the same few over and over. Bounded by what is kept, for texts that are built anew
- * each time. In characters, and as many more for each text as an entry takes.
- */
-const known = new Map<string, Rule | null>()
-const mostKnown = 4_000_000
-const entry = 100
-let room = mostKnown
+const known = new TextMemo((text) => suspicious.test(text) ? brokenBy(text) : null)
 
 export function ruleFor (text: string): Rule | null {
-  let rule = known.get(text)
-  if (rule === undefined) {
-    rule = suspicious.test(text) ? brokenBy(text) : null
-    room -= text.length + entry
-    if (room < 0) {
-      known.clear()
-      room = mostKnown - text.length - entry
-    }
-    known.set(text, rule)
-  }
-  return rule
+  return known.of(text)
 }
 
 function brokenBy (text: string): Rule | null {

@@ -1,4 +1,5 @@
 import { statementsOf } from './statement-words.ts'
+import { TextMemo } from './text-memo.ts'
 
 /** What a session must know of a statement before it sends it, told by its text alone. */
 export type TextKind = 'plain' | 'several' | 'transaction-control'
@@ -28,34 +29,38 @@ function isTransactionControl (text: string): boolean {
   return control.has(word) || (word === 'prepare' && words[2]?.toLowerCase() === 'transaction')
 }
 
-/** What is remembered of a text. */
-export interface KnownText {
-  readonly kind: TextKind
-  /** It sets something on which the meaning of other statements depends. */
-  readonly altersMeaning: boolean
-  /** Reads or writes rows, and means the same each time. */
-  readonly lasting: boolean
-  /** How often it was used. */
-  uses: number
-  /** How often it has to be used before it is worth to be prepared. */
-  often: number
-}
-
 /** Of a text that is used no more than this the server would keep a plan for nothing. */
 const often = 5
 
-/** Applications send the same few texts over and over. Bounded, for texts that are built anew each time. */
-const known = new Map<string, KnownText>()
-const mostKnown = 2000
+/** What is remembered of a text. */
+export class KnownText {
+  readonly kind: TextKind
+  /** It sets something on which the meaning of other statements depends. */
+  readonly altersMeaning: boolean
+  /** How often it was used. */
+  uses = 0
+  /** How often it has to be used before it is worth to be prepared. */
+  often = often
+  readonly #text: string
+  #lasting: boolean | undefined
+
+  constructor (text: string) {
+    this.#text = text
+    this.kind = textKind(text)
+    this.altersMeaning = altersMeaning(text)
+  }
+
+  /** Reads or writes rows, and means the same each time. The text is taken apart for it, so ask only where it is to be prepared. */
+  get lasting (): boolean {
+    this.#lasting ??= isLasting(this.#text)
+    return this.#lasting
+  }
+}
+
+const known = new TextMemo((text) => new KnownText(text))
 
 export function knownText (text: string): KnownText {
-  let entry = known.get(text)
-  if (entry === undefined) {
-    entry = { kind: textKind(text), altersMeaning: altersMeaning(text), lasting: isLasting(text), uses: 0, often }
-    if (known.size >= mostKnown) known.clear()
-    known.set(text, entry)
-  }
-  return entry
+  return known.of(text)
 }
 
 /** Its prepared plan did not fit any more. Where that happens again and again, each time may cost a request: it has to earn its place anew. */

@@ -182,8 +182,8 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
     throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
   const call = new Call(text, Array.from(given, toWire), config, kind === 'several' && given.length === 0 && !config?.name)
-  call.lasting = known.lasting
-  call.automatic = known.lasting && known.uses >= known.often
+  call.automatic = known.uses >= known.often && known.lasting
+  call.lasting = call.automatic || (call.name !== undefined && known.lasting)
   call.altersMeaning = known.altersMeaning
   known.uses++
   return call
