@@ -53,11 +53,6 @@ export function currentWork (): Within | null {
   return work
 }
 
-/** What runs from here on is nobody's work: up to Node 22 the context of a request is handed on to the next one of its socket. */
-export function leaveWork (): void {
-  if (holders.getStore() != null) holders.enterWith(null)
-}
-
 /** Runs fn as the work of a holder. */
 export async function asWorkOf<T> (holder: Holder, fn: () => Promise<T> | T): Promise<T> {
   works++

@@ -47,14 +47,18 @@ export function failureKind (error: unknown): FailureKind {
       const said = poolerWords.find(([words]) => words.test(error.message))
       if (said !== undefined) return said[1]
     }
-    // FATAL and PANIC end the connection whatever their code is (https://www.postgresql.org/docs/current/runtime-config-logging.html).
     const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
     if (known === 'login' || known === 'too-many-connections') return known
-    if (error.severity === 'FATAL' || error.severity === 'PANIC') return 'connection-lost'
+    if (endsConnection(error)) return 'connection-lost'
     return known ?? 'other'
   }
   // All that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
   return 'connection-lost'
+}
+
+/** FATAL and PANIC do, whatever their code is (https://www.postgresql.org/docs/current/runtime-config-logging.html). */
+export function endsConnection ({ severity }: pg.DatabaseError): boolean {
+  return severity === 'FATAL' || severity === 'PANIC'
 }
 
 /** "cached plan must not change result type": its SQLSTATE, 0A000, says no more than that something is not supported. */
@@ -93,6 +97,6 @@ export function hasNoServer (error: unknown): boolean {
  * crashed?" is no such word: what the server had answered is lost with it.
  */
 export function isFarewell (error: unknown): boolean {
-  if (!(error instanceof pg.DatabaseError) || (error.severity !== 'FATAL' && error.severity !== 'PANIC')) return false
+  if (!(error instanceof pg.DatabaseError) || !endsConnection(error)) return false
   return !error.code?.startsWith('08') || neverSent.test(error.message)
 }

@@ -3,7 +3,7 @@ import type { FieldDef } from 'pg'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { Messages } from '../postgres/messages.ts'
-import { isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
+import { endsConnection, isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
 import { becameStale } from '../postgres/statement-text.ts'
 import type { Statement } from './statement.ts'
 
@@ -20,7 +20,7 @@ export interface BatchFailure {
   readonly statement: number
   /** The connection is gone, and with it the transaction. */
   lost: boolean
-  /** A prepared statement's plan no longer fits its table, which somebody altered: sent again, it is prepared anew. */
+  /** A prepared statement's plan no longer fits its table, which somebody altered, or it is not there any more: sent again, it is prepared anew. */
   readonly stalePlan: boolean
 }
 
@@ -29,7 +29,7 @@ export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 /** Writes behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
   const { connection } = lease
-  connection.client.query(new Batch(statements, connection, done) as unknown as pg.Submittable)
+  connection.client.query(new Batch(statements, connection, done))
 }
 
 /** Tags of what takes prepared statements away: all of them, or one. */
@@ -161,16 +161,11 @@ export class Batch {
     // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
     this.#skipped()
-    if (this.#unwritten) {
-      this.#failure = { error, statement, lost: false, stalePlan: false }
+    if (this.#unwritten || !(error instanceof pg.DatabaseError) || endsConnection(error)) {
+      this.#failure = { error, statement, lost: !this.#unwritten, stalePlan: false }
       return this.#settle()
     }
-    const answered = error instanceof pg.DatabaseError && error.severity !== 'FATAL' && error.severity !== 'PANIC'
-    this.#failure ??= { error, statement, lost: !answered, stalePlan: answered && statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
-    if (!answered) {
-      this.#failure = { error, statement: this.#current, lost: true, stalePlan: false }
-      return this.#settle()
-    }
+    this.#failure ??= { error, statement, lost: false, stalePlan: statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
     const ready = (): void => {
       wire.off('end', end)
