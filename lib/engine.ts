@@ -3,7 +3,7 @@ import type pg from 'pg'
 import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
 import type { ScopeOptions } from '../types/options.ts'
 import type { OwnedSession, Session } from '../types/session.ts'
-import { pgScopeError } from './errors.ts'
+import { noFunction, pgScopeError } from './errors.ts'
 import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
@@ -118,7 +118,7 @@ export class PgEngine implements Engine {
   }
 
   async scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
-    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `scope() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    if (typeof fn !== 'function') throw noFunction('scope', fn)
     const session = this.session(options) as ManagedSession
     let result: T
     try {
@@ -163,7 +163,7 @@ export class PgEngine implements Engine {
 
   async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
     if (this.#closing !== null) throw this.#closed()
-    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `lease() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    if (typeof fn !== 'function') throw noFunction('lease', fn)
     let over = false
     const holder: Holder = { get over () { return over } }
     this.#asking++
@@ -175,6 +175,7 @@ export class PgEngine implements Engine {
       this.#asking--
       this.#changed()
     }
+    // In the types of pg it is for reading only, and only a client of pg.Pool has a release.
     const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
     // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
     client.pipeline = false
@@ -292,6 +293,6 @@ export class PgEngine implements Engine {
 
 /** pg keeps a book of its own on prepared names: what sessions have prepared is entered there for a raw client. */
 function rememberPrepared ({ client, prepared }: Connection): void {
-  const { parsedStatements } = (client as unknown as { connection: { parsedStatements: Record<string, string> } }).connection
+  const { parsedStatements } = client.connection as pg.Connection & { parsedStatements: Record<string, string> } // private to pg
   for (const [name, text] of prepared?.named() ?? []) parsedStatements[name] = text
 }

@@ -63,6 +63,11 @@ export function pgScopeError (code: PgScopeErrorCode, message: string, cause?: u
   return error
 }
 
+/** For whoever wanted a function. @param caller as the user wrote it: `scope` */
+export function noFunction (caller: string, came: unknown): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `${caller}() takes a function, and ${came === null ? 'null' : typeof came} came.`)
+}
+
 /** True for an error that this package made, also across two copies of it. */
 export function isPgScopeError (error: unknown): error is PgScopeError {
   return error instanceof Error && typeof (error as PgScopeError).code === 'string' &&

@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { pgScopeError } from '../errors.ts'
+import { noFunction, pgScopeError } from '../errors.ts'
 import { asWorkOf } from '../pool/holder.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
@@ -129,7 +129,7 @@ export class AutocommitSession implements ManagedSession {
     const inner = this.#inside()
     if (inner !== null) return inner.transaction(fn)
     if (this.#end !== null) return rejected(this.#closed())
-    if (typeof fn !== 'function') return rejected(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
     const promise = this.#transaction(fn)
     const over = promise.then(() => {}, () => {}).finally(() => this.#inner.delete(over))
     this.#inner.add(over)

@@ -1,4 +1,4 @@
-import { pgScopeError } from '../errors.ts'
+import { noFunction, pgScopeError } from '../errors.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { enterWorkOf } from '../pool/holder.ts'
 import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
@@ -129,7 +129,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    if (typeof fn !== 'function') return rejected(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `transaction() takes a function, and ${fn === null ? 'null' : typeof fn} came.`))
+    if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
     if (!this.#takes) return rejected(this.#closed())
     const promise = new Promise<T>((resolve, reject) => this.#savepoints.inTurn(() => {
       if (this.#gone || this.failure !== null) {
@@ -393,7 +393,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
-    if (typeof fn !== 'function') throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `${name}() takes a function, and ${fn === null ? 'null' : typeof fn} came.`)
+    if (typeof fn !== 'function') throw noFunction(name, fn)
     if (this.#end !== null) throw this.#closed()
     this.#hooks[name](fn, this.#savepoints.callers())
   }

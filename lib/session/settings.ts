@@ -61,6 +61,11 @@ export function timeouts (options: TransactionOptions): Settings {
   return settings
 }
 
+/** Whether texts mean something else in a transaction that begins so, or may. */
+export function altersMeaning (beginning: Beginning, extra: Settings | undefined): boolean {
+  return beginning.altersMeaning || (extra !== undefined && alterMeaning(extra))
+}
+
 /** A setting's name is an identifier, perhaps with a prefix (https://www.postgresql.org/docs/current/runtime-config-custom.html). */
 const settingName = /^[a-z_][\w$]*(?:\.[a-z_][\w$]*)*$/i
 

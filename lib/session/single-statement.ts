@@ -3,14 +3,13 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
 import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
-import { alterMeaning } from '../postgres/statement-text.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
 import type { SessionHost } from './managed-session.ts'
-import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Call, Statement } from './statement.ts'
 
@@ -44,7 +43,7 @@ export class SingleStatement implements Waiter, Running, Holder {
     this.#beginning = beginning
     this.#extra = extra
     this.#over = over
-    if (beginning.altersMeaning || (extra !== undefined && alterMeaning(extra))) call.automatic = false
+    if (altersMeaning(beginning, extra)) call.automatic = false
   }
 
   granted (lease: Lease): void {

@@ -4,13 +4,12 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
-import { alterMeaning } from '../postgres/statement-text.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
-import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
@@ -68,7 +67,7 @@ export class Transaction implements Waiter, Running {
     this.#progress = progress
     this.#beginning = beginning
     this.#extra = extra
-    this.#altered = beginning.altersMeaning || (extra !== undefined && alterMeaning(extra))
+    this.#altered = altersMeaning(beginning, extra)
   }
 
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
