@@ -42,7 +42,7 @@ export class Connection {
   /** @param maxLifetime milliseconds, 0 for no limit */
   constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
     this.client = client
-    this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types
+    this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types // private to pg
     this.prepared = host.prepared()
     this.pooled = host.pooled()
     this.baseline = baseline
@@ -50,8 +50,8 @@ export class Connection {
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener a client that is killed between two statements would end the process.
     client.on('error', (error) => this.#end(error))
-    wireOf(client).on('parseComplete', () => { this.parsed++ })
-    wireOf(client).stream.on('data', () => { this.heard = performance.now() })
+    client.connection.on('parseComplete', () => { this.parsed++ })
+    client.connection.stream.on('data', () => { this.heard = performance.now() })
     client.on('end', () => this.#end(new Error('the connection was ended')))
   }
 
@@ -62,7 +62,7 @@ export class Connection {
   }
 
   flush (): void {
-    const { stream } = wireOf(this.client)
+    const { stream } = this.client.connection
     if (stream.writable) stream.write(this.#unsent.length === 1 ? this.#unsent[0]! : Buffer.concat(this.#unsent))
     this.#unsent = []
   }
@@ -96,7 +96,7 @@ export class Connection {
    * left in a transaction is as good: pg itself cuts off one that is at work.
    */
   get civil (): boolean {
-    return this.clean || (this.client as pg.Client & { pipeline: boolean }).pipeline === false
+    return this.clean || !this.client.pipeline
   }
 
   get expired (): boolean {
@@ -125,9 +125,5 @@ function flush (connection: Connection): void {
 
 /** Closes a client's socket, whatever the client is doing. */
 export function cutOff (client: pg.Client, reason?: Error): void {
-  wireOf(client).stream.destroy(reason)
-}
-
-function wireOf (client: pg.Client): pg.Connection {
-  return (client as unknown as { connection: pg.Connection }).connection
+  client.connection.stream.destroy(reason)
 }

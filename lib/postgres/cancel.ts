@@ -11,6 +11,7 @@ const patience = 500
  * that ends PgBouncer 1.18 with every client on it.
  */
 export function cancelRequest (client: pg.Client): Promise<boolean> {
+  // What the types of pg show neither of a client nor of a connection.
   const { host, port, ssl, processID, secretKey } = client as pg.Client & { processID: number, secretKey: number }
   const wire = new pg.Connection({ ssl } as pg.ConnectionConfig) as pg.Connection & {
     connect (portOrPath: number | string, host?: string): void

@@ -35,7 +35,7 @@ export async function look (config: pg.ClientConfig, target: Target, timeout: nu
 }
 
 async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Found> {
-  const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout }) as pg.Client & { connection: pg.Connection, processID: number }
+  const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout })
   const told = new Told(client)
   client.on('error', () => {})
   try {
@@ -56,8 +56,8 @@ export class Told {
   readonly #parameters = new Map<string, string>()
 
   constructor (client: pg.Client) {
-    this.#client = client as pg.Client & { processID: number }
-    ;(client as unknown as { connection: pg.Connection }).connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
+    this.#client = client as pg.Client & { processID: number } // which the types of pg do not show
+    client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
       if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
     })
   }

@@ -13,6 +13,7 @@ interface ResultBuilder extends QueryResult {
   addRow (row: unknown): void
   parseRow (fields: unknown[]): unknown
 }
+// Both are public in pg; its types leave out utils, and the methods of Result.
 const { Result, utils } = pg as unknown as {
   Result: new (rowMode: string | undefined, types: CustomTypesConfig) => ResultBuilder
   utils: { prepareValue (value: unknown): WireValue }
