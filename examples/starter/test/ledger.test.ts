@@ -36,7 +36,7 @@ t.test('ledger', async t => {
     t.equal(app.db.stats().inUse, 1, 'the rows wait in the database')
     request.on('error', () => {})
     request.destroy()
-    for (let tries = 0; app.db.stats().inUse > 0 && tries < 100; tries++) await sleep(10)
+    for (let tries = 0; app.db.stats().inUse > 0 && tries < 1500; tries++) await sleep(10)
     t.equal(app.db.stats().inUse, 0)
   })
 })

@@ -6,7 +6,7 @@ import { spawnOptions } from '../../../lib/embedded/program.ts'
 import type { Account } from '../../../lib/embedded/account.ts'
 
 /** Milliseconds until it must listen. It takes 10 on an idle machine. */
-const startTimeout = 10_000
+const startTimeout = 30_000
 /** Logged when it has bound its port. */
 const bound = 'process up:'
 

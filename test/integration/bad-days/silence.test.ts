@@ -15,13 +15,15 @@ t.teardown(() => server.stop())
 await server.query('CREATE TABLE things (id int)')
 
 const limit = 300
+/** For what the machine has to do besides; without the limit there is no answer at all. Milliseconds. */
+const patience = 8000
 
 async function setUp (t: Test, options: PgScopeOptions = {}) {
   await server.query('TRUNCATE things')
   const proxy = await startPgProxy(t, server)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(server.connectionString), answerTimeout: limit, idleInTransactionTimeout: 1000, ...options })
+  await app.register(pgScope, { connectionString: proxy.connectionString(server.connectionString), answerTimeout: limit, idleInTransactionTimeout: 1000, pool: { acquireTimeout: 30000 }, ...options })
   app.get('/', async ({ db }) => (await db.query('SELECT 1 AS one')).rows[0])
   const listen = async (): Promise<number> => {
     await app.listen({ port: 0, host: '127.0.0.1' })
@@ -41,7 +43,7 @@ async function timed (port: number, path = '/'): Promise<{ status: number, code:
 }
 
 function soon (t: Test, took: number, times = 1): void {
-  t.ok(took >= limit * times * 0.9 && took < limit * times + 1000, `the answer came after ${Math.round(took)} ms`)
+  t.ok(took >= limit * times * 0.9 && took < limit * times + patience, `the answer came after ${Math.round(took)} ms`)
 }
 
 t.test('a COMMIT that the network swallows is told as unknown, and its connection is given up', async (t) => {
@@ -101,7 +103,7 @@ t.test('a kept connection that has gone silent while idle costs a wait, and no r
   const port = await listen()
   await timed(port)
   swallow()
-  setTimeout(() => proxy.resume(), limit / 3)
+  setTimeout(() => proxy.resume(), limit * 0.8)
   const { status, took } = await timed(port)
   t.equal(status, 200)
   soon(t, took)
@@ -126,10 +128,10 @@ t.test('what a server is too slow with is cancelled there', async (t) => {
   const { app, listen } = await setUp(t)
   app.get('/slow', async ({ db }) => {
     await db.query('SELECT 1')
-    await db.query('SELECT pg_sleep(30)')
+    await db.query('SELECT pg_sleep(60)')
   })
   t.match(await timed(await listen(), '/slow'), { status: 503, code: 'FST_PG_SCOPE_CONNECTION_LOST' })
-  await waitFor(async () => (await server.query("SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")).length === 0, { timeout: 2000 })
+  await waitFor(async () => (await server.query("SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'")).length === 0)
   t.equal(app.db.stats().counters.canceled, 1)
 })
 

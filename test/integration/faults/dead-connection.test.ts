@@ -184,7 +184,7 @@ for (const mode of ['fast', 'immediate'] as const) {
 }
 
 t.test('a server restart under load: each answer is a success that is saved or an error that says what it is', async (t) => {
-  const set = await setUp(t, { pool: { max: 4, acquireTimeout: 2000 } })
+  const set = await setUp(t, { pool: { max: 4, acquireTimeout: 5000 } })
   const saved: number[] = []
   const unknown: number[] = []
   const over = new AbortController()

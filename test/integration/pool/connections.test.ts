@@ -75,14 +75,16 @@ t.test('a statement that ends the transaction behind the session\'s back leaves 
 backends.test('maxLifetime replaces a connection that is never idle, and no session notices', async (t) => {
   const app = await setUp(t, { max: 1, maxLifetime: 300 })
   const pids: number[] = []
-  const end = performance.now() + 1500
+  const start = performance.now()
   let failed = 0
   const worker = async (): Promise<void> => {
-    while (performance.now() < end) await pidOf(app).then((pid) => { if (!pids.includes(pid)) pids.push(pid) }, () => { failed++ })
+    while (pids.length < 5 && performance.now() - start < 30000) await pidOf(app).then((pid) => { if (!pids.includes(pid)) pids.push(pid) }, () => { failed++ })
   }
   await Promise.all([worker(), worker(), worker()])
   t.equal(failed, 0)
-  t.ok(pids.length >= 4 && pids.length <= 8, `${pids.length} connections in 1500 ms`)
+  const time = performance.now() - start
+  t.equal(pids.length, 5)
+  t.ok(time >= 4 * 300 * 0.9 - 50, `each lived for its time: ${Math.round(time)} ms`)
   await waitFor(async () => (await db.activity()).length <= 1, { message: 'the replaced ones are ended' })
 })
 
@@ -98,10 +100,10 @@ backends.test('a long transaction outlives maxLifetime; its connection is replac
 })
 
 backends.test('maxLifetime ends idle connections too', async (t) => {
-  const app = await setUp(t, { max: 2, maxLifetime: 200, idleTimeout: 0 })
+  const app = await setUp(t, { max: 2, maxLifetime: 1000, idleTimeout: 0 })
   await Promise.all([pidOf(app), pidOf(app)])
   await waitFor(() => app.db.stats().idle === 2, { interval: 1 })
-  await waitFor(async () => app.db.stats().open === 0 && (await db.activity()).length === 0, { timeout: 2000 })
+  await waitFor(async () => app.db.stats().open === 0 && (await db.activity()).length === 0)
 })
 
 backends.test('connections that were opened together are not replaced together: each up to a tenth earlier', async (t) => {
@@ -132,8 +134,10 @@ backends.test('connections that were opened together are not replaced together: 
 
 backends.test('idleTimeout ends idle connections, down to min', async (t) => {
   const app = await setUp(t, { max: 5, min: 2, idleTimeout: 100 })
-  await Promise.all([1, 2, 3, 4, 5].map(() => pidOf(app)))
+  const sessions = Array.from({ length: 5 }, () => app.db.session())
+  await Promise.all(sessions.map((session) => session.query('SELECT 1')))
   t.equal(app.db.stats().open, 5)
+  await Promise.all(sessions.map((session) => session.close()))
   await waitFor(async () => (await db.activity()).length === 2)
   await sleep(300)
   t.equal((await db.activity()).length, 2)
@@ -176,7 +180,7 @@ backends.test('prePing: a dead connection is replaced before a session gets it',
 
 backends.test('prePing: a connection on a network that swallows everything is given up, and another one is opened', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 1000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
+  const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
   const pid = await pidOf(app)
   proxy.pause({ drop: true })
   const waiting = pidOf(app)
@@ -202,7 +206,7 @@ kept.test('stats() counts what happens', async (t) => {
   await session.query('SELECT 1')
   await sleep(50)
   const { oldestTransaction, ...busy } = app.db.stats()
-  t.ok(oldestTransaction >= 40 && oldestTransaction < 1000, `${oldestTransaction} ms`)
+  t.ok(oldestTransaction >= 40 && oldestTransaction < 10000, `${oldestTransaction} ms`)
   t.match(busy, { open: 1, idle: 0, inUse: 1, waiting: 0 })
   await session.commit()
   t.match(app.db.stats(), { open: 1, idle: 1, inUse: 0, oldestTransaction: 0, counters: { committed: 1, rolledBack: 0 } })

@@ -26,7 +26,7 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), idleInTransactionTimeout: 0, ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), idleInTransactionTimeout: 0, ...options, pool: { max: 1, acquireTimeout: 30000, ...options.pool } })
   // Connections that were looked at, as all are after their first statement.
   await Promise.all(Array.from({ length: options.pool?.max ?? 1 }, () => app.db.query('SELECT pg_sleep(0.01)')))
   proxy.reset()
@@ -122,8 +122,8 @@ known.test('a session that is canceled never cancels the COMMIT in front of it',
 
 known.test('a statement by itself that is given up never cancels the COMMIT in front of it either', async t => {
   const { write, db, handedOver } = await setUp(t)
-  const first = write(1, 300)
-  const ping = db.ping(100)
+  const first = write(1, 2500)
+  const ping = db.ping(1000)
   t.equal(handedOver(), 0)
   await waitFor(() => handedOver() === 1, { interval: 1 })
   await t.rejects(ping, { code: 'FST_PG_SCOPE_UNREACHABLE' })
@@ -147,8 +147,8 @@ for (const after of [true, false]) {
 
 known.test('the limits of the session behind it do not end a COMMIT that takes its time', async t => {
   const { write, db, handedOver } = await setUp(t)
-  const first = write(1, 400)
-  const second = db.scope((session) => session.query('SELECT 1'), { answerTimeout: 100 })
+  const first = write(1, 1500)
+  const second = db.scope((session) => session.query('SELECT 1'), { answerTimeout: 500 })
   await Promise.all([first, second])
   t.equal(handedOver(), 1)
   t.same(await things(), [1])
@@ -165,7 +165,7 @@ known.test('a raw client never gets a connection with a COMMIT under way', async
 })
 
 known.test('work that holds a connection is not put behind a COMMIT, which may wait for that work', async t => {
-  const { db, handedOver } = await setUp(t, { pool: { max: 2, acquireTimeout: 500 } })
+  const { db, handedOver } = await setUp(t, { pool: { max: 2, acquireTimeout: 2000 } })
   await db.query('CREATE TABLE parents (id int PRIMARY KEY); CREATE TABLE children (id int REFERENCES parents DEFERRABLE INITIALLY DEFERRED); INSERT INTO parents VALUES (1)')
   const child = db.session()
   await child.query('INSERT INTO children VALUES (1)')
@@ -176,7 +176,7 @@ known.test('work that holds a connection is not put behind a COMMIT, which may w
     const nested = db.query('SELECT 1')
     commit = child.commit()
     await nested
-  }, { idleInTransactionTimeout: 2000 })
+  }, { idleInTransactionTimeout: 10000 })
   await t.rejects(parent, { code: /^FST_PG_SCOPE_POOL/ }, 'acquireTimeout still holds')
   await commit
   await child.close()
@@ -185,7 +185,7 @@ known.test('work that holds a connection is not put behind a COMMIT, which may w
 
 known.test('idle connections come first', async t => {
   const { proxy, write, db, handedOver } = await setUp(t, { pool: { max: 2 } })
-  const first = write(1, 300)
+  const first = write(1, 2000)
   await waitFor(() => proxy.executed.at(-1) === 'COMMIT', { interval: 1 })
   for (let i = 0; i < 5; i++) t.same((await db.scope((session) => session.query('SELECT count(*)::int AS n FROM things'))).rows, [{ n: 0 }])
   t.equal(handedOver(), 0)
@@ -196,7 +196,7 @@ known.test('nobody is put behind a COMMIT of the kind that takes long, and after
   const { proxy, write, db, handedOver } = await setUp(t, { pool: { max: 2 } })
   await write(0, 400, {})
   const count = (): Promise<number> => db.scope(async (session) => (await session.query('SELECT count(*)::int AS n FROM things')).rows[0].n)
-  const late = write(1, 400, {})
+  const late = write(1, 2000, {})
   await waitFor(() => proxy.executed.filter((text) => text === 'COMMIT').length === 2, { interval: 1 })
   const before = handedOver()
   // The other connection serves them one after the other, before that COMMIT is answered.

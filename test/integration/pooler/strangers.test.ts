@@ -10,7 +10,7 @@ import type { FastifyInstance } from 'fastify'
 
 const postgres = await startTestPostgres(t)
 
-const slowly = 'SELECT pg_sleep(0.5), \'secret\' AS answer'
+const slowly = 'SELECT pg_sleep(2), \'secret\' AS answer'
 
 /** What a client that vanishes may have under way: everything that is pipelined somewhere. */
 const work: Record<string, (db: FastifyInstance['db']) => Promise<unknown>> = {
@@ -37,7 +37,7 @@ async function stranger (t: Test, connectionString: string, label: string): Prom
   const begun = performance.now()
   const { rows } = await client.query('SELECT $1::text AS answer', [label])
   t.same(rows, [{ answer: label }], 'its own answer')
-  t.ok(performance.now() - begun < 400, 'without waiting for somebody else\'s')
+  t.ok(performance.now() - begun < 1500, 'without waiting for somebody else\'s')
   await client.end()
 }
 

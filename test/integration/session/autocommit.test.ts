@@ -55,10 +55,10 @@ t.test('a failed statement harms no other', async t => {
 
 t.test('Promise.all runs on several connections at a time', async t => {
   await scope(async (session) => {
-    const begun = performance.now()
-    const answers = await Promise.all([1, 2, 3, 4].map(() => session.query('SELECT pg_backend_pid() AS pid, pg_sleep(0.2)')))
+    const answers = await Promise.all([1, 2, 3, 4].map(() => session.query('SELECT pg_backend_pid() AS pid, clock_timestamp() AS begun, pg_sleep(1), clock_timestamp() AS ended')))
     t.equal(new Set(answers.map(({ rows }) => rows[0].pid)).size, 4)
-    t.ok(performance.now() - begun < 750)
+    const times = answers.map(({ rows }) => rows[0])
+    t.ok(Math.max(...times.map(({ begun }) => begun)) < Math.min(...times.map(({ ended }) => ended)), 'all before the first has ended')
   })
 })
 
@@ -218,11 +218,11 @@ t.test('a setting that fails keeps the statement from running', async t => {
 })
 
 t.test('a signal cancels what runs, in transaction(fn) too', async t => {
-  for (const run of [(session: Session) => session.query('SELECT pg_sleep(30)'), (session: Session) => session.transaction(() => session.query('SELECT pg_sleep(30)'))]) {
+  for (const run of [(session: Session) => session.query('SELECT pg_sleep(60)'), (session: Session) => session.transaction(() => session.query('SELECT pg_sleep(60)'))]) {
     const begun = performance.now()
     await t.rejects(scope(run, { signal: AbortSignal.timeout(100) }), { code: 'FST_PG_SCOPE_CANCELED' })
     await waitFor(async () => !(await postgres.activity()).some(({ state }) => state === 'active'))
-    t.ok(performance.now() - begun < 1100)
+    t.ok(performance.now() - begun < 30000)
     t.equal(db.stats().inUse, 0)
   }
 })
@@ -237,7 +237,7 @@ t.test('a signal ends a statement that a dead network swallows, and its connecti
     proxy.pause({ drop: true })
     const begun = performance.now()
     await t.rejects(app.db.scope((session) => session.query('SELECT 1'), { ...options, signal: AbortSignal.timeout(50) }), { code: 'FST_PG_SCOPE_CANCELED' })
-    t.ok(performance.now() - begun < 2500)
+    t.ok(performance.now() - begun < 8000)
     t.equal(app.db.stats().inUse, 0)
     proxy.resume()
     t.equal((await app.db.query('SELECT 1')).rowCount, 1)

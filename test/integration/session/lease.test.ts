@@ -11,7 +11,7 @@ import type { Connection } from 'pg'
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text)')
 const app = Fastify()
-await app.register(pgScope, { connectionString: postgres.connectionString, pool: { max: 2, acquireTimeout: 300 } })
+await app.register(pgScope, { connectionString: postgres.connectionString, pool: { max: 2 } })
 t.teardown(() => app.close())
 const { db } = app
 const backends = async (): Promise<number[]> => (await postgres.activity()).map(({ pid }) => pid)
@@ -45,12 +45,18 @@ t.test('its connection is ended afterwards, so that nothing which was set on it 
 })
 
 t.test('it counts against max', async t => {
-  const held = [1, 2].map(() => db.lease((client) => client.query('SELECT pg_sleep(1)')))
+  const app = Fastify()
+  await app.register(pgScope, { connectionString: postgres.connectionString, pool: { max: 2, acquireTimeout: 2000 } })
+  t.teardown(() => app.close())
+  const { db } = app
+  const over = new AbortController()
+  const held = [1, 2].map(() => db.lease(() => once(over.signal, 'abort')))
   await waitFor(() => db.stats().inUse === 2)
   await Promise.all([
     t.rejects(db.query('SELECT 1'), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED', statusCode: 503 }),
     t.rejects(db.lease(() => t.fail('it ran')), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED' })
   ])
+  over.abort()
   await Promise.all(held)
   t.match(db.stats(), { inUse: 0 })
   t.equal((await db.query('SELECT 1')).rowCount, 1)

@@ -98,14 +98,14 @@ async function leavesNothing (t: Test, postgres: TestPostgres, { app, log }: Cas
   for (const name of ['db', 'reporting'] as const) {
     const engine = (app as unknown as Record<string, FastifyInstance['db'] | undefined>)[name]
     if (engine === undefined) continue
-    await waitFor(() => engine.stats().inUse === 0 && engine.stats().waiting === 0, { message: `${name}: every connection is back`, timeout: 3000 })
+    await waitFor(() => engine.stats().inUse === 0 && engine.stats().waiting === 0, { message: `${name}: every connection is back` })
     t.equal(engine.stats().oldestTransaction, 0, `${name}: no transaction is open`)
     t.same((await engine.query('SELECT 1 AS one')).rows, [{ one: 1 }], `${name}: the pool serves the next`)
   }
-  await waitFor(async () => (await busy(postgres)).length === 0, { message: 'no backend is in a transaction', timeout: 2000 })
+  await waitFor(async () => (await busy(postgres)).length === 0, { message: 'no backend is in a transaction' })
   await app.close()
   t.notOk(log.some(({ msg }) => msg.startsWith('closeTimeout has run out')), 'no session was left open')
-  await waitFor(async () => (await postgres.activity()).length === 0, { message: 'every backend is gone', timeout: 2000 })
+  await waitFor(async () => (await postgres.activity()).length === 0, { message: 'every backend is gone' })
   await new Promise(setImmediate)
   t.same(unhandled.splice(0), [], 'nothing went unhandled')
 }

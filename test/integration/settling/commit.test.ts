@@ -88,13 +88,13 @@ test('a backend killed while its handler is away from the database: no success, 
 test('a backend killed under a running statement: that statement\'s error is the answer', {}, async (t, { app, listen, saved, busy }) => {
   app.get('/', async (request) => {
     await request.db.query(insert, ['lost'])
-    await request.db.query('SELECT pg_sleep(30)')
+    await request.db.query('SELECT pg_sleep(60)')
     return 'x'
   })
   const port = await listen()
   const response = send(port)
   await waitFor(async () => (await busy()).some((text) => text.includes('pg_sleep')))
-  await postgres.query('SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE \'SELECT pg_sleep(30)%\'')
+  await postgres.query('SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE query LIKE \'SELECT pg_sleep(60)%\'')
   t.match(await response, { status: 503, headers: { 'retry-after': /^\d+$/ }, body: /FST_PG_SCOPE_CONNECTION_LOST/ })
   t.same(await saved(), [])
 })

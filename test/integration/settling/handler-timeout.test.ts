@@ -23,7 +23,7 @@ test('handlerTimeout rolls back, and the handler that goes on finds its session 
   })
   const port = await listen()
   t.match(await send(port), { status: 503, body: /FST_ERR_HANDLER_TIMEOUT/ })
-  await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })
+  await waitFor(() => app.db.stats().inUse === 0)
   const { acquired } = app.db.stats().counters
   goOn.open()
   await over.opened
@@ -37,10 +37,10 @@ test('handlerTimeout stops a running statement on the server', {}, async (t, { a
   const failed = gate()
   app.get('/', { handlerTimeout: 200 }, async (request) => {
     await request.db.query(insert, ['lost'])
-    await request.db.query('SELECT pg_sleep(30)').catch(failed.open)
+    await request.db.query('SELECT pg_sleep(60)').catch(failed.open)
   })
   t.equal((await send(await listen())).status, 503)
-  await waitFor(async () => app.db.stats().inUse === 0 && (await busy()).length === 0, { timeout: 1000 })
+  await waitFor(async () => app.db.stats().inUse === 0 && (await busy()).length === 0)
   await failed.opened
   t.same(await saved(), [])
 })
@@ -61,7 +61,7 @@ test('handlerTimeout while the handler waits for a connection takes it out of th
   const holder = send(port, { path: '/hold' })
   await held.opened
   t.equal((await send(port, { path: '/wait' })).status, 503)
-  await waitFor(() => app.db.stats().waiting === 0, { timeout: 1000 })
+  await waitFor(() => app.db.stats().waiting === 0)
   release.open()
   t.equal((await holder).status, 200)
   t.equal(app.db.stats().counters.acquired, 1)
@@ -88,8 +88,8 @@ test('handlerTimeout before the session was touched: the first touch comes too l
 
 test('handlerTimeout while COMMIT is under way: the client gets the success that was being sent, with its status and headers', {}, async (t, { app, listen, saved, log }) => {
   app.setErrorHandler((_error, _request, reply) => reply.code(503).header('x-error', 'yes').type('text/x-error').send('an error'))
-  app.get('/', { handlerTimeout: 250 }, async (request, reply) => {
-    await request.db.query('INSERT INTO slow VALUES ($1, 0.8, NULL)', ['stands'])
+  app.get('/', { handlerTimeout: 1000 }, async (request, reply) => {
+    await request.db.query('INSERT INTO slow VALUES ($1, 2.5, NULL)', ['stands'])
     return reply.code(201).header('x-id', '7').type('application/json').send({ ok: true })
   })
   const response = await send(await listen())
@@ -100,8 +100,8 @@ test('handlerTimeout while COMMIT is under way: the client gets the success that
 })
 
 test('handlerTimeout while a COMMIT is under way that fails: the client gets COMMIT\'s error', {}, async (t, { app, listen, saved }) => {
-  app.get('/', { handlerTimeout: 250 }, async (request, reply) => {
-    await request.db.query('INSERT INTO slow VALUES ($1, 0.8, $2)', ['refused', '23505'])
+  app.get('/', { handlerTimeout: 1000 }, async (request, reply) => {
+    await request.db.query('INSERT INTO slow VALUES ($1, 2.5, $2)', ['refused', '23505'])
     return reply.code(201).header('x-id', '7').send({ ok: true })
   })
   const { status, body, complete } = await send(await listen())
@@ -113,8 +113,8 @@ test('handlerTimeout while a COMMIT is under way that fails: the client gets COM
 
 test('handlerTimeout while a COMMIT is under way that fails, with a custom error handler', {}, async (t, { app, listen, saved }) => {
   app.setErrorHandler((error, _request, reply) => reply.code((error as { statusCode?: number }).statusCode ?? 500).send({ code: (error as { code?: string }).code }))
-  app.get('/', { handlerTimeout: 250 }, async (request) => {
-    await request.db.query('INSERT INTO slow VALUES ($1, 0.8, $2)', ['refused', '40001'])
+  app.get('/', { handlerTimeout: 1000 }, async (request) => {
+    await request.db.query('INSERT INTO slow VALUES ($1, 2.5, $2)', ['refused', '40001'])
     return 'x'
   })
   const { status, body, complete } = await send(await listen())

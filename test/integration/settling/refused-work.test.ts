@@ -62,25 +62,25 @@ t.test('a handler that goes on after a hang-up with several statements at a time
 t.test('a hang-up stops a statement that the answer waits for, before COMMIT is written', async (t) => {
   const app = await setUp(t)
   app.post('/', async (request, reply) => {
-    request.db.query('INSERT INTO note SELECT \'late\' FROM pg_sleep(5)').catch(() => {})
+    request.db.query('INSERT INTO note SELECT \'late\' FROM pg_sleep(60)').catch(() => {})
     return reply.code(201).send({ ok: true })
   })
   await app.listen({ port: 0, host: '127.0.0.1' })
   await hangUp((app.server.address() as { port: number }).port, { method: 'POST', path: '/', body: {} }, { after: 100 })
-  await waitFor(async () => (await postgres.activity()).every(({ state }) => state === 'idle') && app.db.stats().inUse === 0, { timeout: 2000 })
+  await waitFor(async () => (await postgres.activity()).every(({ state }) => state === 'idle') && app.db.stats().inUse === 0)
   t.strictSame((await postgres.query('SELECT * FROM note')).rows, [])
 })
 
 t.test('handlerTimeout is heeded while the answer waits for a statement', async (t) => {
   const app = await setUp(t)
   app.get('/', { handlerTimeout: 200 }, async (request) => {
-    request.db.query('SELECT pg_sleep(5)').catch(() => {})
+    request.db.query('SELECT pg_sleep(60)').catch(() => {})
     return { ok: true }
   })
   await app.listen({ port: 0, host: '127.0.0.1' })
   const start = performance.now()
   t.equal((await send((app.server.address() as { port: number }).port, { method: 'GET', path: '/' })).status, 503)
-  t.ok(performance.now() - start < 3000)
+  t.ok(performance.now() - start < 30000)
 })
 
 t.test('a result of a text that leaves a transaction open is no success', async (t) => {

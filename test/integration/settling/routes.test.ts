@@ -44,11 +44,11 @@ test('a route that was declared before the plugin, whose client hangs up, is rol
   app.get('/', async (request) => {
     await request.db.query(insert, ['lost'])
     reached.open()
-    await request.db.query('SELECT pg_sleep(30)')
+    await request.db.query('SELECT pg_sleep(60)')
   })
   await app.register(pgScope, plugin)
   await hangUp(await listen(), {}, { after: reached.opened })
-  await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })
+  await waitFor(() => app.db.stats().inUse === 0)
   t.same(await saved(), [])
 })
 
@@ -56,7 +56,7 @@ test('a session touched by an onRequest hook that was added before the plugin se
   app.addHook('onRequest', async (request) => {
     await request.db.query(insert, [request.url])
     if (request.url === '/hook-throws') throw new Error('no')
-    if (request.url === '/hook-sleeps') await request.db.query('SELECT pg_sleep(30)')
+    if (request.url === '/hook-sleeps') await request.db.query('SELECT pg_sleep(60)')
   })
   app.get('/before', async () => 'x')
   await app.register(pgScope, plugin)
@@ -71,7 +71,7 @@ test('a session touched by an onRequest hook that was added before the plugin se
   t.equal((await send(port, { path: '/hook-throws' })).status, 500)
   t.equal((await send(port, { path: '/nowhere' })).status, 404)
   await hangUp(port, { path: '/hook-sleeps' }, { after: waitFor(async () => (await busy()).some((text) => text.includes('pg_sleep'))) })
-  await waitFor(async () => app.db.stats().inUse === 0 && (await busy()).length === 0, { timeout: 1000 })
+  await waitFor(async () => app.db.stats().inUse === 0 && (await busy()).length === 0)
   t.same(await saved(), ['/before', '/fine'])
 })
 

@@ -72,7 +72,7 @@ test('a source that fails after the first byte breaks the body, and nothing is s
   for (const path of ['/rows', '/generator']) {
     const { status, complete } = await send(port, { path })
     t.match({ status, complete }, { status: 200, complete: false }, path)
-    await waitFor(() => app.db.stats().inUse === 0, { timeout: 1000 })
+    await waitFor(() => app.db.stats().inUse === 0)
   }
   t.same(await saved(), [])
 })

@@ -35,3 +35,12 @@ test('gives up on a call that never settles', async t => {
     { message: /no call has returned yet/ }
   )
 })
+
+test('a process that got no time from the machine is not held to the clock', async t => {
+  let calls = 0
+  const value = await waitFor(() => {
+    if (++calls === 1) for (const until = performance.now() + 300; performance.now() < until;);
+    return calls === 5 && calls
+  }, { timeout: 150, interval: 1 })
+  t.equal(value, 5)
+})
