@@ -18,6 +18,7 @@ import { cancelRequest } from './postgres/cancel.ts'
 import { look } from './postgres/pooler.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
+import { Roster } from './roster.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
 import { ScopedSession } from './session/session.ts'
 import { rejected } from './session/rejected.ts'
@@ -36,8 +37,8 @@ export class PgEngine implements Engine {
   readonly #watch: PoolerWatch
   readonly #pool: Strategy
   readonly #host: SessionHost
-  /** Sessions that are not over, and what each does when it is ended by force. */
-  readonly #sessions = new Map<ManagedSession, ((error: Error) => void) | undefined>()
+  /** Those that are not over. */
+  readonly #sessions = new Roster<ManagedSession>()
   readonly #leases = new Set<Lease>()
   /** Calls of lease() that wait for their connection. */
   #asking = 0
@@ -79,7 +80,7 @@ export class PgEngine implements Engine {
       vet: (text) => watch.vet(text),
       report: (error, message) => log.error({ err: error }, message),
       ended: (session) => {
-        this.#sessions.delete(session as ManagedSession)
+        this.#sessions.delete(session)
         this.#changed()
       }
     }
@@ -156,7 +157,8 @@ export class PgEngine implements Engine {
     const session = unit.mode === 'autocommit'
       ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)
       : new ScopedSession(this.#host, unit.beginning, dynamic, label, label === undefined ? null : this)
-    this.#sessions.set(session, forced)
+    session.forced = forced
+    this.#sessions.add(session)
     if (label !== undefined) beginRequest(this)
     return session
   }
@@ -169,7 +171,7 @@ export class PgEngine implements Engine {
     this.#asking++
     let lease: Lease
     try {
-      lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, alone: true, holder, within: currentWork(), label: undefined, granted: resolve, refused: reject }))
+      lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, alone: true, holder, within: currentWork(), label: undefined, queued: null, granted: resolve, refused: reject }))
       this.#leases.add(lease)
     } finally {
       this.#asking--
@@ -194,7 +196,7 @@ export class PgEngine implements Engine {
   stats (): Stats {
     const now = performance.now()
     let oldest = now
-    for (const { since } of this.#sessions.keys()) if (since !== null && since < oldest) oldest = since
+    for (const { since } of this.#sessions) if (since !== null && since < oldest) oldest = since
     return {
       strategy: this.#pool.kind,
       max: this.#options.pool.max,
@@ -262,9 +264,9 @@ export class PgEngine implements Engine {
   #force (): void {
     const error = pgScopeError('FST_PG_SCOPE_CLOSED', `The app is closing, and did not wait longer than ${this.#options.closeTimeout} ms (closeTimeout): the work is rolled back.`)
     this.#log.warn({ sessions: this.#sessions.size, leases: this.#leases.size }, 'closeTimeout has run out: work in flight is cancelled and rolled back')
-    for (const [session, forced] of [...this.#sessions]) {
+    for (const session of this.#sessions) {
       session.end('rollback', error).catch(() => {})
-      forced?.(error)
+      session.forced?.(error)
     }
     this.#own.end('rollback', error)
     for (const lease of this.#leases) {

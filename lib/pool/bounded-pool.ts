@@ -198,9 +198,9 @@ export class BoundedPool implements Strategy {
     this.#lastGrant = performance.now()
     // One that was opened for the first who waits says how long that takes, and not how long a session does.
     if (connection.kept || !this.#source.keeps) this.#rate.served(this.#waiting.length)
-    const lease = new Lease(connection, this.#keeper)
+    const lease = new Lease(connection, waiter.holder, this.#keeper)
     this.#leaks.granted(lease, waiter)
-    this.#deadlocks.granted(lease, waiter)
+    this.#deadlocks.granted(lease)
     waiter.granted(lease)
   }
 

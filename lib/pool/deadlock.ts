@@ -1,3 +1,4 @@
+import { Roster } from '../roster.ts'
 import { askedBeside, type Holder } from './holder.ts'
 import type { Lease } from './lease.ts'
 import type { Waiter } from './strategy.ts'
@@ -15,13 +16,13 @@ const interval = 50
 export class DeadlockWatch {
   readonly #max: number
   readonly #refuse: (waiter: Waiter) => void
-  /** Who holds each connection in use. */
-  readonly #holders = new Map<Lease, Holder>()
+  /** The connections in use. */
+  readonly #leases = new Roster<Lease>()
   /** How many of them are sessions of requests. */
   #requests = 0
   /** How many wait inside of work that may hold a connection itself, for each such work. */
   readonly #blocked = new Map<Holder, number>()
-  /** Those who wait inside of other work, in the order in which they came. */
+  /** Those who wait inside of other work than their own, in the order in which they came. */
   readonly #inside = new Set<Waiter>()
   /** Those who were left when somebody was refused. */
   readonly #favoured = new Set<Waiter>()
@@ -36,16 +37,15 @@ export class DeadlockWatch {
 
   waits (waiter: Waiter): void {
     if (waiter.label === undefined && this.#requests > 0) askedBeside()
-    if (waiter.within === null) return
+    if (!insideOther(waiter)) return
     this.#inside.add(waiter)
     this.#block(waiter, 1)
     this.#suspect()
   }
 
   /** Whether it may wait inside of work that holds a connection, here or of another engine. */
-  mayHold ({ within, holder, label }: Waiter): boolean {
-    for (let work = within; work !== null; work = work.within) if (work.holder !== holder) return true
-    return within === null && label === undefined && this.#requests > 0
+  mayHold (waiter: Waiter): boolean {
+    return insideOther(waiter) || (waiter.within === null && waiter.label === undefined && this.#requests > 0)
   }
 
   /** The waiter waits no longer, whatever became of it. */
@@ -57,18 +57,18 @@ export class DeadlockWatch {
 
   /** Who is to be served before all others, if there is anybody. */
   get favoured (): Waiter | null {
-    return this.#favoured.values().next().value ?? null
+    return this.#favoured.size === 0 ? null : this.#favoured.values().next().value!
   }
 
-  granted (lease: Lease, waiter: Waiter): void {
-    this.#holders.set(lease, waiter.holder)
-    if (waiter.holder.requestOf != null) this.#requests++
+  granted (lease: Lease): void {
+    this.#leases.add(lease)
+    if (lease.holder.requestOf != null) this.#requests++
     this.#suspect()
   }
 
   returned (lease: Lease): void {
-    if (this.#holders.get(lease)?.requestOf != null) this.#requests--
-    this.#holders.delete(lease)
+    this.#leases.delete(lease)
+    if (lease.holder.requestOf != null) this.#requests--
   }
 
   /** Work may wait inside of work: all that is around the waiter waits with it. */
@@ -81,8 +81,8 @@ export class DeadlockWatch {
   }
 
   get #stuck (): boolean {
-    if (this.#holders.size < this.#max || this.#blocked.size === 0) return false
-    for (const holder of this.#holders.values()) if (!this.#blocked.has(holder)) return false
+    if (this.#leases.size < this.#max || this.#blocked.size === 0) return false
+    for (const { holder } of this.#leases) if (!this.#blocked.has(holder)) return false
     return true
   }
 
@@ -112,14 +112,20 @@ export class DeadlockWatch {
   }
 
   get #atWork (): boolean {
-    for (const { connection } of this.#holders.keys()) if (connection.user !== null && connection.user.unanswered > 0) return true
+    for (const { connection } of this.#leases) if (connection.user !== null && connection.user.unanswered > 0) return true
     return false
   }
 
   /** Whether it waits inside of work that holds a connection here. */
   #concerns (waiter: Waiter): boolean {
-    const holders = new Set(this.#holders.values())
+    const holders = new Set(Array.from(this.#leases, ({ holder }) => holder))
     for (let within = waiter.within; within !== null; within = within.within) if (holders.has(within.holder)) return true
     return false
   }
+}
+
+/** Whether it waits inside of work that is not its own: that of a session which has no connection yet holds none. */
+function insideOther ({ within, holder }: Waiter): boolean {
+  for (let work = within; work !== null; work = work.within) if (work.holder !== holder) return true
+  return false
 }

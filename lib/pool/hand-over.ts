@@ -39,28 +39,28 @@ export interface Offer {
  */
 export class HandOver {
   /** In the order in which COMMIT was written: the first is answered first, as far as one can know. */
-  readonly #offers = new Set<Offer>()
+  readonly #offers: Offer[] = []
   /** The shortest that an answer took, in milliseconds. */
   #roundTrip = Infinity
 
   offer (lease: Lease, pace: CommitPace): Offer {
     const offer = { lease, pace, since: performance.now() }
-    if (pace.quick && lease.sharable) this.#offers.add(offer)
+    if (pace.quick && lease.sharable) this.#offers.push(offer)
     return offer
   }
 
   /** The connection of the oldest offer, or null. One whose COMMIT takes long by now is left to its own session. */
   next (): Lease | null {
     const earliest = performance.now() - this.#roundTrip - slow
-    for (const offer of this.#offers) {
-      this.#offers.delete(offer)
+    for (let offer = this.#offers.shift(); offer !== undefined; offer = this.#offers.shift()) {
       if (offer.since > earliest && offer.lease.sharable) return offer.lease
     }
     return null
   }
 
   answered (offer: Offer): void {
-    this.#offers.delete(offer)
+    const place = this.#offers.indexOf(offer)
+    if (place !== -1) this.#offers.splice(place, 1)
     const duration = performance.now() - offer.since
     this.took(duration)
     offer.pace.took(duration - this.#roundTrip)

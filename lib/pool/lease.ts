@@ -1,5 +1,7 @@
 import { pgScopeError } from '../errors.ts'
+import type { Listed } from '../roster.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
+import type { Holder } from './holder.ts'
 
 /** Where a lease goes when it ends. */
 export interface LeaseKeeper {
@@ -10,16 +12,19 @@ export interface LeaseKeeper {
 }
 
 /** One checked-out connection: returned once, and used by nobody after that. */
-export class Lease {
+export class Lease implements Listed {
   /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
+  readonly holder: Holder
+  place = -1
   readonly #connection: Connection
   readonly #keeper: LeaseKeeper
   #returned = false
 
-  constructor (connection: Connection, keeper: LeaseKeeper) {
+  constructor (connection: Connection, holder: Holder, keeper: LeaseKeeper) {
     this.#connection = connection
     this.#keeper = keeper
+    this.holder = holder
     this.reused = connection.kept || connection.pooled
   }
 

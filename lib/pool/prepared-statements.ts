@@ -25,6 +25,8 @@ export interface PreparedStatement {
   state: 'parsing' | 'ready' | 'unknown'
   /** Its columns, null where it has none, undefined until they are known. */
   fields: FieldDef[] | null | undefined
+  /** The number of its last use. */
+  used: number
 }
 
 /** What is asked of a statement. */
@@ -42,10 +44,12 @@ export interface Preparable {
  */
 export class PreparedStatements {
   readonly #named = new Map<string, PreparedStatement>()
-  /** By text, least recently used first. */
+  /** By text. */
   readonly #automatic = new Map<string, PreparedStatement>()
   readonly #most: number
   readonly #plans: Plans
+  /** Of all of them. */
+  #uses = 0
 
   /** @param most how many texts may be prepared without a name of the user's */
   constructor (most: number, plans: Plans) {
@@ -82,18 +86,23 @@ export class PreparedStatements {
   #automatically (text: string, messages: Messages): PreparedStatement | null {
     const known = this.#automatic.get(text)
     if (known !== undefined) {
-      // The last place is for what was used last.
-      this.#automatic.delete(text)
-      this.#automatic.set(text, known)
+      known.used = ++this.#uses
       return this.#prepare(this.#automatic, text, known.name, text, messages)
     }
     if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, `scope_${this.#automatic.size + 1}`, text, messages)
     // The new one takes the name too, so that the place is cleared even if this batch fails before it comes to that.
-    const [oldest] = this.#automatic.values()
-    if (oldest!.state === 'parsing') return null
-    this.#automatic.delete(oldest!.text)
-    messages.close(oldest!.name)
-    return this.#prepare(this.#automatic, text, oldest!.name, text, messages)
+    const oldest = this.#oldest
+    if (oldest.state === 'parsing') return null
+    this.#automatic.delete(oldest.text)
+    messages.close(oldest.name)
+    return this.#prepare(this.#automatic, text, oldest.name, text, messages)
+  }
+
+  /** Looked for only where one has to go: to keep them in order would cost each use of each. */
+  get #oldest (): PreparedStatement {
+    let oldest: PreparedStatement | undefined
+    for (const statement of this.#automatic.values()) if (oldest === undefined || statement.used < oldest.used) oldest = statement
+    return oldest!
   }
 
   #prepare (statements: Map<string, PreparedStatement>, key: string, name: string, text: string, messages: Messages): PreparedStatement | null {
@@ -107,7 +116,7 @@ export class PreparedStatements {
       messages.close(name)
     }
     messages.parse(name, text + (mark ?? ''))
-    const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined }
+    const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined, used: ++this.#uses }
     statements.set(key, statement)
     return statement
   }

@@ -6,6 +6,7 @@ import type { Connection } from './connection.ts'
 import type { CommitPace, Offer } from './hand-over.ts'
 import type { Lease } from './lease.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
+import type { Place } from './wait-queue.ts'
 
 export type StrategyKind = 'queue' | 'null'
 
@@ -21,6 +22,8 @@ export interface Waiter {
   readonly within: Within | null
   /** Method and route, for reports. */
   readonly label: string | undefined
+  /** The queue's own. */
+  queued: Place | null
   granted (lease: Lease): void
   refused (error: Error): void
 }

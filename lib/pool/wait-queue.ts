@@ -1,6 +1,7 @@
 import type { Waiter } from './strategy.ts'
 
-interface Place {
+/** Where somebody stands. */
+export interface Place {
   readonly waiter: Waiter
   readonly deadline: number
   before: Place | null
@@ -14,7 +15,7 @@ interface Place {
 export class WaitQueue {
   readonly #timeout: number
   readonly #expired: (waiter: Waiter) => void
-  readonly #places = new Map<Waiter, Place>()
+  #length = 0
   #first: Place | null = null
   #last: Place | null = null
   #timer: NodeJS.Timeout | null = null
@@ -26,7 +27,7 @@ export class WaitQueue {
   }
 
   get length (): number {
-    return this.#places.size
+    return this.#length
   }
 
   push (waiter: Waiter): void {
@@ -34,7 +35,8 @@ export class WaitQueue {
     if (this.#last === null) this.#first = place
     else this.#last.behind = place
     this.#last = place
-    this.#places.set(waiter, place)
+    waiter.queued = place
+    this.#length++
     this.#timer ??= this.#arm(this.#timeout)
   }
 
@@ -56,9 +58,8 @@ export class WaitQueue {
 
   /** False where the waiter is not in the queue. */
   remove (waiter: Waiter): boolean {
-    const place = this.#places.get(waiter)
-    if (place === undefined) return false
-    this.#leave(place)
+    if (waiter.queued === null) return false
+    this.#leave(waiter.queued)
     return true
   }
 
@@ -67,7 +68,10 @@ export class WaitQueue {
     else place.before.behind = place.behind
     if (place.behind === null) this.#last = place.before
     else place.behind.before = place.before
-    this.#places.delete(place.waiter)
+    // One that was old when it left would keep those who came later from dying young.
+    place.before = place.behind = null
+    place.waiter.queued = null
+    this.#length--
   }
 
   #arm (delay: number): NodeJS.Timeout {

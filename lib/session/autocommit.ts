@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { noFunction, pgScopeError } from '../errors.ts'
 import { asWorkOf } from '../pool/holder.ts'
+import { Roster } from '../roster.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
@@ -22,6 +23,8 @@ const inside = new AsyncLocalStorage<Inside>()
 /** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
 export class AutocommitSession implements ManagedSession {
   readonly since = null
+  place = -1
+  forced: ManagedSession['forced']
   readonly losesNothing = false
   readonly failure = null
   readonly rollbackOnly = false
@@ -31,7 +34,7 @@ export class AutocommitSession implements ManagedSession {
   readonly #extra: (() => Settings) | undefined
   readonly #label: string | undefined
   readonly #hooks: OutcomeHooks
-  readonly #running = new Set<SingleStatement>()
+  readonly #running = new Roster<SingleStatement>()
   readonly #inner = new Set<Promise<unknown>>()
   readonly #sessions = new Set<ScopedSession>()
   readonly #streams = new Set<RowStream>()

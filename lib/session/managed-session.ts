@@ -1,5 +1,6 @@
 import { pgScopeError } from '../errors.ts'
 import type { Holder } from '../pool/holder.ts'
+import type { Listed } from '../roster.ts'
 import type { OwnedSession } from '../../types/session.ts'
 import type { TransactionHost } from './transaction.ts'
 
@@ -12,13 +13,15 @@ export interface SessionHost extends TransactionHost {
   /** A hook failed, or a COMMIT that nobody waits for. */
   report (error: unknown, message: string): void
   /** The session is over. */
-  ended (session: object): void
+  ended (session: ManagedSession): void
 }
 
 export type Outcome = 'commit' | 'rollback'
 
 /** A session as the engine and a request's end see it. */
-export interface ManagedSession extends OwnedSession, Holder {
+export interface ManagedSession extends OwnedSession, Holder, Listed {
+  /** What else is to be done when close() waits no longer. */
+  forced: ((error: Error) => void) | undefined
   /** performance.now() when the open transaction got its connection, or null. */
   readonly since: number | null
   /** COMMIT can lose nothing, so nobody has to wait for its answer. */

@@ -16,6 +16,8 @@ const noop = (): void => {}
 
 /** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
 export class ScopedSession implements ManagedSession {
+  place = -1
+  forced: ManagedSession['forced']
   readonly requestOf: object | null
   readonly #host: SessionHost
   readonly #beginning: Beginning

@@ -2,7 +2,9 @@ import { pgScopeError } from '../errors.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
+import type { Place } from '../pool/wait-queue.ts'
 import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import type { Listed } from '../roster.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
@@ -14,13 +16,15 @@ import { limitOf, watch } from './silence.ts'
 import type { Call, Statement } from './statement.ts'
 
 /** One statement, committed by itself, on a connection that it holds for one round trip. */
-export class SingleStatement implements Waiter, Running, Holder {
+export class SingleStatement implements Waiter, Running, Holder, Listed {
   fresh = false
   readonly alone = false
   readonly over = false
   readonly holder = this
   readonly within = currentWork()
   readonly label: string | undefined
+  queued: Place | null = null
+  place = -1
   lease: Lease | null = null
   unanswered = 0
   readonly #host: SessionHost

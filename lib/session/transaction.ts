@@ -3,6 +3,7 @@ import type { Offer } from '../pool/hand-over.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
+import type { Place } from '../pool/wait-queue.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
@@ -36,6 +37,7 @@ export class Transaction implements Waiter, Running {
   readonly holder: Holder
   readonly within = currentWork()
   readonly label: string | undefined
+  queued: Place | null = null
   readonly #host: TransactionHost
   readonly #progress: Progress
   readonly #beginning: Beginning

@@ -4,7 +4,7 @@ import type { Waiter } from '../../../lib/pool/strategy.ts'
 import { WaitQueue } from '../../../lib/pool/wait-queue.ts'
 
 type Named = Waiter & { name: number }
-const waiter = (name: number): Named => ({ name, fresh: false, alone: false, holder: { over: false }, within: null, label: undefined, granted () {}, refused () {} })
+const waiter = (name: number): Named => ({ name, fresh: false, alone: false, holder: { over: false }, within: null, label: undefined, queued: null, granted () {}, refused () {} })
 
 function setUp (t: Test, timeout = 60000) {
   const expired: number[] = []

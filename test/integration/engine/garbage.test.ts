@@ -1,0 +1,69 @@
+// What a piece of work leaves behind must die young: what is kept until a major collection is copied twice and collected late.
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { text } from 'node:stream/consumers'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { startTestPostgres } from '../../helpers/postgres.ts'
+import { typeScript } from '../../helpers/typescript.ts'
+
+const postgres = await startTestPostgres(t)
+const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
+
+/** A small nursery, so that it is collected often. Bytes that have grown old are counted by V8; a major collection only makes them fewer. */
+const flags = ['--max-semi-space-size=4', '--min-semi-space-size=4']
+
+const source = `
+  import { once } from 'node:events'
+  import { connect } from 'node:net'
+  import { getHeapSpaceStatistics } from 'node:v8'
+  import Fastify from 'fastify'
+  import pgScope from ${JSON.stringify(plugin)}
+  const app = Fastify()
+  await app.register(pgScope, { connectionString: process.env.TEST_URL, pool: { max: 5 } })
+  app.get('/default', async (request) => (await request.db.query('SELECT $1::int AS one', [1])).rows[0])
+  app.get('/autocommit', { config: { db: { mode: 'autocommit' } } }, async (request) => (await request.db.query('SELECT $1::int AS one', [1])).rows[0])
+  await app.listen({ port: 0, host: '127.0.0.1' })
+  const { port } = app.server.address()
+
+  async function requester (path) {
+    const socket = connect(port, '127.0.0.1')
+    await once(socket, 'connect')
+    const bytes = Buffer.from('GET ' + path + ' HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n')
+    let answered
+    socket.on('data', () => answered())
+    return (done) => { answered = done; socket.write(bytes) }
+  }
+  const call = (fn) => async () => (done) => { fn().then(done) }
+  const kinds = {
+    'requests': () => requester('/default'),
+    'requests in autocommit': () => requester('/autocommit'),
+    'units of work': call(() => app.db.scope((session) => session.query('SELECT $1::int', [1]))),
+    'statements of the app': call(() => app.db.query('SELECT $1::int', [1]))
+  }
+  // Twenty at a time, so that most of them wait for a connection.
+  const work = (ones, times) => Promise.all(ones.map((one) => new Promise((resolve) => {
+    let left = times
+    const next = () => { if (left-- > 0) one(next); else resolve() }
+    next()
+  })))
+  const old = () => getHeapSpaceStatistics().find(({ space_name }) => space_name === 'old_space').space_used_size
+  const result = {}
+  for (const [name, make] of Object.entries(kinds)) {
+    const ones = await Promise.all(Array.from({ length: 20 }, make))
+    await work(ones, 150)
+    const before = old()
+    await work(ones, 300)
+    result[name] = Math.round((old() - before) / 6000)
+  }
+  console.log(JSON.stringify(result))
+  process.exit()`
+
+const child = spawn(process.execPath, [...flags, ...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: postgres.connectionString }, stdio: ['ignore', 'pipe', 'inherit'] })
+t.teardown(() => child.kill('SIGKILL'))
+const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
+for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) {
+  t.test(`${kind} leave no garbage that grows old`, async (t) => {
+    t.ok(bytes < 250, `${bytes} bytes for each`)
+  })
+}
