@@ -1,9 +1,14 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { on, once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { typeScript } from '../../test/helpers/typescript.ts'
 
 /** Milliseconds that a program has to end. */
 const patience = 5000
+
+/** Compiled it is JavaScript, and as the tests run it, it is not. What a test runner loads into the tests is not for the programs. */
+const extension = import.meta.url.slice(-3)
+const loaders = extension === '.ts' ? typeScript : process.execArgv
 
 /** A program of this folder in a process of its own, which says what it has to say in messages. */
 export class Child {
@@ -19,9 +24,8 @@ export class Child {
 
   /** Resolves with its first message, by which it says that it is ready. */
   static async start<T> (name: string, argument: unknown, execArgv: readonly string[] = []): Promise<[Child, T]> {
-    // Compiled it is JavaScript, and as the tests run it, it is not.
-    const file = fileURLToPath(new URL(`./${name}${import.meta.url.slice(-3)}`, import.meta.url))
-    const child = new Child(name, fork(file, [JSON.stringify(argument)], { execArgv: [...process.execArgv, ...execArgv] }))
+    const file = fileURLToPath(new URL(`./${name}${extension}`, import.meta.url))
+    const child = new Child(name, fork(file, [JSON.stringify(argument)], { execArgv: [...loaders, ...execArgv] }))
     return [child, await child.next<T>()]
   }
 
