@@ -1,32 +1,10 @@
-import pg from 'pg'
+import { byHand } from '../../by-hand.ts'
 import { insert, randomAmount, randomId, randomIds, read, readAsUser, set, tenant, timeout, update, userOf } from '../statements.ts'
 import type { Declare } from '../subject.ts'
 
-/**
- * node-postgres' own page on transactions (https://node-postgres.com/features/transactions), and what a careful author adds:
- * 'error' listeners on the pool and its clients, a bounded wait for a connection, and a client whose ROLLBACK failed is
- * destroyed.
- */
-const byHand: Declare = async (app, { connectionString, max }) => {
-  const pool = new pg.Pool({ connectionString, max, connectionTimeoutMillis: 5000 })
-  pool.on('error', () => {}).on('connect', (client) => client.on('error', () => {}))
-  app.addHook('onClose', () => pool.end())
-
-  async function inTransaction<T> (fn: (client: pg.PoolClient) => Promise<T>, begin = 'BEGIN'): Promise<T> {
-    const client = await pool.connect()
-    let broken = false
-    try {
-      await client.query(begin)
-      const result = await fn(client)
-      await client.query('COMMIT')
-      return result
-    } catch (error) {
-      await client.query('ROLLBACK').catch(() => { broken = true })
-      throw error
-    } finally {
-      client.release(broken)
-    }
-  }
+/** What a careful author writes with node-postgres. */
+const subject: Declare = async (app, { connectionString, max }) => {
+  const { pool, inTransaction } = byHand(app, { connectionString, max, acquireTimeout: 5000 })
 
   app.get('/read', () => inTransaction(async (client) => {
     const { rows } = await client.query(read, [randomId()])
@@ -66,4 +44,4 @@ const byHand: Declare = async (app, { connectionString, max }) => {
   }))
 }
 
-export default byHand
+export default subject
