@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import t, { type Test } from 'tap'
 import { startApp } from './app.ts'
 import { openRequest } from '../../helpers/http-client.ts'
@@ -69,6 +70,8 @@ t.test(`${times} canceled statements are stopped on the server, and never end Pg
   await t.test('by a signal, all at once', async (t) => {
     const started = await setUp(t, pgbouncer)
     const controller = new AbortController()
+    // One of each session, as long as it is open. From eleven on Node warns who has not said that so many are meant.
+    setMaxListeners(times, controller.signal)
     const scopes = Array.from({ length: times }, (_, i) => started.db.scope(async (session) => {
       await session.query('INSERT INTO things SELECT 1 WHERE false')
       await (i % 2 === 0 ? session.query('SELECT pg_sleep(60)') : session.stream('SELECT pg_sleep(60)').toArray())
