@@ -13,19 +13,16 @@ import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
 import { PoolerWatch } from './pool/pooler-watch.ts'
+import { closed } from './pool/refusal.ts'
 import { newCounters, type PoolHost, type Source, type Strategy } from './pool/strategy.ts'
-import { cancelRequest } from './postgres/cancel.ts'
 import { look } from './postgres/pooler.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
-import { Roster } from './roster.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
 import { ScopedSession } from './session/session.ts'
 import { rejected } from './session/rejected.ts'
 import type { Settings } from './session/settings.ts'
-
-/** How long work that was cancelled at close may take to notice. Milliseconds. */
-const grace = 1000
+import { Shutdown } from './shutdown.ts'
 
 /** One for each process: `app.db`. */
 export class PgEngine implements Engine {
@@ -37,17 +34,9 @@ export class PgEngine implements Engine {
   readonly #watch: PoolerWatch
   readonly #pool: Strategy
   readonly #host: SessionHost
-  /** Those that are not over. */
-  readonly #sessions = new Roster<ManagedSession>()
-  readonly #leases = new Set<Lease>()
-  /** Calls of lease() that wait for their connection. */
-  #asking = 0
   /** Statements of the engine itself. */
   readonly #own: AutocommitSession
-  #watchers: (() => void)[] = []
-  /** Runs out closeTimeout after the app began to close. */
-  #deadline: NodeJS.Timeout | null = null
-  #closing: Promise<void> | null = null
+  readonly #shutdown: Shutdown
 
   constructor (options: ResolvedOptions, log: FastifyBaseLogger) {
     this.#options = options
@@ -80,11 +69,12 @@ export class PgEngine implements Engine {
       vet: (text) => watch.vet(text),
       report: (error, message) => log.error({ err: error }, message),
       ended: (session) => {
-        this.#sessions.delete(session)
-        this.#changed()
+        this.#shutdown.sessions.delete(session)
+        this.#shutdown.changed()
       }
     }
     this.#own = new AutocommitSession(this.#host, this.#unit.single, this.#unit.beginning)
+    this.#shutdown = new Shutdown(this.#host, this.#own, log, options.closeTimeout)
     countEngine(1)
   }
 
@@ -114,7 +104,7 @@ export class PgEngine implements Engine {
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
-    if (this.#closing !== null) return rejected(this.#closed())
+    if (this.#shutdown.closing) return rejected(closed())
     return this.#own.query(text, values)
   }
 
@@ -153,29 +143,29 @@ export class PgEngine implements Engine {
    * @throws FST_PG_SCOPE_CLOSED
    */
   open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void, label?: string): ManagedSession {
-    if (this.#closing !== null) throw this.#closed()
+    if (this.#shutdown.closing) throw closed()
     const session = unit.mode === 'autocommit'
       ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)
       : new ScopedSession(this.#host, unit.beginning, dynamic, label, label === undefined ? null : this)
     session.forced = forced
-    this.#sessions.add(session)
+    this.#shutdown.sessions.add(session)
     if (label !== undefined) beginRequest(this)
     return session
   }
 
   async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
-    if (this.#closing !== null) throw this.#closed()
+    if (this.#shutdown.closing) throw closed()
     if (typeof fn !== 'function') throw noFunction('lease', fn)
     let over = false
     const holder: Holder = { get over () { return over } }
-    this.#asking++
+    this.#shutdown.asking++
     let lease: Lease
     try {
       lease = await new Promise<Lease>((resolve, reject) => this.#pool.acquire({ fresh: false, alone: true, holder, within: currentWork(), label: undefined, queued: null, granted: resolve, refused: reject }))
-      this.#leases.add(lease)
+      this.#shutdown.leases.add(lease)
     } finally {
-      this.#asking--
-      this.#changed()
+      this.#shutdown.asking--
+      this.#shutdown.changed()
     }
     // In the types of pg it is for reading only, and only a client of pg.Pool has a release.
     const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
@@ -187,16 +177,16 @@ export class PgEngine implements Engine {
       return await asWorkOf(holder, () => fn(client))
     } finally {
       over = true
-      this.#leases.delete(lease)
+      this.#shutdown.leases.delete(lease)
       lease.destroy()
-      this.#changed()
+      this.#shutdown.changed()
     }
   }
 
   stats (): Stats {
     const now = performance.now()
     let oldest = now
-    for (const { since } of this.#sessions) if (since !== null && since < oldest) oldest = since
+    for (const { since } of this.#shutdown.sessions) if (since !== null && since < oldest) oldest = since
     return {
       strategy: this.#pool.kind,
       max: this.#options.pool.max,
@@ -214,7 +204,7 @@ export class PgEngine implements Engine {
     const late = (): Error => exhausted()
       ? pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED', `No connection came free for ping() within ${timeout} ms: all ${this.#options.pool.max} are in use.`)
       : pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(this.#target)} did not answer within ${timeout} ms.`)
-    if (this.#closing !== null) throw this.#closed()
+    if (this.#shutdown.closing) throw closed()
     const answer = session.query('SELECT 1')
     let timer: NodeJS.Timeout | undefined
     try {
@@ -228,68 +218,15 @@ export class PgEngine implements Engine {
 
   /** The app begins to close: from here on `closeTimeout` runs. Work goes on. */
   drain (): void {
-    this.#deadline ??= setTimeout(() => this.#force(), this.#options.closeTimeout)
+    this.#shutdown.drain()
   }
 
   get draining (): boolean {
-    return this.#deadline !== null
+    return this.#shutdown.draining
   }
 
   close (): Promise<void> {
-    this.#closing ??= this.#close()
-    return this.#closing
-  }
-
-  async #close (): Promise<void> {
-    countEngine(-1)
-    this.drain()
-    while (this.#busy) {
-      const { pending } = this.#host
-      await Promise.race([
-        new Promise<void>((resolve) => this.#watchers.push(resolve)),
-        ...(this.#own.working ? [this.#own.settled()] : []),
-        ...(pending.size > 0 ? [Promise.all(pending)] : [])
-      ])
-    }
-    clearTimeout(this.#deadline!)
-    await this.#pool.close()
-    this.#changed()
-  }
-
-  get #busy (): boolean {
-    return this.#sessions.size + this.#asking + this.#leases.size + this.#host.pending.size > 0 || this.#own.working
-  }
-
-  /** closeTimeout has run out: whatever still runs is cancelled and rolled back. */
-  #force (): void {
-    const error = pgScopeError('FST_PG_SCOPE_CLOSED', `The app is closing, and did not wait longer than ${this.#options.closeTimeout} ms (closeTimeout): the work is rolled back.`)
-    this.#log.warn({ sessions: this.#sessions.size, leases: this.#leases.size }, 'closeTimeout has run out: work in flight is cancelled and rolled back')
-    for (const session of this.#sessions) {
-      session.end('rollback', error).catch(() => {})
-      session.forced?.(error)
-    }
-    this.#own.end('rollback', error)
-    for (const lease of this.#leases) {
-      this.#counters.canceled++
-      // A server that works on a statement does not notice that its client has gone.
-      cancelRequest(lease.connection.client).finally(() => lease.destroy())
-    }
-    // What does not answer even now is left to the pool, which closes the sockets.
-    setTimeout(() => {
-      this.#sessions.clear()
-      this.#leases.clear()
-      this.#host.pending.clear()
-      this.#pool.close().then(() => this.#changed())
-      this.#changed()
-    }, grace)
-  }
-
-  #changed (): void {
-    for (const watcher of this.#watchers.splice(0)) watcher()
-  }
-
-  #closed (): Error {
-    return pgScopeError('FST_PG_SCOPE_CLOSED', 'The engine is closed: it takes no more work.')
+    return this.#shutdown.close()
   }
 }
 

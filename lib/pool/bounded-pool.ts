@@ -2,11 +2,12 @@ import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
 import { DeadlockWatch } from './deadlock.ts'
+import { Drought } from './drought.ts'
 import { type CommitPace, HandOver, type Offer } from './hand-over.ts'
 import { Lease, type LeaseKeeper } from './lease.ts'
 import type { LeakDetector } from './leak-detector.ts'
-import { ServiceRate } from './service-rate.ts'
-import { closed, deadlocked, exhausted, queueFull, queueTooSlow } from './refusal.ts'
+import { Overload } from './overload.ts'
+import { closed, deadlocked } from './refusal.ts'
 import type { PoolHost, Source, Strategy, StrategyStats, Waiter } from './strategy.ts'
 import { WaitQueue } from './wait-queue.ts'
 
@@ -21,12 +22,6 @@ export interface PoolLimits {
   /** Milliseconds after which a lease that is still held is reported; 0 for never. */
   leakDetectionThreshold: number
 }
-
-/** How many times `acquireTimeout` a wait must look like taking before it is refused: the pace of a moment is no promise. */
-const certainty = 1.25
-
-/** For what part of `acquireTimeout` a queue must have been there before its pace is believed. */
-const settling = 0.2
 
 /** How long a kept connection may take to show a sign of life. Milliseconds. */
 const signOfLife = 1000
@@ -49,7 +44,8 @@ export class BoundedPool implements Strategy {
   readonly #leaks: LeakDetector
   readonly #waiting: WaitQueue
   readonly #deadlocks: DeadlockWatch
-  readonly #rate: ServiceRate
+  readonly #overload: Overload
+  readonly #drought: Drought
   readonly #handOver = new HandOver()
   readonly #keeper: LeaseKeeper
   /** Connections asked of the source that have not come yet. */
@@ -60,9 +56,6 @@ export class BoundedPool implements Strategy {
   #forsaken = 0
   #leased = 0
   #closing: Promise<void> | null = null
-  /** performance.now() when a connection was last given to somebody. */
-  #lastGrant = -Infinity
-  #lastRefusal: { readonly error: unknown, readonly at: number } | null = null
 
   constructor (source: Source, host: PoolHost, limits: PoolLimits, leaks: LeakDetector) {
     this.#source = source
@@ -71,7 +64,8 @@ export class BoundedPool implements Strategy {
     this.#leaks = leaks
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
     this.#deadlocks = new DeadlockWatch(limits.max, (waiter) => this.#deadlocked(waiter))
-    this.#rate = new ServiceRate(limits.max, limits.acquireTimeout * settling)
+    this.#overload = new Overload(limits)
+    this.#drought = new Drought(source.keeps, host.target)
     this.#keeper = {
       returned: (lease, connection, keep) => {
         this.#over(lease)
@@ -93,7 +87,7 @@ export class BoundedPool implements Strategy {
 
   acquire (waiter: Waiter): void {
     if (this.#closing !== null) return waiter.refused(closed())
-    const refusal = this.#overload()
+    const refusal = this.#overload.refusal(this.#waiting.length, this.#leased, this.#taken)
     if (refusal !== null) {
       this.#host.counters.refused++
       return waiter.refused(refusal)
@@ -195,9 +189,9 @@ export class BoundedPool implements Strategy {
     const waiter = this.#next()
     if (waiter === null) return this.#put(connection, true)
     this.#host.counters.acquired++
-    this.#lastGrant = performance.now()
+    this.#drought.granted()
     // One that was opened for the first who waits says how long that takes, and not how long a session does.
-    if (connection.kept || !this.#source.keeps) this.#rate.served(this.#waiting.length)
+    if (connection.kept || !this.#source.keeps) this.#overload.served(this.#waiting.length)
     const lease = new Lease(connection, waiter.holder, this.#keeper)
     this.#leaks.granted(lease, waiter)
     this.#deadlocks.granted(lease)
@@ -243,7 +237,7 @@ export class BoundedPool implements Strategy {
 
   /** @param began when the connection that was refused was asked for: whoever came later is not told of it, for much may have changed */
   #refused (error: unknown, began: number): void {
-    this.#lastRefusal = { error, at: performance.now() }
+    this.#drought.refused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()
     if (hasNoServer(error) && performance.now() - this.#waiting.since < serverPatience) {
       setTimeout(() => this.#fetch(), serverPause)
@@ -263,26 +257,7 @@ export class BoundedPool implements Strategy {
   #timedOut (waiter: Waiter): void {
     this.#deadlocks.over(waiter)
     this.#host.counters.timedOut++
-    const { acquireTimeout, max } = this.#limits
-    // What happened before this one came says nothing about it.
-    const came = performance.now() - acquireTimeout
-    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= came ? this.#lastRefusal.error : undefined
-    // Where each session has a connection of its own, some are always on their way.
-    const passing = !this.#source.keeps && refusal === undefined && this.#lastGrant >= came
-    waiter.refused(this.#leased < max && !passing
-      ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#host.target)
-      : exhausted(max, this.#waiting.length, acquireTimeout, refusal))
-  }
-
-  /** Refuses at once whoever would be refused later anyway: the queue is full, or too slow to get to the end of it in time. */
-  #overload (): Error | null {
-    const { max, maxWaiting, acquireTimeout } = this.#limits
-    const waiting = this.#waiting.length
-    // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
-    if (waiting >= maxWaiting + max - this.#leased) return queueFull(max, this.#leased, waiting)
-    if (this.#taken < max) return null
-    const wait = this.#rate.waitBehind(waiting)
-    return wait <= acquireTimeout * certainty ? null : queueTooSlow(max, waiting, wait, acquireTimeout)
+    waiter.refused(this.#drought.timedOut(this.#limits, this.#leased, this.#waiting.length))
   }
 
   #deadlocked (waiter: Waiter): void {
