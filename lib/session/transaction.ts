@@ -4,13 +4,12 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import type { Place } from '../pool/wait-queue.ts'
-import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { type Batch, type BatchFailure, send } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
-import { lookAt } from './look.ts'
-import { Patience } from './patience.ts'
-import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
+import { FirstBatch } from './first-batch.ts'
+import { altersMeaning, type Beginning, type Settings } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
@@ -41,7 +40,7 @@ export class Transaction implements Waiter, Running {
   readonly #host: TransactionHost
   readonly #progress: Progress
   readonly #beginning: Beginning
-  readonly #extra: Settings | undefined
+  readonly #first: FirstBatch
   lease: Lease | null = null
   /** Called, and not yet written: the connection, or the answer to BEGIN, is being waited for. */
   #queue: Statement[] = []
@@ -49,17 +48,10 @@ export class Transaction implements Waiter, Running {
   unanswered = 0
   /** Those of them that nobody waits for. */
   #silent = 0
-  /** Statements of the first batch that are ours: BEGIN and the settings. */
-  #preamble = 0
   /** Set while it is being given up: what its statements are told. */
   #reason: Error | null = null
-  /** The first batch was sent again after a stale plan. */
-  #replanned = false
-  /** What the connection had parsed before it. */
-  #parsed = 0
   /** Texts do not mean what they meant on this connection before. */
   #altered: boolean
-  readonly #patience = new Patience()
   #watchers: (() => void)[] = []
 
   constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
@@ -68,7 +60,7 @@ export class Transaction implements Waiter, Running {
     this.#host = host
     this.#progress = progress
     this.#beginning = beginning
-    this.#extra = extra
+    this.#first = new FirstBatch(beginning, extra)
     this.#altered = altersMeaning(beginning, extra)
   }
 
@@ -173,7 +165,7 @@ export class Transaction implements Waiter, Running {
     this.#reason = reason
     this.#fail(reason)
     this.#refuse(this.#queue.splice(0))
-    if (this.lease === null) this.#patience.end() || this.#host.pool.giveUp(this)
+    if (this.lease === null) this.#first.end() || this.#host.pool.giveUp(this)
     else if (!await cancelRunning(this)) this.#release(true)
     if (this.unanswered > 0) this.#release()
     this.#changed()
@@ -191,17 +183,8 @@ export class Transaction implements Waiter, Running {
   granted (lease: Lease): void {
     this.lease = lease.usedBy(this)
     this.since ??= performance.now()
-    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
-    const first: Statement[] = [new Statement(this.#beginning.begin)]
-    if (setting !== null) first.push(setting)
-    // Every transaction begins with them.
-    for (const statement of first) statement.automatic = true
-    const look = lookAt(lease.connection)
-    if (look !== null) first.push(look)
-    this.#preamble = first.length
-    this.#parsed = lease.connection.parsed
     const alone = this.#queue.findIndex((statement) => statement.simple)
-    this.#write([...first, ...this.#queue.splice(0, alone === -1 ? this.#queue.length : alone)])
+    this.#write([...this.#first.ahead(lease.connection), ...this.#queue.splice(0, alone === -1 ? this.#queue.length : alone)])
   }
 
   refused (error: Error): void {
@@ -257,38 +240,31 @@ export class Transaction implements Waiter, Running {
       if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
       this.#lost(failure.error)
       this.#refuse(statements)
-    } else if (failure.stalePlan && this.#progress.state === 'opening' && !this.#replanned) this.#replan(statements)
+    } else if (failure.stalePlan && this.#progress.state === 'opening' && this.#first.replannable()) this.#replan(statements)
     else this.#failed(statements, failure)
   }
 
-  /**
-   * Nothing can have been committed, so the first batch is sent again on a new connection: once where a kept one was dead, and more
-   * often where the server said that it goes before it looked at the batch.
-   */
+  /** On a new connection. */
   #again (statements: readonly Statement[], error: unknown): boolean {
-    const { connection, reused } = this.lease!
-    const untouched = isFarewell(error) && connection.parsed === this.#parsed
-    const dead = untouched || (reused && !this.fresh)
-    if (!dead || ranOutOfTime(error) || !this.#patience.left) return false
+    if (!this.#first.repeatable(this.lease!, this.fresh, error)) return false
     this.#host.counters.resent++
     this.#release(true)
     this.fresh = true
-    this.#queue.unshift(...statements.slice(this.#preamble))
+    this.#queue.unshift(...statements.slice(this.#first.preamble))
     for (const statement of this.#queue) statement.restart()
-    this.#patience.again(() => this.#host.pool.acquire(this))
+    this.#first.again(() => this.#host.pool.acquire(this))
     return true
   }
 
   /** Nothing but the first batch was lost with the failure: it is sent once more, behind a ROLLBACK. */
   #replan (statements: readonly Statement[]): void {
-    this.#replanned = true
     for (const statement of statements) statement.restart()
     this.#send([new Statement('ROLLBACK', [], true)], () => {})
     this.#write([...statements])
   }
 
   #failed (statements: readonly Statement[], { error, statement: index }: BatchFailure): void {
-    const begun = this.#progress.state !== 'opening' || index >= this.#preamble
+    const begun = this.#progress.state !== 'opening' || index >= this.#first.preamble
     // What runs into a transaction that failed already hears of the first failure.
     const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
     if (first) this.#fail(error)

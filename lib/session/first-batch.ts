@@ -1,0 +1,66 @@
+import type { Connection } from '../pool/connection.ts'
+import type { Lease } from '../pool/lease.ts'
+import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { lookAt } from './look.ts'
+import { Patience } from './patience.ts'
+import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { Statement } from './statement.ts'
+
+/** BEGIN, and what travels with it. Until it is answered nothing can have been committed, so that it may be sent again. */
+export class FirstBatch {
+  /** How many of its statements are ours: BEGIN and the settings. */
+  preamble = 0
+  readonly #beginning: Beginning
+  readonly #extra: Settings | undefined
+  /** What the connection had parsed before it. */
+  #parsed = 0
+  /** It was sent again after a stale plan. */
+  #replanned = false
+  #patience: Patience | null = null
+
+  constructor (beginning: Beginning, extra: Settings | undefined) {
+    this.#beginning = beginning
+    this.#extra = extra
+  }
+
+  /** What goes ahead of the caller's statements. */
+  ahead (connection: Connection): Statement[] {
+    const setting = settingStatement(this.#beginning, connection.baseline, this.#extra)
+    const first: Statement[] = [new Statement(this.#beginning.begin)]
+    if (setting !== null) first.push(setting)
+    // Every transaction begins with them.
+    for (const statement of first) statement.automatic = true
+    const look = lookAt(connection)
+    if (look !== null) first.push(look)
+    this.preamble = first.length
+    this.#parsed = connection.parsed
+    return first
+  }
+
+  /**
+   * Whether it can be sent again on a new connection: once where a kept one was dead, and more often where the server said that it
+   * goes before it looked at the batch.
+   */
+  repeatable ({ connection, reused }: Lease, fresh: boolean, error: unknown): boolean {
+    const untouched = isFarewell(error) && connection.parsed === this.#parsed
+    const dead = untouched || (reused && !fresh)
+    return dead && !ranOutOfTime(error) && this.#patience?.left !== false
+  }
+
+  again (fn: () => void): void {
+    this.#patience ??= new Patience()
+    this.#patience.again(fn)
+  }
+
+  /** No other try is made; whether one would have been. */
+  end (): boolean {
+    return this.#patience?.end() === true
+  }
+
+  /** Whether it may be sent again after a stale plan: once. */
+  replannable (): boolean {
+    const first = !this.#replanned
+    this.#replanned = true
+    return first
+  }
+}
