@@ -2,13 +2,13 @@ import { noFunction, pgScopeError } from '../errors.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { enterWorkOf } from '../pool/holder.ts'
 import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
+import { Nesting } from './nesting.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
 import { Progress } from './states.ts'
-import { SessionWithin } from './session-within.ts'
 import { rejected } from './rejected.ts'
-import { readStatement, Statement } from './statement.ts'
+import { readStatement, type Statement } from './statement.ts'
 import { CursorStream } from './stream.ts'
 import { Transaction } from './transaction.ts'
 
@@ -28,6 +28,7 @@ export class ScopedSession implements ManagedSession {
   readonly #savepoints = new Savepoints()
   readonly #hooks: OutcomeHooks
   readonly #streams = new Set<CursorStream>()
+  #nesting: Nesting | null = null
   #transaction: Transaction | null = null
   /** Why nothing may be committed, or null. */
   #rollbackOnly: string | null = null
@@ -133,24 +134,20 @@ export class ScopedSession implements ManagedSession {
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
     if (!this.#takes) return rejected(this.#closed())
-    const promise = new Promise<T>((resolve, reject) => this.#savepoints.inTurn(() => {
-      if (this.#gone || this.failure !== null) {
-        queueMicrotask(() => promise.catch(noop))
-        return reject(this.#gone ? this.#closed() : this.failure)
-      }
-      this.#savepoints.enter((savepoint) => this.#within(savepoint, fn).then((result) => {
-        resolve(result)
-        this.#savepoints.leave(savepoint)
-      }, (error) => {
-        const strays = savepoint.parent === null ? this.#strays : savepoint.parent.strays
-        strays?.push(error)
-        // What is around it has ended and nobody awaits it any more: its failure becomes theirs.
-        if (strays !== null || this.#end !== null) promise.catch(noop)
-        reject(error)
-        this.#savepoints.leave(savepoint)
-      }))
-    }))
-    return promise
+    // Most sessions have none.
+    this.#nesting ??= new Nesting({
+      session: this,
+      savepoints: this.#savepoints,
+      hooks: this.#hooks,
+      streams: this.#streams,
+      transaction: () => this.#transaction,
+      failure: () => this.failure,
+      gone: () => this.#gone,
+      ending: () => this.#end !== null,
+      closed: () => this.#closed(),
+      strays: () => this.#strays
+    })
+    return this.#nesting.run(fn)
   }
 
   commit (): Promise<void> {
@@ -268,45 +265,6 @@ export class ScopedSession implements ManagedSession {
 
   #refuse (statements: Statement[]): void {
     for (const statement of statements) statement.fail(this.#closed())
-  }
-
-  async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
-    try {
-      const result = await fn(new SessionWithin(this, (fn) => savepoint.run(fn)))
-      savepoint.strays = []
-      await this.#savepoints.innermost(savepoint)
-      if (savepoint.strays.length > 0) throw savepoint.strays[0]
-      await this.#keep(savepoint)
-      return result
-    } catch (error) {
-      savepoint.strays ??= []
-      await this.#savepoints.innermost(savepoint)
-      await this.#undo(savepoint, error)
-      this.#hooks.rolledBack(savepoint)
-      throw error
-    }
-  }
-
-  async #keep (savepoint: Savepoint): Promise<void> {
-    const transaction = this.#transaction
-    if (transaction?.quiet === false) await transaction.settled()
-    if (this.#gone) throw this.#closed()
-    if (this.failure !== null) throw this.failure
-    if (transaction !== null && savepoint.sentIn === transaction) this.#savepoints.keep(savepoint)
-  }
-
-  /** ROLLBACK TO, after which the transaction is as it was before. Where that fails, the session stays failed. */
-  async #undo (savepoint: Savepoint, cause: unknown): Promise<void> {
-    const transaction = this.#transaction
-    if (transaction === null || savepoint.sentIn !== transaction) return
-    await transaction.settled()
-    if (this.#gone || transaction.over || transaction.lost) return
-    this.#savepoints.forget(savepoint)
-    for (const stream of this.#streams) {
-      if (stream.savepoint?.within(savepoint)) stream.gone(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
-    }
-    const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${savepoint.name}`), new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])
-    if (failure === null) transaction.recovered()
   }
 
   /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
