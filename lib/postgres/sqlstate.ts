@@ -38,6 +38,7 @@ const poolerWords: readonly [RegExp, FailureKind][] = [
   [/^(?:too many connections for |sorry, too many clients|remaining connection slots)/, 'too-many-connections'],
   [/^no such (?:database|user)/, 'login'],
   [/^(?:database|role) ".*" (?:does not exist|is not permitted to log in)/, 'login'],
+  [/^permission denied for database/, 'login'],
   [/authentication failed/, 'login']
 ]
 
@@ -49,7 +50,8 @@ export function failureKind (error: unknown): FailureKind {
     }
     const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
     if (known === 'login' || known === 'too-many-connections') return known
-    if (endsConnection(error)) return 'connection-lost'
+    // A statement's own is no reason to end the connection: with FATAL it is the privilege to connect that is missing.
+    if (endsConnection(error)) return error.code === '42501' ? 'login' : 'connection-lost'
     return known ?? 'other'
   }
   // All that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".

@@ -24,7 +24,7 @@ export function connectError (error: unknown, target: Target): PgScopeError {
   const reason = (error as Error)?.message || (error as { code?: string })?.code || String(error)
   switch (failureKind(error)) {
     case 'login':
-      return pgScopeError('FST_PG_SCOPE_LOGIN_REFUSED', `${nameOf(target)}: the server refused the login (${reason}). Check user, password and database, and pg_hba.conf on the server.`, error)
+      return pgScopeError('FST_PG_SCOPE_LOGIN_REFUSED', `${nameOf(target)}: the server refused the login (${reason}). Check user, password and database, and on the server pg_hba.conf and the privilege to connect (GRANT CONNECT).`, error)
     case 'too-many-connections':
       return pgScopeError('FST_PG_SCOPE_UNREACHABLE', `${nameOf(target)}: the server has no connection left (${reason}). Lower pool.max, or raise max_connections (behind PgBouncer: max_client_conn).`, error)
     default:

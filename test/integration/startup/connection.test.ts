@@ -65,6 +65,15 @@ t.test('an unknown database or user fails the boot', async (t) => {
   hides(t, password, stranger.error, stranger.lines)
 })
 
+t.test('a user who may not connect to the database fails the boot as one whose login was refused', async (t) => {
+  await db.query(`CREATE ROLE visitor LOGIN PASSWORD '${password}'`)
+  await db.query('CREATE DATABASE closed_shop')
+  await db.query('REVOKE CONNECT ON DATABASE closed_shop FROM PUBLIC')
+  const { error, lines } = await bootError(t, { host, port, user: 'visitor', password, database: 'closed_shop' })
+  t.match(error, { code: 'FST_PG_SCOPE_LOGIN_REFUSED', statusCode: 503, message: /database "closed_shop" on .*Check user, password and database/, cause: { code: /^(?:42501|08P01)$/ } })
+  hides(t, password, error, lines)
+})
+
 t.test('a port where nobody listens fails the boot; the error says where', async (t) => {
   const port = await unusedPort()
   for (const host of ['127.0.0.1', 'localhost']) {

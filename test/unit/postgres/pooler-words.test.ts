@@ -16,6 +16,7 @@ t.test('what PgBouncer says with 08P01 is told by its words', async (t) => {
   t.equal(failureKind(said('SASL authentication failed')), 'login')
   t.equal(failureKind(said('database "nope" does not exist')), 'login')
   t.equal(failureKind(said('role "app" is not permitted to log in')), 'login')
+  t.equal(failureKind(said('permission denied for database "shop"')), 'login')
   t.equal(failureKind(said('password authentication failed for user "app"')), 'login')
   for (const reason of ['too many connections for role "app"', 'too many connections for database "shop"', 'sorry, too many clients already', 'remaining connection slots are reserved for roles with the SUPERUSER attribute']) {
     t.equal(failureKind(said(reason)), 'too-many-connections', reason)

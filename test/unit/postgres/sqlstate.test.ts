@@ -29,6 +29,8 @@ const cases: [string, string, string][] = [
   ['28P01', 'FATAL', 'login'],
   ['28000', 'FATAL', 'login'],
   ['3D000', 'FATAL', 'login'],
+  ['42501', 'FATAL', 'login'],
+  ['42501', 'ERROR', 'other'],
   ['53300', 'FATAL', 'too-many-connections'],
   ['42P01', 'ERROR', 'other'],
   ['XX000', 'PANIC', 'connection-lost'],
