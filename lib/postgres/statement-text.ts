@@ -32,11 +32,21 @@ function isTransactionControl (text: string): boolean {
 /** Of a text that is used no more than this the server would keep a plan for nothing. */
 const often = 5
 
+/** One of these stands in every text that copies or forgets; most have none, and need not be taken apart. */
+const seldom = /\b(?:copy|deallocate|discard)\b/i
+const copy = /^copy\b/i
+const forget = /^(?:deallocate|discard all)\b/i
+const none: readonly string[] = []
+
 /** What is remembered of a text. */
 export class KnownText {
   readonly kind: TextKind
   /** It sets something on which the meaning of other statements depends. */
   readonly altersMeaning: boolean
+  /** It may ask the client for data, or send it some: until that is over the server takes nothing else, and ends a connection that sends it. */
+  readonly copies: boolean
+  /** It takes prepared statements away. */
+  readonly forgets: boolean
   /** How often it was used. */
   uses = 0
   /** How often it has to be used before it is worth to be prepared. */
@@ -48,6 +58,9 @@ export class KnownText {
     this.#text = text
     this.kind = textKind(text)
     this.altersMeaning = altersMeaning(text)
+    const statements = seldom.test(text) ? statementsOf(text) : none
+    this.copies = statements.some((statement) => copy.test(statement))
+    this.forgets = statements.some((statement) => forget.test(statement))
   }
 
   /** Reads or writes rows, and means the same each time. The text is taken apart for it, so ask only where it is to be prepared. */

@@ -71,8 +71,10 @@ export class Batch {
   submit (): Error | undefined {
     const [first] = this.statements
     try {
-      if (this.statements.length === 1 && first!.simple) messages.query(first!.text)
-      else {
+      if (this.statements.length === 1 && first!.simple) {
+        messages.query(first!.text)
+        if (first!.forgets) this.#connection.prepared?.dropped()
+      } else {
         for (this.#current = 0; this.#current < this.statements.length; this.#current++) this.#write(this.statements[this.#current]!)
         this.#current = 0
         messages.sync()
@@ -98,6 +100,8 @@ export class Batch {
       else if (prepared.fields !== null) statement.fields(prepared.fields, types)
     }
     messages.execute()
+    // What stands behind it, written before it is answered, has to be prepared anew.
+    if (statement.forgets) statements?.dropped()
   }
 
   #executed ({ prepared, describes }: Statement, tag: string): void {

@@ -47,6 +47,10 @@ export class Statement {
   lasting = false
   /** It may change what other statements mean. */
   altersMeaning = false
+  /** While it runs nothing may be sent behind it. */
+  copies = false
+  /** What was prepared before it is not there behind it. */
+  forgets = false
   /** It ended the transaction, or began another, although that is the session's to do. */
   meddled = false
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
@@ -186,6 +190,8 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   call.automatic = known.uses >= known.often && known.lasting
   call.lasting = call.automatic || (call.name !== undefined && known.lasting)
   call.altersMeaning = known.altersMeaning
+  call.copies = known.copies
+  call.forgets = known.forgets
   known.uses++
   return call
 }

@@ -48,6 +48,8 @@ export class Transaction implements Waiter, Running {
   unanswered = 0
   /** Those of them that nobody waits for. */
   #silent = 0
+  /** The last batch ends with a statement behind which nothing may be sent before it is answered. */
+  #copying = false
   /** Set while it is being given up: what its statements are told. */
   #reason: Error | null = null
   /** Texts do not mean what they meant on this connection before. */
@@ -183,8 +185,7 @@ export class Transaction implements Waiter, Running {
   granted (lease: Lease): void {
     this.lease = lease.usedBy(this)
     this.since ??= performance.now()
-    const alone = this.#queue.findIndex((statement) => statement.simple)
-    this.#write([...this.#first.ahead(lease.connection), ...this.#queue.splice(0, alone === -1 ? this.#queue.length : alone)])
+    this.#write([...this.#first.ahead(lease.connection), ...this.#queue.splice(0, this.#together)])
   }
 
   refused (error: Error): void {
@@ -208,8 +209,11 @@ export class Transaction implements Waiter, Running {
   #write (statements: Statement[]): void {
     const silent = statements.some(({ describes }) => describes) ? 0 : 1
     this.#silent += silent
+    const { copies } = statements.at(-1)!
+    if (copies) this.#copying = true
     this.#send(statements, (batch, failure) => {
       this.#silent -= silent
+      if (copies) this.#copying = false
       this.#answered(batch, failure)
     })
   }
@@ -234,8 +238,8 @@ export class Transaction implements Waiter, Running {
       if (this.#progress.state === 'opening') {
         this.#progress.to('active')
         this.#host.pool.took(performance.now() - this.since!)
-        this.#flush()
       }
+      if (this.#progress.state === 'active') this.#flush()
     } else if (failure.lost) {
       if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
       this.#lost(failure.error)
@@ -309,10 +313,14 @@ export class Transaction implements Waiter, Running {
   }
 
   #flush (): void {
-    while (this.#queue.length > 0) {
-      const alone = this.#queue.findIndex((statement) => statement.simple)
-      this.#write(this.#queue.splice(0, alone === -1 ? this.#queue.length : Math.max(1, alone)))
-    }
+    while (this.#queue.length > 0 && !this.#copying) this.#write(this.#queue.splice(0, Math.max(1, this.#together)))
+  }
+
+  /** How many of those that wait may share a Sync with what goes ahead of them. */
+  get #together (): number {
+    const last = this.#queue.findIndex(({ simple, copies }) => simple || copies)
+    if (last === -1) return this.#queue.length
+    return this.#queue[last]!.simple ? last : last + 1
   }
 
   #finish (): void {

@@ -3,7 +3,7 @@ import Fastify from 'fastify'
 import pgScope from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyPrepared } from '../../helpers/variant.ts'
+import { onlyDirect, onlyPrepared, onlyQueue } from '../../helpers/variant.ts'
 import type { Test } from 'tap'
 
 const postgres = await startTestPostgres(t)
@@ -78,6 +78,22 @@ t.test('a name that a failure in front of it kept from being parsed can be used 
     await session.rollback()
     t.same((await session.query(named)).rows, [{ a: 1 }])
   })
+})
+
+onlyDirect(onlyQueue(t, 'it is about a name that was prepared before'), 'DEALLOCATE is refused there').test('a name can be used in one turn with what deallocates it', async t => {
+  const { db } = await setUp(t)
+  const one = { name: 'one', text: 'SELECT 1 AS a' }
+  const use = async (session: typeof db | Parameters<Parameters<typeof db.scope>[0]>[0]): Promise<void> => { t.same((await session.query(one)).rows, [{ a: 1 }]) }
+  for (const forget of ['DEALLOCATE one', 'DEALLOCATE ALL', 'SELECT 1; DEALLOCATE one']) {
+    for (const begun of [false, true]) {
+      await use(db)
+      await db.scope(async (session) => {
+        if (begun) await session.query('SELECT 1')
+        await Promise.all([use(session), session.query(forget), use(session), use(session)])
+        await use(session)
+      })
+    }
+  }
 })
 
 t.test('an empty name never runs the text of another statement', async t => {

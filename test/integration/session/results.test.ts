@@ -134,6 +134,34 @@ t.test('COPY FROM STDIN is refused, and the error names lease()', async t => {
   t.equal(app.db.stats().counters.destroyed, 0)
 })
 
+t.test('statements behind a COPY FROM STDIN, called without waiting for it, fail with the transaction, and the connection stays', async t => {
+  const aborted = { status: 'rejected', reason: { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', cause: { message: /app\.db\.lease/ } } }
+  const { destroyed } = app.db.stats().counters
+  for (const text of ['COPY things (name) FROM STDIN', '/* many */ copy things (name) FROM STDIN', 'SELECT 1; COPY things (name) FROM STDIN']) {
+    for (const begun of [false, true]) {
+      const session = app.db.session()
+      if (begun) await session.query('SELECT 1')
+      const [before, copy, ...behind] = await Promise.allSettled([session.query('SELECT 1 AS a'), session.query(text), session.query('SELECT 2'), session.query('SELECT $1::int', [3])])
+      t.match(before, { status: 'fulfilled', value: { rows: [{ a: 1 }] } }, text)
+      t.match(copy, { status: 'rejected', reason: { message: /app\.db\.lease/ } }, text)
+      for (const result of behind) t.match(result, aborted, text)
+      await session.rollback()
+      t.same((await session.query('SELECT 4 AS a')).rows, [{ a: 4 }])
+      await session.close()
+    }
+  }
+  t.equal(app.db.stats().counters.destroyed, destroyed)
+})
+
+t.test('statements behind a COPY that the server does alone run, in their order', async t => {
+  const session = app.db.session()
+  for (let i = 0; i < 2; i++) {
+    const results = await Promise.all([session.query('COPY (SELECT 1) TO PROGRAM \'cat > /dev/null\''), session.query('SELECT 1 AS a'), session.query('COPY (SELECT 1) TO PROGRAM \'cat > /dev/null\''), session.query('SELECT 2 AS a')])
+    t.same(results.map(({ command, rows }) => [command, ...rows]), [['COPY'], ['SELECT', { a: 1 }], ['COPY'], ['SELECT', { a: 2 }]])
+  }
+  await session.close()
+})
+
 t.test('COPY TO STDOUT is refused too: its rows would be lost without a word', async t => {
   for (const text of ['COPY (SELECT generate_series(1, 3)) TO STDOUT', 'SELECT 1; COPY (SELECT 1) TO STDOUT']) {
     await t.rejects(app.db.scope((session) => session.query(text)), { message: /app\.db\.lease/ }, text)
