@@ -9,7 +9,7 @@ import type { Block } from './plan.ts'
 import type { Results } from './results.ts'
 import type { Length } from './round.ts'
 import { countRoundTrips } from './round-trips.ts'
-import { runBlock, type RunOptions } from './run.ts'
+import { runProcesses, type RunOptions } from './run.ts'
 import { measureScaling } from './scaling.ts'
 import { createTables } from './schema.ts'
 import { subjectNames } from './subject.ts'
@@ -64,7 +64,7 @@ async function measureParts (postgres: TestPostgres, { plan: wanted, parts, roun
   }
   if (parts.includes('speed')) {
     for (const block of plan) {
-      const { results: measured, delay } = await runBlock(postgres, block, { rounds: block.part === 'main' ? rounds : Math.ceil(rounds * 0.6), length, execArgv, say })
+      const { results: measured, delay } = await runProcesses(postgres, block, { rounds: block.part === 'main' ? rounds : Math.ceil(rounds * 0.6), length, execArgv, say })
       results.measured.push(...measured)
       if (block.setting.delay > 0) about.delays.push({ delay: block.setting.delay, measured: delay })
     }

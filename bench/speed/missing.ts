@@ -8,7 +8,7 @@ export async function possible (plan: readonly Block[]): Promise<{ plan: Block[]
   const programs = await findPgBouncers()
   const python = await findPython()
   const blocks: Block[] = []
-  for (const { setting, part, workloads } of plan) {
+  for (const { setting, part, processes, workloads } of plan) {
     const { pooler } = setting
     const version = pooler === 'none' ? undefined : programs.findLast(({ version }) => pooler === 'newest' || `${version}.`.startsWith(`${pooler}.`))?.version
     if (pooler !== 'none' && version === undefined) {
@@ -17,6 +17,7 @@ export async function possible (plan: readonly Block[]): Promise<{ plan: Block[]
     }
     blocks.push({
       part,
+      processes,
       setting: { ...setting, pooler: version ?? pooler },
       workloads: workloads.map(({ name, subjects }) => ({ name, subjects: subjects.filter((subject) => subject !== 'fastapi' || python !== null) }))
         .filter(({ subjects }) => subjects.length > 0)

@@ -37,6 +37,8 @@ ${figures(results)}
 - Each way is an app in a process of its own, started anew for each setting, with a pool of 10 connections, without a logger and without
   schemas. They take turns: for each workload the first round of each, then the second round of each, and so on, so that what slows the
   machine for a while slows all of them.
+- "No database" is measured in five processes of each way, one after the other, and the latency at 5 connections in three: what memory a
+  process happens to get makes more of a difference there than what is compared. They have twice the rounds in all.
 - A round is ${seconds} s of load by autocannon in a process of its own (keep-alive, no pipelining), after 0.25 s that do not count. There are
   ${rounds} rounds, fewer for the settings beside the main one; the tables show medians. A ratio is the median of the ratios of rounds that were run one
   after the other. The status of every answer is checked and the body of some; after a round of writes there must be as

@@ -8,6 +8,8 @@ export interface Block {
   workloads: { name: WorkloadName, subjects: readonly SubjectName[] }[]
   /** A setting beside the main one is content with fewer rounds. */
   part: 'main' | 'beside'
+  /** How many processes each subject gets, one after the other. */
+  processes: number
 }
 
 /** What was chosen on the command line. */
@@ -25,30 +27,39 @@ const both: SubjectName[] = ['by-hand', 'pg-scope']
 
 const withDatabase = workloadNames.filter((name) => name !== 'plain')
 
+/** What memory a process happens to get makes as much as a fifth of a request without a database: there it takes several of them to tell three in a hundred. */
+const plain = (setting: Setting, subjects: readonly SubjectName[]): Block => ({
+  setting,
+  part: 'main',
+  processes: 5,
+  workloads: [{ name: 'plain', subjects }]
+})
+
 /** FastAPI stands beside them where the stack that people come from is asked about. */
 const main = (delay: number): Block => ({
   setting: { delay, pooler: 'none', connections: 50 },
   part: 'main',
-  workloads: [
-    ...(delay === 0 ? [{ name: 'plain' as const, subjects: ['fastify', 'pg-scope', 'fastapi'] as const }] : []),
-    ...withDatabase.map((name) => ({ name, subjects: name === 'read' || (name === 'write' && delay === 0) ? [...onNode, 'fastapi' as const] : onNode }))
-  ]
+  processes: 1,
+  workloads: withDatabase.map((name) => ({ name, subjects: name === 'read' || (name === 'write' && delay === 0) ? [...onNode, 'fastapi' as const] : onNode }))
 })
 
 const latency = (delay: number): Block => ({
   setting: { delay, pooler: 'none', connections: 5 },
   part: 'main',
+  processes: 3,
   workloads: [{ name: 'read-only', subjects: ['by-hand', 'fastify-postgres', 'postgres-js', 'pg-scope'] }]
 })
 
 const beside = (setting: Setting, names: WorkloadName[]): Block => ({
   setting,
   part: 'beside',
+  processes: 1,
   workloads: names.map((name) => ({ name, subjects: both }))
 })
 
 /** What docs/benchmark.md shows: some 20 minutes. */
 export const wholePlan: Block[] = [
+  plain({ delay: 0, pooler: 'none', connections: 50 }, ['fastify', 'pg-scope', 'fastapi']),
   main(0),
   main(2),
   latency(0),
@@ -64,14 +75,12 @@ export const wholePlan: Block[] = [
 
 /** Every combination of what was chosen; where nothing was, all workloads, those on Node, directly, without a delay, 50 connections. */
 export function planOf ({ subjects, workloads, delays = [0], poolers = ['none'], connections = [50] }: Choice): Block[] {
-  const of = (name: WorkloadName): SubjectName[] => {
-    if (subjects === undefined) return name === 'plain' ? ['fastify', 'pg-scope'] : onNode
-    return subjects.filter((subject) => subject !== 'fastify' || name === 'plain')
-  }
-  const chosen = (workloads ?? workloadNames).map((name) => ({ name, subjects: of(name) })).filter(({ subjects }) => subjects.length > 0)
-  return poolers.flatMap((pooler) => delays.flatMap((delay) => connections.map((connections): Block => ({
-    setting: { delay, pooler, connections },
-    part: 'main',
-    workloads: chosen
-  }))))
+  const names = workloads ?? workloadNames
+  const plainSubjects = names.includes('plain') ? subjects ?? ['fastify', 'pg-scope'] : []
+  const others = (subjects ?? onNode).filter((subject) => subject !== 'fastify')
+  const chosen = names.filter((name) => name !== 'plain').map((name) => ({ name, subjects: others }))
+  return poolers.flatMap((pooler) => delays.flatMap((delay) => connections.flatMap((connections): Block[] => {
+    const setting = { delay, pooler, connections }
+    return [plain(setting, plainSubjects), { setting, part: 'main', processes: 1, workloads: chosen }]
+  }))).filter(({ workloads }) => workloads.some(({ subjects }) => subjects.length > 0))
 }

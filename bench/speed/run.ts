@@ -1,6 +1,7 @@
 import type { TestPostgres } from '../../test/helpers/postgres.ts'
 import { Child } from './child.ts'
 import { openNetwork } from './network.ts'
+import { median } from './median.ts'
 import type { Block } from './plan.ts'
 import { type Result, middle, ratio } from './results.ts'
 import { check, type Length, measure } from './round.ts'
@@ -20,8 +21,20 @@ export interface RunOptions {
 /** After so long a process has compiled what it is going to. Milliseconds. */
 const firstWarmUp = 1000
 
+/** Measures a block in as many processes as it wants: twice the rounds in all, where these are several. */
+export async function runProcesses (postgres: TestPostgres, block: Block, options: RunOptions): Promise<{ results: Result[], delay: number }> {
+  if (block.processes === 1) return await runBlock(postgres, block, options)
+  const runs: Awaited<ReturnType<typeof runBlock>>[] = []
+  for (let process = 0; process < block.processes; process++) runs.push(await runBlock(postgres, block, { ...options, rounds: Math.ceil(options.rounds * 2 / block.processes) }))
+  const [first] = runs
+  return {
+    results: first!.results.map((result, i) => ({ ...result, rounds: runs.flatMap(({ results }) => results[i]!.rounds) })),
+    delay: median(runs.map(({ delay }) => delay))
+  }
+}
+
 /** Measures a block: for each workload one round of each subject, then the next round. */
-export async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, length, execArgv, say }: RunOptions): Promise<{ results: Result[], delay: number }> {
+async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, length, execArgv, say }: RunOptions): Promise<{ results: Result[], delay: number }> {
   const { connections, delay } = setting
   const network = await openNetwork(postgres, setting)
   const apps = new Map<SubjectName, RunningApp>()

@@ -72,8 +72,15 @@ t.test('the whole plan holds what every target needs', async (t) => {
 
 t.test('what is chosen is measured in every combination, and nothing else', async (t) => {
   const plan = planOf({ subjects: ['fastify', 'pg-scope'], workloads: ['plain', 'read'], delays: [0, 2], connections: [10] })
-  t.strictSame(plan.map(({ setting }) => setting), [{ delay: 0, pooler: 'none', connections: 10 }, { delay: 2, pooler: 'none', connections: 10 }])
-  t.strictSame(plan[0]!.workloads, [{ name: 'plain', subjects: ['fastify', 'pg-scope'] }, { name: 'read', subjects: ['pg-scope'] }])
+  const plain = [{ name: 'plain', subjects: ['fastify', 'pg-scope'] }]
+  const read = [{ name: 'read', subjects: ['pg-scope'] }]
+  t.strictSame(plan.map(({ setting: { delay, connections }, workloads }) => ({ delay, connections, workloads })), [
+    { delay: 0, connections: 10, workloads: plain },
+    { delay: 0, connections: 10, workloads: read },
+    { delay: 2, connections: 10, workloads: plain },
+    { delay: 2, connections: 10, workloads: read }
+  ])
+  t.strictSame(planOf({ workloads: ['read'], subjects: ['fastify'] }), [], 'Fastify alone has no database')
 })
 
 t.test('options that mean nothing, and a page of some of the figures, are refused', async (t) => {
