@@ -59,7 +59,7 @@ ${figures(results)}
 ## How each was used
 
 - **pg by hand**: [node-postgres' page on transactions](https://node-postgres.com/features/transactions): connect, BEGIN, try, COMMIT, catch, ROLLBACK, release, with what a careful
-  author adds (bench/speed/subjects/by-hand.ts). Settings and timeout take one statement more; the five reads follow one another, as a client
+  author adds (bench/by-hand.ts). Settings and timeout take one statement more; the five reads follow one another, as a client
   of pg is not meant to be asked twice at a time. Autocommit is \`pool.query\`.
 - **@fastify/postgres**: the route option \`transact\`; READ ONLY takes a statement more. Autocommit is \`app.pg.query\`.
 - **postgres.js**: \`sql.begin\`. It prepares statements by itself and sends the five reads behind each other.
