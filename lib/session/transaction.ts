@@ -5,12 +5,12 @@ import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import type { Place } from '../pool/wait-queue.ts'
 import { failureKind } from '../postgres/sqlstate.ts'
-import { abandon, cancelRunning, type Running } from './cancellation.ts'
-import { type Batch, type BatchFailure, send } from './batch.ts'
+import { cancelRunning } from './cancellation.ts'
+import type { BatchFailure } from './batch.ts'
 import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { FirstBatch } from './first-batch.ts'
 import { altersMeaning, type Beginning, type Settings } from './settings.ts'
-import { limitOf, watch } from './silence.ts'
+import { Outbox, type Sender } from './outbox.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
 
@@ -24,7 +24,7 @@ export interface TransactionHost {
 const rollbackPatience = 5000
 
 /** One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. */
-export class Transaction implements Waiter, Running {
+export class Transaction implements Waiter, Sender {
   /** Why it cannot be committed any more, or null. */
   failure: Error | null = null
   /** It holds no connection and takes no statement any more. */
@@ -41,20 +41,11 @@ export class Transaction implements Waiter, Running {
   readonly #progress: Progress
   readonly #beginning: Beginning
   readonly #first: FirstBatch
-  lease: Lease | null = null
-  /** Called, and not yet written: the connection, or the answer to BEGIN, is being waited for. */
-  #queue: Statement[] = []
-  /** Batches written, and not yet answered. */
-  unanswered = 0
-  /** Those of them that nobody waits for. */
-  #silent = 0
-  /** The last batch ends with a statement behind which nothing may be sent before it is answered. */
-  #copying = false
+  readonly #outbox: Outbox
   /** Set while it is being given up: what its statements are told. */
   #reason: Error | null = null
   /** Texts do not mean what they meant on this connection before. */
   #altered: boolean
-  #watchers: (() => void)[] = []
 
   constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
     this.holder = holder
@@ -63,6 +54,7 @@ export class Transaction implements Waiter, Running {
     this.#progress = progress
     this.#beginning = beginning
     this.#first = new FirstBatch(beginning, extra)
+    this.#outbox = new Outbox(this, beginning.silence)
     this.#altered = altersMeaning(beginning, extra)
   }
 
@@ -75,8 +67,8 @@ export class Transaction implements Waiter, Running {
       if (this.#altered) statement.automatic = false
     }
     // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
-    this.#queue.push(...statements)
-    if (state === 'active') this.#flush()
+    this.#outbox.put(statements)
+    if (state === 'active') this.#outbox.flush()
     else if (state === 'idle') {
       this.#progress.to('opening')
       this.#host.pool.acquire(this)
@@ -85,22 +77,22 @@ export class Transaction implements Waiter, Running {
 
   /** Nothing is waiting or under way. */
   get quiet (): boolean {
-    return this.unanswered === 0 && this.#queue.length === 0
+    return this.#outbox.quiet
   }
 
   /** Nobody waits for an answer: what is under way is ours, a CLOSE, and COMMIT can go behind it. */
   get answered (): boolean {
-    return this.unanswered === this.#silent && this.#queue.length === 0
+    return this.#outbox.answered
   }
 
   /** It has no connection: not any more, or because none could be had. */
   get lost (): boolean {
-    return this.lease === null
+    return this.#outbox.lease === null
   }
 
   /** Resolves when every statement that was called is answered. */
-  async settled (): Promise<void> {
-    while (!this.quiet) await this.#change()
+  settled (): Promise<void> {
+    return this.#outbox.settled()
   }
 
   /** What a statement, or COMMIT, is told once the transaction has failed. */
@@ -138,8 +130,8 @@ export class Transaction implements Waiter, Running {
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.quiet) await this.stop(reason())
-    if (this.lease !== null) {
-      const { connection } = this.lease
+    if (this.#outbox.lease !== null) {
+      const { connection } = this.#outbox.lease
       const timer = setTimeout(() => connection.destroy(), rollbackPatience)
       // Not behind a failure, of which more may be on its way than its answer.
       await new Promise<unknown>((resolve) => this.#sendEnd(new Statement('ROLLBACK', [], true), healthy, resolve))
@@ -150,11 +142,11 @@ export class Transaction implements Waiter, Running {
 
   /** @param safe it ends the transaction, whatever its answer is: somebody else may write behind it */
   #sendEnd (end: Statement, safe: boolean, done: (failure: BatchFailure | null) => void): void {
-    const lease = this.lease!
+    const lease = this.#outbox.lease!
     const { connection } = lease
     connection.ending = safe
     let offer: Offer | null = null
-    this.#send([end], (_batch, failure) => {
+    this.#outbox.send([end], 'end', (failure) => {
       connection.ending = false
       if (offer !== null) this.#host.pool.answered(offer)
       done(failure)
@@ -166,11 +158,11 @@ export class Transaction implements Waiter, Running {
   async stop (reason: Error): Promise<void> {
     this.#reason = reason
     this.#fail(reason)
-    this.#refuse(this.#queue.splice(0))
-    if (this.lease === null) this.#first.end() || this.#host.pool.giveUp(this)
-    else if (!await cancelRunning(this)) this.#release(true)
-    if (this.unanswered > 0) this.#release()
-    this.#changed()
+    this.#refuse(this.#outbox.takeBack())
+    if (this.#outbox.lease === null) this.#first.end() || this.#host.pool.giveUp(this)
+    else if (!await cancelRunning(this.#outbox)) this.#outbox.release(true)
+    if (this.#outbox.unanswered > 0) this.#outbox.release()
+    this.#outbox.changed()
   }
 
   canceled (): void {
@@ -179,67 +171,42 @@ export class Transaction implements Waiter, Running {
 
   /** Sends statements of our own in the order of the calls; resolves when they are answered, with what failed. */
   run (statements: Statement[]): Promise<BatchFailure | null> {
-    return new Promise((resolve) => this.#send(statements, (_batch, failure) => resolve(failure)))
+    return new Promise((resolve) => this.#outbox.send(statements, 'statement', resolve))
   }
 
   granted (lease: Lease): void {
-    this.lease = lease.usedBy(this)
     this.since ??= performance.now()
-    this.#write([...this.#first.ahead(lease.connection), ...this.#queue.splice(0, this.#together)])
+    this.#outbox.begin(lease, this.#first.ahead(lease.connection))
   }
 
   refused (error: Error): void {
     this.#fail(error)
-    for (const statement of this.#queue.splice(0)) statement.fail(error)
-    this.#changed()
+    for (const statement of this.#outbox.takeBack()) statement.fail(error)
+    this.#outbox.changed()
   }
 
   /** It cannot even ask for a connection: the user's settings(request) threw, say. */
   refuseAll (error: Error, statements: Statement[]): void {
     this.#progress.to('opening')
-    this.#queue.push(...statements)
+    this.#outbox.put(statements)
     this.refused(error)
   }
 
   connectionLost (error: unknown): void {
-    // With a batch under way pg tells that batch, and the batch tells us.
-    if (this.unanswered === 0) this.#lost(error)
+    this.#lost(error)
   }
 
-  #write (statements: Statement[]): void {
-    const silent = statements.some(({ describes }) => describes) ? 0 : 1
-    this.#silent += silent
-    const { copies } = statements.at(-1)!
-    if (copies) this.#copying = true
-    this.#send(statements, (batch, failure) => {
-      this.#silent -= silent
-      if (copies) this.#copying = false
-      this.#answered(batch, failure)
-    })
-  }
-
-  #send (statements: Statement[], done: (batch: Batch, failure: BatchFailure | null) => void): void {
-    this.unanswered++
-    const answered = watch(this, limitOf(this.#beginning.silence, statements), this.#progress.state === 'settling' ? 'end' : 'statement')
-    send(this.lease!, statements, (batch, failure) => {
-      answered()
-      this.unanswered--
-      done(batch, failure)
-      this.#changed()
-    })
-  }
-
-  #answered ({ statements }: Batch, failure: BatchFailure | null): void {
+  batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
     if (failure === null) {
       for (const statement of statements) statement.succeed()
       // A CLOSE may be answered when COMMIT is written already, and the connection somebody else's.
-      const clean = this.lease?.over === false && this.lease.connection.clean
+      const clean = this.#outbox.lease?.over === false && this.#outbox.lease.connection.clean
       if (clean || statements.some((statement) => statement.meddled)) return this.#ended()
       if (this.#progress.state === 'opening') {
         this.#progress.to('active')
         this.#host.pool.took(performance.now() - this.since!)
       }
-      if (this.#progress.state === 'active') this.#flush()
+      if (this.#progress.state === 'active') this.#outbox.flush()
     } else if (failure.lost) {
       if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
       this.#lost(failure.error)
@@ -250,12 +217,11 @@ export class Transaction implements Waiter, Running {
 
   /** On a new connection. */
   #again (statements: readonly Statement[], error: unknown): boolean {
-    if (!this.#first.repeatable(this.lease!, this.fresh, error)) return false
+    if (!this.#first.repeatable(this.#outbox.lease!, this.fresh, error)) return false
     this.#host.counters.resent++
-    this.#release(true)
+    this.#outbox.release(true)
     this.fresh = true
-    this.#queue.unshift(...statements.slice(this.#first.preamble))
-    for (const statement of this.#queue) statement.restart()
+    this.#outbox.putBack(statements.slice(this.#first.preamble))
     this.#first.again(() => this.#host.pool.acquire(this))
     return true
   }
@@ -263,8 +229,8 @@ export class Transaction implements Waiter, Running {
   /** Nothing but the first batch was lost with the failure: it is sent once more, behind a ROLLBACK. */
   #replan (statements: readonly Statement[]): void {
     for (const statement of statements) statement.restart()
-    this.#send([new Statement('ROLLBACK', [], true)], () => {})
-    this.#write([...statements])
+    this.#outbox.send([new Statement('ROLLBACK', [], true)], 'statement', () => {})
+    this.#outbox.write(statements)
   }
 
   #failed (statements: readonly Statement[], { error, statement: index }: BatchFailure): void {
@@ -277,7 +243,7 @@ export class Transaction implements Waiter, Running {
       else if (first && (i === index || !begun)) statement.fail(this.#reason ?? withStatus(error))
       else this.#refuse([statement])
     }
-    this.#refuse(this.#queue.splice(0))
+    this.#refuse(this.#outbox.takeBack())
   }
 
   #fail (error: unknown): void {
@@ -288,15 +254,15 @@ export class Transaction implements Waiter, Running {
 
   #lost (error: unknown): void {
     this.#fail(connectionLost(error))
-    this.#release(true)
-    this.#refuse(this.#queue.splice(0))
-    this.#changed()
+    this.#outbox.release(true)
+    this.#refuse(this.#outbox.takeBack())
+    this.#outbox.changed()
   }
 
   /** The transaction ended although the session did not end it: a text of several statements held a COMMIT, say. */
   #ended (): void {
     this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction behind the session\'s back. What ran before it may be saved. Use commit() and rollback() instead.'))
-    this.#refuse(this.#queue.splice(0))
+    this.#refuse(this.#outbox.takeBack())
   }
 
   /** By ROLLBACK TO SAVEPOINT. */
@@ -312,35 +278,8 @@ export class Transaction implements Waiter, Running {
     for (const statement of statements) statement.fail(error)
   }
 
-  #flush (): void {
-    while (this.#queue.length > 0 && !this.#copying) this.#write(this.#queue.splice(0, Math.max(1, this.#together)))
-  }
-
-  /** How many of those that wait may share a Sync with what goes ahead of them. */
-  get #together (): number {
-    const last = this.#queue.findIndex(({ simple, copies }) => simple || copies)
-    if (last === -1) return this.#queue.length
-    return this.#queue[last]!.simple ? last : last + 1
-  }
-
   #finish (): void {
     this.over = true
-    this.#release()
-  }
-
-  #release (destroy = this.unanswered > 0): void {
-    const lease = this.lease
-    this.lease = null
-    if (lease === null) return
-    if (destroy) abandon(lease)
-    else lease.release()
-  }
-
-  #change (): Promise<void> {
-    return new Promise((resolve) => this.#watchers.push(resolve))
-  }
-
-  #changed (): void {
-    for (const watcher of this.#watchers.splice(0)) watcher()
+    this.#outbox.release()
   }
 }

@@ -1,0 +1,132 @@
+import type { ConnectionUser } from '../pool/connection.ts'
+import type { Lease } from '../pool/lease.ts'
+import { type BatchFailure, send } from './batch.ts'
+import { abandon, type Running } from './cancellation.ts'
+import { limitOf, type Silence, watch } from './silence.ts'
+import type { Statement } from './statement.ts'
+
+/** Whose statements they are. */
+export interface Sender {
+  batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void
+  /** The connection ended while it owed no answer. */
+  connectionLost (error: unknown): void
+  canceled (): void
+}
+
+/** What a transaction has called and not written yet, and what it has written that is not answered yet. */
+export class Outbox implements Running, ConnectionUser {
+  lease: Lease | null = null
+  /** Batches written, and not yet answered. */
+  unanswered = 0
+  readonly #sender: Sender
+  readonly #silence: Silence
+  /** Called, and not yet written: the connection, or the answer to BEGIN or a COPY, is being waited for. */
+  #queue: Statement[] = []
+  /** Those of the unanswered batches that nobody waits for. */
+  #silent = 0
+  /** The last batch ends with a statement behind which nothing may be sent before it is answered. */
+  #copying = false
+  /** Mostly nobody waits. */
+  #watchers: (() => void)[] | null = null
+
+  constructor (sender: Sender, silence: Silence) {
+    this.#sender = sender
+    this.#silence = silence
+  }
+
+  /** Nothing is waiting or under way. */
+  get quiet (): boolean {
+    return this.unanswered === 0 && this.#queue.length === 0
+  }
+
+  /** Nobody waits for an answer: what is under way is ours, a CLOSE, and COMMIT can go behind it. */
+  get answered (): boolean {
+    return this.unanswered === this.#silent && this.#queue.length === 0
+  }
+
+  /** Resolves when every statement that was called is answered. */
+  async settled (): Promise<void> {
+    while (!this.quiet) await new Promise<void>((resolve) => { (this.#watchers ??= []).push(resolve) })
+  }
+
+  changed (): void {
+    const watchers = this.#watchers
+    if (watchers === null) return
+    this.#watchers = null
+    for (const watcher of watchers) watcher()
+  }
+
+  put (statements: readonly Statement[]): void {
+    this.#queue.push(...statements)
+  }
+
+  /** In front of what waits: all of it is sent as if for the first time. */
+  putBack (statements: readonly Statement[]): void {
+    this.#queue.unshift(...statements)
+    for (const statement of this.#queue) statement.restart()
+  }
+
+  /** All that waits, and does so no longer. */
+  takeBack (): Statement[] {
+    return this.#queue.splice(0)
+  }
+
+  /** Writes the first batch: what goes ahead, and as much of the queue as may go with it. */
+  begin (lease: Lease, ahead: readonly Statement[]): void {
+    this.lease = lease.usedBy(this)
+    this.write([...ahead, ...this.#queue.splice(0, this.#together)])
+  }
+
+  /** Writes what waits, without waiting for answers where that is safe. */
+  flush (): void {
+    while (this.#queue.length > 0 && !this.#copying) this.write(this.#queue.splice(0, Math.max(1, this.#together)))
+  }
+
+  /** How many of those that wait may share a Sync with what goes ahead of them. */
+  get #together (): number {
+    const last = this.#queue.findIndex(({ simple, copies }) => simple || copies)
+    if (last === -1) return this.#queue.length
+    return this.#queue[last]!.simple ? last : last + 1
+  }
+
+  write (statements: readonly Statement[]): void {
+    const silent = statements.some(({ describes }) => describes) ? 0 : 1
+    this.#silent += silent
+    const { copies } = statements.at(-1)!
+    if (copies) this.#copying = true
+    this.send(statements, 'statement', (failure) => {
+      this.#silent -= silent
+      if (copies) this.#copying = false
+      this.#sender.batchAnswered(statements, failure)
+    })
+  }
+
+  /** Writes a batch of the session's own. @param kind whether it ends the transaction */
+  send (statements: readonly Statement[], kind: 'statement' | 'end', done: (failure: BatchFailure | null) => void): void {
+    this.unanswered++
+    const answered = watch(this, limitOf(this.#silence, statements), kind)
+    send(this.lease!, statements, (_batch, failure) => {
+      answered()
+      this.unanswered--
+      done(failure)
+      this.changed()
+    })
+  }
+
+  connectionLost (error: unknown): void {
+    // With a batch under way pg tells that batch, and the batch tells us.
+    if (this.unanswered === 0) this.#sender.connectionLost(error)
+  }
+
+  canceled (): void {
+    this.#sender.canceled()
+  }
+
+  release (destroy = this.unanswered > 0): void {
+    const { lease } = this
+    this.lease = null
+    if (lease === null) return
+    if (destroy) abandon(lease)
+    else lease.release()
+  }
+}
