@@ -70,6 +70,8 @@ export class PgEngine implements Engine {
       report: (error, message) => log.error({ err: error }, message),
       ended: (session) => {
         this.#shutdown.sessions.delete(session)
+        // An async context may keep the session for as long as its socket lives: the request need not stay with it.
+        session.forced = undefined
         this.#shutdown.changed()
       }
     }

@@ -1,7 +1,7 @@
 /** What can stand in a roster: in one at a time. */
 export interface Listed {
   /** The roster's own. */
-  place: number
+  listedAt: number
 }
 
 /**
@@ -17,16 +17,16 @@ export class Roster<T extends Listed> implements Iterable<T> {
   }
 
   add (member: T): void {
-    member.place = this.#members.push(member) - 1
+    member.listedAt = this.#members.push(member) - 1
   }
 
   /** Takes out one that stands here. */
   delete (member: T): void {
-    if (this.#members[member.place] !== member) return
+    if (this.#members[member.listedAt] !== member) return
     const last = this.#members.pop()!
     if (last === member) return
-    this.#members[member.place] = last
-    last.place = member.place
+    this.#members[member.listedAt] = last
+    last.listedAt = member.listedAt
   }
 
   clear (): void {

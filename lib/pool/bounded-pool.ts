@@ -63,7 +63,7 @@ export class BoundedPool implements Strategy {
     this.#limits = limits
     this.#leaks = leaks
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
-    this.#deadlocks = new DeadlockWatch(limits.max, (waiter) => this.#deadlocked(waiter))
+    this.#deadlocks = new DeadlockWatch(limits.max, this.#waiting, (waiter) => this.#deadlocked(waiter))
     this.#overload = new Overload(limits)
     this.#drought = new Drought(source.keeps, host.target)
     this.#keeper = {

@@ -20,26 +20,28 @@ export class DeadlockWatch {
   readonly #leases = new Roster<Lease>()
   /** How many of them are sessions of requests. */
   #requests = 0
-  /** How many wait inside of work that may hold a connection itself, for each such work. */
-  readonly #blocked = new Map<Holder, number>()
-  /** Those who wait inside of other work than their own, in the order in which they came. */
-  readonly #inside = new Set<Waiter>()
+  readonly #waiting: Iterable<Waiter>
+  /** How many wait inside of other work than their own. */
+  #inside = 0
   /** Those who were left when somebody was refused. */
   readonly #favoured = new Set<Waiter>()
   #look: NodeJS.Immediate | null = null
   #again: NodeJS.Timeout | null = null
 
-  /** @param max connections that there can be */
-  constructor (max: number, refuse: (waiter: Waiter) => void) {
+  /**
+   * @param max connections that there can be
+   * @param waiting all who wait, in the order in which they came
+   */
+  constructor (max: number, waiting: Iterable<Waiter>, refuse: (waiter: Waiter) => void) {
     this.#max = max
+    this.#waiting = waiting
     this.#refuse = refuse
   }
 
   waits (waiter: Waiter): void {
     if (waiter.label === undefined && this.#requests > 0) askedBeside()
     if (!insideOther(waiter)) return
-    this.#inside.add(waiter)
-    this.#block(waiter, 1)
+    this.#inside++
     this.#suspect()
   }
 
@@ -50,9 +52,9 @@ export class DeadlockWatch {
 
   /** The waiter waits no longer, whatever became of it. */
   over (waiter: Waiter): void {
-    if (!this.#inside.delete(waiter)) return
+    if (!insideOther(waiter)) return
+    this.#inside--
     this.#favoured.delete(waiter)
-    this.#block(waiter, -1)
   }
 
   /** Who is to be served before all others, if there is anybody. */
@@ -71,23 +73,23 @@ export class DeadlockWatch {
     if (lease.holder.requestOf != null) this.#requests--
   }
 
-  /** Work may wait inside of work: all that is around the waiter waits with it. */
-  #block (waiter: Waiter, change: 1 | -1): void {
-    for (let within = waiter.within; within !== null; within = within.within) {
-      const count = (this.#blocked.get(within.holder) ?? 0) + change
-      if (count === 0) this.#blocked.delete(within.holder)
-      else this.#blocked.set(within.holder, count)
-    }
+  /** Every connection is in use, and somebody waits inside of work that may hold one. */
+  get #possible (): boolean {
+    return this.#inside > 0 && this.#leases.size >= this.#max
   }
 
   get #stuck (): boolean {
-    if (this.#leases.size < this.#max || this.#blocked.size === 0) return false
-    for (const { holder } of this.#leases) if (!this.#blocked.has(holder)) return false
+    if (!this.#possible) return false
+    // Work may wait inside of work: all that is around a waiter waits with it.
+    const blocked = new Set<Holder>()
+    for (const { within } of this.#waiting) for (let work = within; work !== null; work = work.within) blocked.add(work.holder)
+    for (const { holder } of this.#leases) if (!blocked.has(holder)) return false
     return true
   }
 
+  /** Looked at once for all that the running code does: it takes as long as the queue is. */
   #suspect (): void {
-    if (this.#look !== null || this.#again !== null || !this.#stuck) return
+    if (this.#look !== null || this.#again !== null || !this.#possible) return
     this.#look = setImmediate(() => {
       this.#look = null
       this.#decide()
@@ -103,7 +105,7 @@ export class DeadlockWatch {
       }, interval)
       return
     }
-    const concerned = [...this.#inside].filter((waiter) => this.#concerns(waiter))
+    const concerned = this.#concerned
     const newest = concerned.pop()
     if (newest === undefined) return
     for (const waiter of concerned) this.#favoured.add(waiter)
@@ -116,11 +118,18 @@ export class DeadlockWatch {
     return false
   }
 
-  /** Whether it waits inside of work that holds a connection here. */
-  #concerns (waiter: Waiter): boolean {
+  /** Those who wait inside of work that holds a connection here. */
+  get #concerned (): Waiter[] {
     const holders = new Set(Array.from(this.#leases, ({ holder }) => holder))
-    for (let within = waiter.within; within !== null; within = within.within) if (holders.has(within.holder)) return true
-    return false
+    const concerned: Waiter[] = []
+    for (const waiter of this.#waiting) {
+      for (let work = waiter.within; work !== null; work = work.within) {
+        if (!holders.has(work.holder)) continue
+        concerned.push(waiter)
+        break
+      }
+    }
+    return concerned
   }
 }
 

@@ -59,8 +59,10 @@ export class HandOver {
   }
 
   answered (offer: Offer): void {
+    // The oldest is answered first, mostly.
     const place = this.#offers.indexOf(offer)
-    if (place !== -1) this.#offers.splice(place, 1)
+    if (place === 0) this.#offers.shift()
+    else if (place > 0) this.#offers.splice(place, 1)
     const duration = performance.now() - offer.since
     this.took(duration)
     offer.pace.took(duration - this.#roundTrip)

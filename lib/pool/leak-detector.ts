@@ -25,7 +25,8 @@ const depth = 40
 /** Frames that are reported. */
 const shown = 10
 
-interface Held {
+/** A connection that was given out. */
+export interface Held {
   readonly since: number
   readonly waiter: Waiter
   readonly timer: NodeJS.Timeout
@@ -38,7 +39,6 @@ export class LeakWatch implements LeakDetector {
   readonly #suspected: (report: LeakReport) => void
   readonly #returned: (report: LeakReport) => void
   readonly #stacks = new WeakMap<Waiter, Error>()
-  readonly #held = new Map<Lease, Held>()
 
   /** @param threshold milliseconds */
   constructor (threshold: number, suspected: (report: LeakReport) => void, returned: (report: LeakReport) => void) {
@@ -62,13 +62,13 @@ export class LeakWatch implements LeakDetector {
       this.#suspected(this.#report(held))
     }, this.#threshold).unref()
     const held: Held = { since: performance.now(), waiter, timer, reported: false }
-    this.#held.set(lease, held)
+    lease.held = held
   }
 
   returned (lease: Lease): void {
-    const held = this.#held.get(lease)
-    if (held === undefined) return
-    this.#held.delete(lease)
+    const { held } = lease
+    if (held === null) return
+    lease.held = null
     clearTimeout(held.timer)
     if (held.reported) this.#returned(this.#report(held))
   }

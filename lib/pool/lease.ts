@@ -2,6 +2,7 @@ import { pgScopeError } from '../errors.ts'
 import type { Listed } from '../roster.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
 import type { Holder } from './holder.ts'
+import type { Held } from './leak-detector.ts'
 
 /** Where a lease goes when it ends. */
 export interface LeaseKeeper {
@@ -16,7 +17,9 @@ export class Lease implements Listed {
   /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
   readonly holder: Holder
-  place = -1
+  listedAt = -1
+  /** The leak detector's own. */
+  held: Held | null = null
   readonly #connection: Connection
   readonly #keeper: LeaseKeeper
   #returned = false

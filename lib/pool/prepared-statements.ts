@@ -68,11 +68,15 @@ export class PreparedStatements {
     return automatic && this.#most > 0 ? this.#automatically(text, messages) : null
   }
 
-  /** The server has dropped one, or all of them. */
-  dropped (): void {
+  /**
+   * The server has dropped one, or all of them.
+   *
+   * @param ahead it will have, behind all that was sent so far
+   */
+  dropped (ahead = false): void {
     for (const statements of [this.#named, this.#automatic]) {
       // What is on its way behind that will be there.
-      for (const statement of statements.values()) if (statement.state === 'ready') statement.state = 'unknown'
+      for (const statement of statements.values()) if (ahead || statement.state === 'ready') statement.state = 'unknown'
     }
   }
 

@@ -12,7 +12,7 @@ export interface Place {
  * Those who wait for a connection, first come first served. Entering, leaving from anywhere and being served cost the same
  * however long it is, and one timer serves all: everybody waits equally long, so the first place is the next to expire.
  */
-export class WaitQueue {
+export class WaitQueue implements Iterable<Waiter> {
   readonly #timeout: number
   readonly #expired: (waiter: Waiter) => void
   #length = 0
@@ -45,6 +45,10 @@ export class WaitQueue {
     const first = this.#first
     if (first !== null) this.#leave(first)
     return first?.waiter ?? null
+  }
+
+  * [Symbol.iterator] (): Iterator<Waiter> {
+    for (let place = this.#first; place !== null; place = place.behind) yield place.waiter
   }
 
   peek (): Waiter | null {

@@ -42,8 +42,10 @@ export class RequestScope {
   attach (reply: FastifyReply): void {
     this.#detach?.()
     this.#reply = reply
-    reply.raw.once('finish', () => { this.#delivered = true })
-    reply.raw.once('close', () => this.#closed())
+    // Both come once. Not by once(): Fastify calls that for each route as it boots, and from some hundred routes on V8 takes what once()
+    // makes for long-lived, from the start: each request would be kept by it until the next major collection.
+    reply.raw.on('finish', () => { this.#delivered = true })
+    reply.raw.on('close', () => this.#closed())
     // A response that waits for others of its socket (HTTP pipelining) hears of no hang-up.
     if (reply.raw.socket === null) this.attachSocket()
     // Touched by a handler that has outlived its response: its 'close' may have come already, and comes once.
@@ -60,6 +62,8 @@ export class RequestScope {
 
   /** An answer is about to be sent: settle, then let it go. */
   send (reply: FastifyReply, payload: unknown, done: Done): void {
+    // Another plugin's onRequest hook failed before ours came to tell.
+    if (this.#reply === null) this.attach(reply)
     if (this.#work === 'committing') {
       // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
       this.#overtaken = true
@@ -193,6 +197,7 @@ export class RequestScope {
   }
 
   #closed (): void {
+    this.#detach?.()
     if (this.session.state === 'closed') return
     if (this.#work === 'committing') return this.#tooLate('The client went away before its answer')
     if (this.#delivered && this.#answered) {

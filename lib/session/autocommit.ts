@@ -23,7 +23,7 @@ const inside = new AsyncLocalStorage<Inside>()
 /** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
 export class AutocommitSession implements ManagedSession {
   readonly since = null
-  place = -1
+  listedAt = -1
   forced: ManagedSession['forced']
   readonly losesNothing = false
   readonly failure = null

@@ -73,7 +73,7 @@ export class Batch {
     try {
       if (this.statements.length === 1 && first!.simple) {
         messages.query(first!.text)
-        if (first!.forgets) this.#connection.prepared?.dropped()
+        if (first!.forgets) this.#connection.prepared?.dropped(true)
       } else {
         for (this.#current = 0; this.#current < this.statements.length; this.#current++) this.#write(this.statements[this.#current]!)
         this.#current = 0
@@ -101,12 +101,13 @@ export class Batch {
     }
     messages.execute()
     // What stands behind it, written before it is answered, has to be prepared anew.
-    if (statement.forgets) statements?.dropped()
+    if (statement.forgets) statements?.dropped(true)
   }
 
   #executed ({ prepared, describes }: Statement, tag: string): void {
     if (prepared !== null) {
-      prepared.state = 'ready'
+      // Unless what takes it away was sent meanwhile.
+      if (prepared.state === 'parsing') prepared.state = 'ready'
       if (describes) prepared.fields ??= null
     }
     // It may have been prepared itself, and have dropped itself.

@@ -57,10 +57,10 @@ export class FirstBatch {
     return this.#patience?.end() === true
   }
 
-  /** Whether it may be sent again after a stale plan: once. */
-  replannable (): boolean {
-    const first = !this.#replanned
+  /** It is to be sent again after a stale plan; false where it was already. */
+  replan (): boolean {
+    if (this.#replanned) return false
     this.#replanned = true
-    return first
+    return true
   }
 }

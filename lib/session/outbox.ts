@@ -101,7 +101,7 @@ export class Outbox implements Running, ConnectionUser {
     })
   }
 
-  /** Writes a batch of the session's own. @param kind whether it ends the transaction */
+  /** Writes a batch. @param kind whether it ends the transaction */
   send (statements: readonly Statement[], kind: 'statement' | 'end', done: (failure: BatchFailure | null) => void): void {
     this.unanswered++
     const answered = watch(this, limitOf(this.#silence, statements), kind)

@@ -16,13 +16,13 @@ const noop = (): void => {}
 
 /** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
 export class ScopedSession implements ManagedSession {
-  place = -1
+  listedAt = -1
   forced: ManagedSession['forced']
   readonly requestOf: object | null
   readonly #host: SessionHost
   readonly #beginning: Beginning
   /** Settings that depend on the request: worked out when a transaction begins. */
-  readonly #extra: (() => Settings) | undefined
+  #extra: (() => Settings) | undefined
   readonly #label: string | undefined
   readonly #progress = new Progress()
   readonly #savepoints = new Savepoints()
@@ -212,6 +212,8 @@ export class ScopedSession implements ManagedSession {
   #over (): void {
     this.#savepoints.abandon()
     this.#controller?.abort(this.#reason)
+    // It is bound to the request, which may go before the session does.
+    this.#extra = undefined
     this.#host.ended(this)
   }
 

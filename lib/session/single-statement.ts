@@ -24,7 +24,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly within = currentWork()
   readonly label: string | undefined
   queued: Place | null = null
-  place = -1
+  listedAt = -1
   lease: Lease | null = null
   unanswered = 0
   readonly #host: SessionHost

@@ -211,7 +211,7 @@ export class Transaction implements Waiter, Sender {
       if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
       this.#lost(failure.error)
       this.#refuse(statements)
-    } else if (failure.stalePlan && this.#progress.state === 'opening' && this.#first.replannable()) this.#replan(statements)
+    } else if (failure.stalePlan && this.#progress.state === 'opening' && this.#first.replan()) this.#replan(statements)
     else this.#failed(statements, failure)
   }
 

@@ -5,7 +5,7 @@ interface Named extends Listed {
   name: string
 }
 
-const named = (name: string): Named => ({ name, place: -1 })
+const named = (name: string): Named => ({ name, listedAt: -1 })
 const names = (roster: Roster<Named>): string[] => [...roster].map(({ name }) => name).sort()
 
 t.test('who leaves from anywhere is gone, and the others stay', async (t) => {

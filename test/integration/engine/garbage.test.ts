@@ -10,8 +10,8 @@ import { typeScript } from '../../helpers/typescript.ts'
 const postgres = await startTestPostgres(t)
 const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
 
-/** A small nursery, so that it is collected often. Bytes that have grown old are counted by V8; a major collection only makes them fewer. */
-const flags = ['--max-semi-space-size=4', '--min-semi-space-size=4']
+/** A small nursery, so that it is collected often. */
+const flags = ['--max-semi-space-size=4', '--min-semi-space-size=4', '--expose-gc']
 
 const source = `
   import { once } from 'node:events'
@@ -23,6 +23,8 @@ const source = `
   await app.register(pgScope, { connectionString: process.env.TEST_URL, pool: { max: 5 } })
   app.get('/default', async (request) => (await request.db.query('SELECT $1::int AS one', [1])).rows[0])
   app.get('/autocommit', { config: { db: { mode: 'autocommit' } } }, async (request) => (await request.db.query('SELECT $1::int AS one', [1])).rows[0])
+  // What V8 has learnt of the boot of an app with many routes must not make requests live longer.
+  for (let i = 0; i < 1000; i++) app.get('/more/' + i, async () => i)
   await app.listen({ port: 0, host: '127.0.0.1' })
   const { port } = app.server.address()
 
@@ -38,6 +40,10 @@ const source = `
   const kinds = {
     'requests': () => requester('/default'),
     'requests in autocommit': () => requester('/autocommit'),
+    'units of work with something else in them': call(() => app.db.scope(async (session) => {
+      session.afterCommit(() => {})
+      await session.transaction((inner) => inner.query('SELECT $1::int', [1]))
+    })),
     'units of work': call(() => app.db.scope((session) => session.query('SELECT $1::int', [1]))),
     'statements of the app': call(() => app.db.query('SELECT $1::int', [1]))
   }
@@ -50,11 +56,19 @@ const source = `
   const old = () => getHeapSpaceStatistics().find(({ space_name }) => space_name === 'old_space').space_used_size
   const result = {}
   for (const [name, make] of Object.entries(kinds)) {
+    // In the middle of work: whatever is under way is old from then on, and must keep nothing that comes after it.
+    const collecting = setInterval(() => globalThis.gc(), 20)
     const ones = await Promise.all(Array.from({ length: 20 }, make))
     await work(ones, 150)
-    const before = old()
-    await work(ones, 300)
-    result[name] = Math.round((old() - before) / 6000)
+    clearInterval(collecting)
+    // A major collection in one of the slices makes a nonsense of that one only.
+    const slices = []
+    for (let slice = 0; slice < 5; slice++) {
+      const before = old()
+      await work(ones, 60)
+      slices.push(Math.round((old() - before) / 1200))
+    }
+    result[name] = slices.sort((a, b) => a - b)[2]
   }
   console.log(JSON.stringify(result))
   process.exit()`
@@ -64,6 +78,6 @@ t.teardown(() => child.kill('SIGKILL'))
 const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
 for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) {
   t.test(`${kind} leave no garbage that grows old`, async (t) => {
-    t.ok(bytes < 250, `${bytes} bytes for each`)
+    t.ok(bytes < 600, `${bytes} bytes for each`)
   })
 }

@@ -96,6 +96,22 @@ onlyDirect(onlyQueue(t, 'it is about a name that was prepared before'), 'DEALLOC
   }
 })
 
+onlyDirect(onlyQueue(t, 'it is about a name that was prepared before'), 'DEALLOCATE is refused there').test('a name can be used behind a DEALLOCATE that was sent before the name was answered', async t => {
+  for (const known of [true, false]) {
+    const { db } = await setUp(t)
+    const one = { name: 'one', text: 'SELECT 1 AS a' }
+    if (known) await db.query(one)
+    await db.scope(async (session) => {
+      if (!known) await session.query('SELECT 1')
+      const first = session.query(one)
+      const others = [session.query('SELECT pg_sleep(0.2)'), session.query('DEALLOCATE ALL')]
+      t.same((await first).rows, [{ a: 1 }])
+      t.same((await session.query(one)).rows, [{ a: 1 }], known ? 'prepared before' : 'being prepared')
+      await Promise.all(others)
+    })
+  }
+})
+
 t.test('an empty name never runs the text of another statement', async t => {
   const { db } = await setUp(t)
   await db.scope(async (session) => {
