@@ -20,6 +20,8 @@ interface Inside {
 /** The transaction(fn) of an autocommit session that the running code stands in. */
 const inside = new AsyncLocalStorage<Inside>()
 
+const nothing = Promise.resolve()
+
 /** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
 export class AutocommitSession implements ManagedSession {
   readonly since = null
@@ -35,11 +37,12 @@ export class AutocommitSession implements ManagedSession {
   readonly #label: string | undefined
   readonly #hooks: OutcomeHooks
   readonly #running = new Roster<SingleStatement>()
-  readonly #inner = new Set<Promise<unknown>>()
-  readonly #sessions = new Set<ScopedSession>()
-  readonly #streams = new Set<RowStream>()
-  /** Of COMMITs of streams. */
-  readonly #failures: unknown[] = []
+  /** Made, like the two below, by the first: most sessions have statements only. */
+  #inner: Set<Promise<unknown>> | null = null
+  #sessions: Set<ScopedSession> | null = null
+  #streams: Set<RowStream> | null = null
+  /** The first of a COMMIT of a stream. */
+  #failure: { readonly error: unknown } | null = null
   #watchers: (() => void)[] = []
   #end: Promise<void> | null = null
   #reason: Error | undefined
@@ -55,7 +58,7 @@ export class AutocommitSession implements ManagedSession {
     this.#single = single
     this.#beginning = beginning
     this.#extra = extra
-    this.#hooks = new OutcomeHooks((error) => host.report(error, 'a hook of afterCommit failed; nothing changes by it'), host.pending)
+    this.#hooks = new OutcomeHooks(host)
   }
 
   get state (): Session['state'] {
@@ -64,7 +67,7 @@ export class AutocommitSession implements ManagedSession {
   }
 
   get working (): boolean {
-    return this.#running.size + this.#sessions.size > 0
+    return this.#running.size > 0 || (this.#sessions !== null && this.#sessions.size > 0)
   }
 
   get signal (): AbortSignal {
@@ -78,11 +81,11 @@ export class AutocommitSession implements ManagedSession {
   }
 
   get unused (): boolean {
-    return !this.working && this.#inner.size === 0
+    return !this.working && (this.#inner === null || this.#inner.size === 0)
   }
 
   get streaming (): boolean {
-    return this.#streams.size > 0
+    return this.#streams !== null && this.#streams.size > 0
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
@@ -113,17 +116,15 @@ export class AutocommitSession implements ManagedSession {
     if (this.#end !== null) throw this.#closed()
     const session = this.#open()
     const stream = session.stream<R>(text, values, options)
-    this.#streams.add(stream)
+    const streams = this.#streams ??= new Set()
+    streams.add(stream)
     stream.once('close', () => {
-      this.#streams.delete(stream)
+      streams.delete(stream)
       session.end(stream.errored === null ? 'commit' : 'rollback').catch((error) => {
         // Whoever waits for the end is told; before that nobody does.
         if (this.#end === null) this.#host.report(error, 'the transaction of a stream could not be committed')
-        this.#failures.push(error)
-      }).finally(() => {
-        this.#sessions.delete(session)
-        this.#changed()
-      })
+        this.#failure ??= { error }
+      }).finally(() => this.#gone(session))
     })
     return stream
   }
@@ -134,8 +135,9 @@ export class AutocommitSession implements ManagedSession {
     if (this.#end !== null) return rejected(this.#closed())
     if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
     const promise = this.#transaction(fn)
-    const over = promise.then(() => {}, () => {}).finally(() => this.#inner.delete(over))
-    this.#inner.add(over)
+    const inside = this.#inner ??= new Set()
+    const over = promise.then(() => {}, () => {}).finally(() => inside.delete(over))
+    inside.add(over)
     return promise
   }
 
@@ -168,7 +170,12 @@ export class AutocommitSession implements ManagedSession {
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
-    this.#end ??= this.#finish(outcome, reason)
+    if (this.#end !== null) return this.#end
+    if (this.unused && this.#failure === null) {
+      // The end of nearly every session: #finish() comes to the same.
+      this.#end = nothing
+      this.#over()
+    } else this.#end = this.#finish(outcome, reason)
     return this.#end
   }
 
@@ -190,20 +197,24 @@ export class AutocommitSession implements ManagedSession {
     this.#reason = reason
     await Promise.all([
       ...Array.from(this.#running, (single) => single.cancel(reason)),
-      ...Array.from(this.#sessions, (session) => session.end('rollback', reason).catch(() => {}))
+      ...Array.from(this.#sessions ?? [], (session) => session.end('rollback', reason).catch(() => {}))
     ])
   }
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
     if (reason !== undefined) await this.abort(reason)
-    else if (outcome === 'commit') await Promise.all([this.settled(), ...this.#inner])
+    else if (outcome === 'commit') await Promise.all([this.settled(), ...this.#inner ?? []])
     else {
-      await Promise.all(Array.from(this.#sessions, (session) => session.end('rollback').catch(() => {})))
+      await Promise.all(Array.from(this.#sessions ?? [], (session) => session.end('rollback').catch(() => {})))
       await this.settled()
     }
-    this.#controller?.abort(reason)
+    this.#over()
+    if (outcome === 'commit' && this.#failure !== null) throw this.#failure.error
+  }
+
+  #over (): void {
+    this.#controller?.abort(this.#reason)
     this.#host.ended(this)
-    if (outcome === 'commit' && this.#failures.length > 0) throw this.#failures[0]
   }
 
   async #transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
@@ -216,15 +227,20 @@ export class AutocommitSession implements ManagedSession {
       await session.end('rollback').catch(() => {})
       throw error
     } finally {
-      this.#sessions.delete(session)
-      this.#changed()
+      this.#gone(session)
     }
   }
 
   #open (): ScopedSession {
     const session = new ScopedSession({ ...this.#host, ended: () => {} }, this.#beginning, this.#extra, this.#label)
+    this.#sessions ??= new Set()
     this.#sessions.add(session)
     return session
+  }
+
+  #gone (session: ScopedSession): void {
+    this.#sessions!.delete(session)
+    this.#changed()
   }
 
   #inside (): ScopedSession | null {

@@ -14,7 +14,7 @@ export interface Surroundings {
   readonly session: Session
   readonly savepoints: Savepoints
   readonly hooks: OutcomeHooks
-  readonly streams: ReadonlySet<CursorStream>
+  streams (): Iterable<CursorStream>
   transaction (): Transaction | null
   /** The error that keeps it from going on, or null. */
   failure (): Error | null
@@ -96,7 +96,7 @@ export class Nesting {
     await transaction.settled()
     if (around.gone() || transaction.over || transaction.lost) return
     around.savepoints.forget(savepoint)
-    for (const stream of around.streams) {
+    for (const stream of around.streams()) {
       if (stream.savepoint?.within(savepoint)) stream.gone(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
     }
     const failure = await transaction.run([new Statement(`ROLLBACK TO SAVEPOINT ${savepoint.name}`), new Statement(`RELEASE SAVEPOINT ${savepoint.name}`)])

@@ -6,37 +6,43 @@ interface Hook {
   readonly savepoint: Savepoint | null
 }
 
+export interface HooksHost {
+  /** Where the promises of hooks stand while they run, so that close() can wait for them. */
+  readonly pending: Set<Promise<unknown>>
+  /** Told of what a hook throws. */
+  report (error: unknown, message: string): void
+}
+
+const none: Hook[] = []
+
 /** What afterCommit and afterRollback registered, in order. */
 export class OutcomeHooks {
-  #commit: Hook[] = []
-  #rollback: Hook[] = []
-  readonly #failed: (error: unknown) => void
-  readonly #pending: Set<Promise<unknown>>
+  /** Most sessions have none. */
+  #commit: Hook[] = none
+  #rollback: Hook[] = none
+  readonly #host: HooksHost
 
-  /**
-   * @param failed told of what a hook throws; it changes nothing
-   * @param pending where the promises of hooks stand while they run, so that close() can wait for them
-   */
-  constructor (failed: (error: unknown) => void, pending: Set<Promise<unknown>>) {
-    this.#failed = failed
-    this.#pending = pending
+  constructor (host: HooksHost) {
+    this.#host = host
   }
 
   afterCommit (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#commit.push({ run, savepoint })
+    this.#commit = [...this.#commit, { run, savepoint }]
   }
 
   afterRollback (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#rollback.push({ run, savepoint })
+    this.#rollback = [...this.#rollback, { run, savepoint }]
   }
 
   committed (): void {
-    this.#rollback = []
-    this.#run(this.#commit.splice(0))
+    const hooks = this.#commit
+    this.#commit = this.#rollback = none
+    this.#run(hooks)
   }
 
   /** All of it, or a savepoint and what stood in it. */
   rolledBack (savepoint?: Savepoint): void {
+    if (this.#commit === none && this.#rollback === none) return
     const gone = (hook: Hook): boolean => savepoint === undefined || hook.savepoint?.within(savepoint) === true
     const hooks = this.#rollback.filter(gone)
     this.#commit = this.#commit.filter((hook) => !gone(hook))
@@ -50,13 +56,18 @@ export class OutcomeHooks {
         const result = run()
         if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') this.#follow(result as PromiseLike<unknown>)
       } catch (error) {
-        this.#failed(error)
+        failed(this.#host, error)
       }
     }
   }
 
   #follow (result: PromiseLike<unknown>): void {
-    const promise = Promise.resolve(result).catch(this.#failed).finally(() => this.#pending.delete(promise))
-    this.#pending.add(promise)
+    const { pending } = this.#host
+    const promise = Promise.resolve(result).catch((error) => failed(this.#host, error)).finally(() => pending.delete(promise))
+    pending.add(promise)
   }
+}
+
+function failed (host: HooksHost, error: unknown): void {
+  host.report(error, 'a hook of afterCommit or afterRollback failed; nothing changes by it')
 }

@@ -27,7 +27,8 @@ export class ScopedSession implements ManagedSession {
   readonly #progress = new Progress()
   readonly #savepoints = new Savepoints()
   readonly #hooks: OutcomeHooks
-  readonly #streams = new Set<CursorStream>()
+  /** Made by the first. */
+  #streams: Set<CursorStream> | null = null
   #nesting: Nesting | null = null
   #transaction: Transaction | null = null
   /** Why nothing may be committed, or null. */
@@ -50,7 +51,7 @@ export class ScopedSession implements ManagedSession {
     this.#host = host
     this.#beginning = beginning
     this.#extra = extra
-    this.#hooks = new OutcomeHooks((error) => host.report(error, 'a hook of afterCommit or afterRollback failed; nothing changes by it'), host.pending)
+    this.#hooks = new OutcomeHooks(host)
   }
 
   get state (): Session['state'] {
@@ -84,7 +85,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   get streaming (): boolean {
-    return this.#streams.size > 0
+    return this.#streams !== null && this.#streams.size > 0
   }
 
   get unused (): boolean {
@@ -105,6 +106,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+    this.#streams ??= new Set()
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
 
@@ -139,7 +141,7 @@ export class ScopedSession implements ManagedSession {
       session: this,
       savepoints: this.#savepoints,
       hooks: this.#hooks,
-      streams: this.#streams,
+      streams: () => this.#streams ?? [],
       transaction: () => this.#transaction,
       failure: () => this.failure,
       gone: () => this.#gone,
@@ -192,7 +194,7 @@ export class ScopedSession implements ManagedSession {
 
   /** Nothing is open inside of it, nothing waits, and nobody for an answer. */
   get #ready (): boolean {
-    return this.#progress.state === 'active' && this.#savepoints.clear && this.#settling === null && this.#streams.size === 0 && this.#transaction!.answered
+    return this.#progress.state === 'active' && this.#savepoints.clear && this.#settling === null && !this.streaming && this.#transaction!.answered
   }
 
   /** The end of nearly every session, in as few promises as there can be: #finish() comes to the same. */
@@ -351,7 +353,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #closeStreams (): void {
-    for (const stream of this.#streams) stream.gone(this.#closed())
+    for (const stream of this.#streams ?? []) stream.gone(this.#closed())
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {

@@ -37,8 +37,9 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   /** While a CancelRequest is on its way the connection is nobody else's. */
   #canceling = false
   #replanned = false
-  readonly #patience = new Patience()
-  #watchers: (() => void)[] = []
+  /** Made, like the watchers, where there is need of it. */
+  #patience: Patience | null = null
+  #watchers: (() => void)[] | null = null
 
   constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
     this.label = label
@@ -64,7 +65,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
       if (failure === null && this.#reason === null) return this.#send(lease)
       this.lease = null
       lease.release()
-      if (this.#reason === null && isFarewell(failure!.error) && !ranOutOfTime(failure!.error) && this.#patience.left) return this.#again([this.#call])
+      if (this.#reason === null && isFarewell(failure!.error) && !ranOutOfTime(failure!.error) && this.#patience?.left !== false) return this.#again([this.#call])
       this.#call.fail(this.#reason ?? connectionLost(failure!.error))
       this.#end()
     })
@@ -92,7 +93,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   connectionLost (): void {} // the batch is told by pg
 
   settled (): Promise<void> {
-    return new Promise((resolve) => this.#watchers.push(resolve))
+    return new Promise((resolve) => (this.#watchers ??= []).push(resolve))
   }
 
   canceled (): void {
@@ -102,7 +103,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   async cancel (reason: Error): Promise<void> {
     this.#reason = reason
     if (this.lease === null) {
-      if (this.#patience.end() || this.#host.pool.giveUp(this)) this.refused(reason)
+      if (this.#patience?.end() || this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
     const { lease } = this
@@ -119,7 +120,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
       const { error } = failure
       // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
       const untouched = this.#reason === null && isFarewell(error) && lease.connection.parsed === this.#parsed && this.#call.name === undefined
-      const again = untouched && this.#patience.left && !ranOutOfTime(error)
+      const again = untouched && this.#patience?.left !== false && !ranOutOfTime(error)
       lease.destroy()
       if (again) {
         this.fresh = true
@@ -143,11 +144,12 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   #again (statements: readonly Statement[]): void {
     this.#host.counters.resent++
     for (const statement of statements) statement.restart()
+    this.#patience ??= new Patience()
     this.#patience.again(() => this.#host.pool.acquire(this))
   }
 
   #end (): void {
-    for (const watcher of this.#watchers.splice(0)) watcher()
+    if (this.#watchers !== null) for (const watcher of this.#watchers) watcher()
     this.#over(this)
   }
 }

@@ -56,11 +56,14 @@ const source = `
   const old = () => getHeapSpaceStatistics().find(({ space_name }) => space_name === 'old_space').space_used_size
   const result = {}
   for (const [name, make] of Object.entries(kinds)) {
-    // In the middle of work: whatever is under way is old from then on, and must keep nothing that comes after it.
-    const collecting = setInterval(() => globalThis.gc(), 20)
     const ones = await Promise.all(Array.from({ length: 20 }, make))
-    await work(ones, 150)
-    clearInterval(collecting)
+    // In the middle of work: whatever is under way is old from then on, and must keep nothing that comes after it.
+    for (let i = 0; i < 3; i++) {
+      const working = work(ones, 50)
+      for (let turns = 0; turns < 20; turns++) await new Promise(setImmediate)
+      globalThis.gc()
+      await working
+    }
     // A major collection in one of the slices makes a nonsense of that one only.
     const slices = []
     for (let slice = 0; slice < 5; slice++) {

@@ -6,7 +6,7 @@ function setUp () {
   const failures: unknown[] = []
   const pending = new Set<Promise<unknown>>()
   const ran: string[] = []
-  const hooks = new OutcomeHooks((error) => failures.push(error), pending)
+  const hooks = new OutcomeHooks({ pending, report: (error) => failures.push(error) })
   return { failures, pending, ran, hooks, note: (name: string) => () => { ran.push(name) } }
 }
 
