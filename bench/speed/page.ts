@@ -50,7 +50,8 @@ ${figures(results)}
 - **Bytes allocated**: 1,000 requests of 50 clients in a process whose nursery is so large that nothing is collected meanwhile, so that what
   V8's heap has grown by is what was allocated, HTTP included. A round with a collection would be refused. Median of 5 rounds.
 - **More routes, more waiting requests**: one read, from 1 to 1,000 registered routes at 50 connections, and from 20 to 1,010 connections
-  on the pool of 10. Growth is judged beside that of pg by hand, since HTTP costs more on more sockets.
+  on the pool of 10. Of the growth, the microseconds by which it is more than that of pg by hand are judged: more sockets, and more requests in
+  memory, cost HTTP and pg the same.
 - **pgbench** runs the same statements on 10 connections, prepared, without HTTP: BEGIN and COMMIT each in a round trip of its own, and
   all in one.
 - PostgreSQL does not wait for the disk (\`fsync\` and \`synchronous_commit\` are off). With a disk, COMMIT takes longer for everybody.
