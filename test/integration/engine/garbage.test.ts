@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import { typeScript } from '../../helpers/typescript.ts'
+import { onlyQueue } from '../../helpers/variant.ts'
 
 const postgres = await startTestPostgres(t)
 const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
@@ -76,11 +77,9 @@ const source = `
   console.log(JSON.stringify(result))
   process.exit()`
 
-const child = spawn(process.execPath, [...flags, ...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: postgres.connectionString }, stdio: ['ignore', 'pipe', 'inherit'] })
-t.teardown(() => child.kill('SIGKILL'))
-const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
-for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) {
-  t.test(`${kind} leave no garbage that grows old`, async (t) => {
-    t.ok(bytes < 600, `${bytes} bytes for each`)
-  })
-}
+onlyQueue(t, 'each session has a connection of its own, which lives for as long as a login takes').test('no work leaves garbage that grows old', async (t) => {
+  const child = spawn(process.execPath, [...flags, ...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: postgres.connectionString }, stdio: ['ignore', 'pipe', 'inherit'] })
+  t.teardown(() => child.kill('SIGKILL'))
+  const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
+  for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) t.ok(bytes < 600, `${kind}: ${bytes} bytes for each`)
+})
