@@ -84,7 +84,7 @@ t.test('a process ends by itself after close() on a network that swallows everyt
     const idle = app.db.session()
     await Promise.all([busy.query('SELECT 1'), idle.query('SELECT 1')])
     await idle.close()
-    await new Promise((resolve) => setTimeout(resolve, 1000))
+    await new Promise((resolve) => setTimeout(resolve, 4000))
     const lost = busy.query('SELECT 2').catch((error) => console.log(error.code))
     await app.close()
     await lost`, proxy.connectionString(db.connectionString))
