@@ -18,7 +18,7 @@ export class Clients {
   readonly #maxLifetime: number
   readonly #open = new Set<ScopeClient>()
   readonly #leaving = new Set<ScopeClient>()
-  readonly #connections = new WeakMap<pg.Client, Connection>()
+  readonly #connections = new WeakMap<pg.ClientBase, Connection>()
   /** What pg.Pool, or anybody else, makes a new client of. */
   readonly Client: new (config?: pg.ClientConfig) => ScopeClient
   /** Called when one that was leaving has gone. */
@@ -77,7 +77,7 @@ export class Clients {
     return connection
   }
 
-  connectionOf (client: pg.Client): Connection {
+  connectionOf (client: pg.ClientBase): Connection {
     return this.#connections.get(client)!
   }
 

@@ -121,15 +121,10 @@ export class DeadlockWatch {
   /** Those who wait inside of work that holds a connection here. */
   get #concerned (): Waiter[] {
     const holders = new Set(Array.from(this.#leases, ({ holder }) => holder))
-    const concerned: Waiter[] = []
-    for (const waiter of this.#waiting) {
-      for (let work = waiter.within; work !== null; work = work.within) {
-        if (!holders.has(work.holder)) continue
-        concerned.push(waiter)
-        break
-      }
-    }
-    return concerned
+    return Array.from(this.#waiting).filter(({ within }) => {
+      for (let work = within; work !== null; work = work.within) if (holders.has(work.holder)) return true
+      return false
+    })
   }
 }
 

@@ -25,7 +25,7 @@ export class KeptConnections implements Source {
       idleTimeoutMillis: limits.idleTimeout,
       maxLifetimeSeconds: limits.maxLifetime / 1000 // for idle ones; a busy one is looked at when it comes back
     } as pg.PoolConfig)
-    this.#pool.on('connect', (client) => this.#clients.opened(client as unknown as ScopeClient))
+    this.#pool.on('connect', (client) => this.#clients.opened(client as unknown as ScopeClient)) // made of our own class, which pg.Pool's types do not know
     // An idle connection that dies is no news: it is replaced when somebody wants one.
     this.#pool.on('error', () => {})
   }
@@ -49,7 +49,7 @@ export class KeptConnections implements Source {
   take (done: (error: unknown, connection: Connection | null) => void): void {
     this.#pool.connect((error, client, release) => {
       if (client === undefined) return done(error, null)
-      const connection = this.#clients.connectionOf(client as unknown as pg.Client)
+      const connection = this.#clients.connectionOf(client)
       this.#releases.set(connection, release)
       done(undefined, connection)
     })
@@ -66,7 +66,7 @@ export class KeptConnections implements Source {
     const answers = await Promise.allSettled(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
     for (const answer of answers) {
       if (answer.status === 'rejected') continue
-      this.#clients.connectionOf(answer.value as unknown as pg.Client).kept = true
+      this.#clients.connectionOf(answer.value).kept = true
       answer.value.release()
     }
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason
