@@ -1,11 +1,8 @@
-import { spawn } from 'node:child_process'
-import { text } from 'node:stream/consumers'
-import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { typeScript } from '../../helpers/typescript.ts'
+import { runScript } from '../../helpers/script.ts'
 import { keptBackends, onlyDirect, onlyQueue } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 
@@ -21,11 +18,7 @@ async function run (script: string, url = db.connectionString, limit = 30000) {
     const app = Fastify()
     ${script}
     console.log('script done')`
-  const child = spawn(process.execPath, [...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: url }, stdio: ['ignore', 'pipe', 'pipe'] })
-  const timer = setTimeout(() => child.kill('SIGKILL'), limit)
-  const [out, errors, [code, signal]] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')])
-  clearTimeout(timer)
-  return { out, errors, code, signal }
+  return await runScript(source, { url, limit })
 }
 
 const ended = { out: /script done/, code: 0, signal: null }

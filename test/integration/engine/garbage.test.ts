@@ -1,11 +1,8 @@
 // What a piece of work leaves behind must die young: what is kept until a major collection is copied twice and collected late.
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { typeScript } from '../../helpers/typescript.ts'
+import { runScript } from '../../helpers/script.ts'
 import { onlyQueue } from '../../helpers/variant.ts'
 
 const postgres = await startTestPostgres(t)
@@ -78,8 +75,7 @@ const source = `
   process.exit()`
 
 onlyQueue(t, 'each session has a connection of its own, which lives for as long as a login takes').test('no work leaves garbage that grows old', async (t) => {
-  const child = spawn(process.execPath, [...flags, ...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: postgres.connectionString }, stdio: ['ignore', 'pipe', 'inherit'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
+  const { out, errors, code } = await runScript(source, { url: postgres.connectionString, flags, limit: 120000 })
+  t.equal(code, 0, errors)
   for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) t.ok(bytes < 600, `${kind}: ${bytes} bytes for each`)
 })

@@ -1,11 +1,8 @@
 // A request that is over must be kept by nobody, however long its sockets and its connections live.
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { typeScript } from '../../helpers/typescript.ts'
+import { runScript } from '../../helpers/script.ts'
 
 const postgres = await startTestPostgres(t)
 const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
@@ -76,9 +73,8 @@ const source = `
   console.log(JSON.stringify(result))
   process.exit()`
 
-const child = spawn(process.execPath, ['--expose-gc', ...typeScript, '--input-type=module', '-e', source], { env: { ...process.env, TEST_URL: postgres.connectionString }, stdio: ['ignore', 'pipe', 'inherit'] })
-t.teardown(() => child.kill('SIGKILL'))
-const [out] = await Promise.all([text(child.stdout), once(child, 'close')])
+const { out, errors, code } = await runScript(source, { url: postgres.connectionString, flags: ['--expose-gc'], limit: 120000 })
+t.equal(code, 0, errors)
 const result = JSON.parse(out) as Record<string, { asked: number, kept: number, listeners: number }>
 const usual = result['/default']!.listeners
 for (const [path, { asked, kept, listeners }] of Object.entries(result)) {
