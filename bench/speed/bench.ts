@@ -12,7 +12,7 @@ import { countRoundTrips } from './round-trips.ts'
 import { runProcesses, type RunOptions } from './run.ts'
 import { measureScaling } from './scaling.ts'
 import { createTables } from './schema.ts'
-import { subjectNames } from './subject.ts'
+import { type NodeSubjectName, subjectNames } from './subject.ts'
 import { versionsOf } from './versions.ts'
 import { workloadNames } from './workloads.ts'
 
@@ -59,7 +59,9 @@ async function measureParts (postgres: TestPostgres, { plan: wanted, parts, roun
   }
   if (parts.includes('allocation')) {
     results.allocations.push(await measureAllocation(postgres.connectionString, 'fastify', 'plain'))
-    for (const subject of ['by-hand', 'pg-scope'] as const) results.allocations.push(await measureAllocation(postgres.connectionString, subject, 'read'))
+    const before = plan.some(({ workloads }) => workloads.some(({ subjects }) => subjects.includes('before')))
+    const subjects: NodeSubjectName[] = before ? ['by-hand', 'before', 'pg-scope'] : ['by-hand', 'pg-scope']
+    for (const subject of subjects) results.allocations.push(await measureAllocation(postgres.connectionString, subject, 'read'))
     for (const { subject, bytes } of results.allocations) say(`${subject} allocates ${bytes.toFixed(0)} bytes for a request`)
   }
   if (parts.includes('speed')) {

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util'
 import type { Choice } from './plan.ts'
-import { type SubjectName, subjectNames } from './subject.ts'
+import { type SubjectName, subjectNames, useBefore } from './subject.ts'
 import { type WorkloadName, workloadNames } from './workloads.ts'
 
 export const parts = ['speed', 'round-trips', 'allocation', 'scaling', 'pgbench'] as const
@@ -33,6 +33,8 @@ export const help = `npm run bench -- [options]
   --seconds      of each round, default 1.5
   --cpu-prof     each Node app leaves a profile in bench/results
   --write        writes docs/benchmark.md and docs/speed.svg
+  --before       a checkout of an earlier build in which \`npm run bench:build\` has run: it is measured beside this one, as
+                 the subject "before"; by itself it chooses by-hand, before and pg-scope
   --from         a file of results, to be shown or written without measuring: bench/results/speed.json
 
 Lists take commas. With any of the first five, every combination of them is measured, and the round trips are counted; what
@@ -54,6 +56,7 @@ export function readOptions (args: string[]): Options | 'help' {
       seconds: { type: 'string', default: '1.5' },
       'cpu-prof': { type: 'boolean', default: false },
       write: { type: 'boolean', default: false },
+      before: { type: 'string' },
       from: { type: 'string' },
       help: { type: 'boolean', default: false }
     }
@@ -61,6 +64,10 @@ export function readOptions (args: string[]): Options | 'help' {
   if (values.help) return 'help'
   const choice: Choice = {}
   if (values.subjects !== undefined) choice.subjects = names<SubjectName>('subjects', values.subjects, subjectNames)
+  if (values.before !== undefined) {
+    useBefore(values.before)
+    choice.subjects ??= ['fastify', 'by-hand', 'before', 'pg-scope']
+  }
   if (values.workloads !== undefined) choice.workloads = names<WorkloadName>('workloads', values.workloads, workloadNames)
   if (values.delay !== undefined) choice.delays = numbers('delay', values.delay)
   if (values.pooler !== undefined) choice.poolers = values.pooler.split(',')

@@ -1,3 +1,5 @@
+import { join, resolve } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import type { FastifyInstance } from 'fastify'
 
 /** What the app of a subject is started with. */
@@ -14,6 +16,21 @@ export interface Setup {
 /** Declares the routes of all workloads (see workloads.ts) on an app, each as the subject's own documentation would have it. */
 export type Declare = (app: FastifyInstance, setup: Setup) => Promise<void>
 
+/** Names the checkout of an earlier build, for the subject `before`. The processes of the apps inherit it. */
+const beforeVariable = 'PG_SCOPE_BENCH_BEFORE'
+
+/** @param folder a checkout in which `npm run bench:build` has run */
+export function useBefore (folder: string): void {
+  process.env[beforeVariable] = resolve(folder)
+}
+
+/** The subject `pg-scope` of an earlier build: its routes and its library, on this build's Fastify. */
+function before (): Promise<{ default: Declare }> {
+  const folder = process.env[beforeVariable]
+  if (folder === undefined) throw new Error('The subject "before" needs --before FOLDER.')
+  return import(pathToFileURL(join(folder, 'bench/dist/bench/speed/subjects/pg-scope.js')).href)
+}
+
 /** Those on Node. Each is loaded in its own process alone. */
 export const nodeSubjects = {
   fastify: () => import('./subjects/fastify.ts'),
@@ -22,7 +39,8 @@ export const nodeSubjects = {
   'postgres-js': () => import('./subjects/postgres-js.ts'),
   kysely: () => import('./subjects/kysely.ts'),
   drizzle: () => import('./subjects/drizzle.ts'),
-  'pg-scope': () => import('./subjects/pg-scope.ts')
+  'pg-scope': () => import('./subjects/pg-scope.ts'),
+  before
 } satisfies Record<string, () => Promise<{ default: Declare }>>
 
 export type NodeSubjectName = keyof typeof nodeSubjects
@@ -37,6 +55,7 @@ export const titles: Record<SubjectName, string> = {
   kysely: 'Kysely',
   drizzle: 'Drizzle',
   'pg-scope': 'fastify-pg-scope',
+  before: 'fastify-pg-scope, earlier build',
   fastapi: 'FastAPI + SQLAlchemy'
 }
 export const subjectNames = Object.keys(titles) as SubjectName[]

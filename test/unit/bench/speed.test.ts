@@ -94,3 +94,9 @@ t.test('options that mean nothing, and a page of some of the figures, are refuse
 t.test('the help names every subject and every workload', async (t) => {
   for (const name of [...subjectNames, ...workloadNames]) t.match(help, name)
 })
+
+t.test('an earlier build is measured beside this one', async (t) => {
+  const options = readOptions(['--before', '../earlier', '--workloads', 'read'])
+  t.match(options, { choice: { subjects: ['fastify', 'by-hand', 'before', 'pg-scope'], workloads: ['read'] } })
+  t.match(readOptions(['--before', '../earlier', '--subjects', 'before,pg-scope']), { choice: { subjects: ['before', 'pg-scope'] } })
+})
