@@ -5,6 +5,7 @@ import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObj
 import type { PoolLimits } from './pool/bounded-pool.ts'
 import type { StrategyKind } from './pool/strategy.ts'
 import { applicationName } from './postgres/application-name.ts'
+import { withCheckedPassword } from './postgres/login.ts'
 import { targetOf } from './postgres/target.ts'
 import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
@@ -121,14 +122,14 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
   const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = options.pool ?? {}
   return Object.freeze({
     decorator: options.decorator ?? 'db',
-    client: {
+    client: withCheckedPassword({
       keepAlive: true,
       // The system's two hours are longer than any request, and than what firewalls remember.
       keepAliveInitialDelayMillis: 10000,
       ...pick(options, { connectionString: isText, ...connectionRules }) as pg.ClientConfig,
       // PgBouncer shows the previous client's name for one that sends none.
       application_name: options.applicationName ?? applicationName()
-    },
+    }),
     pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing, leakDetectionThreshold: options.leakDetectionThreshold ?? 0 }),
     strategy: options.pool?.strategy ?? 'queue',
     defaults: Object.freeze({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) }),

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { isLoginFailure } from './login.ts'
 
 export type FailureKind =
   | 'connection-lost'
@@ -54,7 +55,8 @@ export function failureKind (error: unknown): FailureKind {
     if (endsConnection(error)) return error.code === '42501' ? 'login' : 'connection-lost'
     return known ?? 'other'
   }
-  // All that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
+  if (isLoginFailure(error)) return 'login'
+  // All else that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
   return 'connection-lost'
 }
 

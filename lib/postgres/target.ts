@@ -1,5 +1,6 @@
 import pg from 'pg'
 import { pgScopeError, type PgScopeError } from '../errors.ts'
+import { isLoginFailure, loginReason } from './login.ts'
 import { failureKind } from './sqlstate.ts'
 
 /** Where connections go, as pg works it out of the options and the environment. Never the password. */
@@ -21,7 +22,7 @@ export function nameOf ({ host, port, database, user }: Target): string {
 
 /** Why no connection could be opened, and what to do. */
 export function connectError (error: unknown, target: Target): PgScopeError {
-  const reason = (error as Error)?.message || (error as { code?: string })?.code || String(error)
+  const reason = isLoginFailure(error) ? loginReason(error) : (error as Error)?.message || (error as { code?: string })?.code || String(error)
   switch (failureKind(error)) {
     case 'login':
       return pgScopeError('FST_PG_SCOPE_LOGIN_REFUSED', `${nameOf(target)}: the server refused the login (${reason}). Check user, password and database, and on the server pg_hba.conf and the privilege to connect (GRANT CONNECT).`, error)

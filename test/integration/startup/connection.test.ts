@@ -118,9 +118,14 @@ onlyQueue(onlyDirect(t, 'PgBouncer has room'), 'min is for kept connections').te
 })
 
 t.test('TLS that the server does not have, and a password function that throws, fail the boot and leave nothing open', async (t) => {
-  for (const options of [{ host, port, user, database, password, ssl: true }, { host, port, user, database, password: () => { throw new Error('the vault is closed') } }]) {
+  const cases = [
+    { given: { password, ssl: true }, code: 'FST_PG_SCOPE_UNREACHABLE' },
+    { given: { password: () => { throw new Error('the vault is closed') } }, code: 'FST_PG_SCOPE_LOGIN_REFUSED' }
+  ]
+  for (const { given, code } of cases) {
+    const options = { host, port, user, database, ...given }
     const { error } = await bootError(t, options)
-    t.match(error, { code: 'FST_PG_SCOPE_UNREACHABLE', message: /does not support SSL|the vault is closed/ })
+    t.match(error, { code, message: /does not support SSL|the vault is closed/ })
     const later = setUp(t, { ...options, startupCheck: false })
     t.equal((await later.app.inject('/')).statusCode, 503)
     await later.app.close()
