@@ -1,4 +1,5 @@
 import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
+import { statementProperty } from './postgres/statement-error.ts'
 
 /** Every code that this package raises, with the HTTP status that goes with it. docs/errors.md has a section for each. */
 const statusOf = {
@@ -32,6 +33,8 @@ export interface PgScopeError extends FastifyError {
   code: PgScopeErrorCode
   cause?: unknown
   headers?: { 'retry-after': string }
+  /** The text of the statement that failed, where it was one; never its values. For the log: not an own property, so that it is not sent along. */
+  readonly statement?: string | undefined
 }
 
 /** Those that a client may simply try again: seconds for the Retry-After header (RFC 9110, section 10.2.3). */
@@ -49,6 +52,8 @@ const retryAfter: Partial<Record<PgScopeErrorCode, string>> = {
 const constructors = Object.fromEntries(
   Object.entries(statusOf).map(([code, status]) => [code, createError<[string, object?]>(code, '%s', status)])
 ) as Record<PgScopeErrorCode, FastifyErrorConstructor<{ code: string }, [string, object?]>>
+
+for (const { prototype } of Object.values(constructors)) Object.defineProperty(prototype, 'statement', statementProperty)
 
 /**
  * Makes an error of this package.

@@ -1,4 +1,4 @@
-import type { CustomTypesConfig, QueryArrayResult, QueryResult, QueryResultRow } from 'pg'
+import type { CustomTypesConfig, DatabaseError, QueryArrayResult, QueryResult, QueryResultRow } from 'pg'
 
 export type { QueryArrayResult, QueryResult, QueryResultRow }
 
@@ -16,13 +16,24 @@ export interface StatementConfig {
   types?: CustomTypesConfig | undefined
 }
 
+/** What a statement that the server refused rejects with: pg's own error, which knows its statement. */
+export interface StatementError extends DatabaseError {
+  /**
+   * The text of the statement that failed, as it was written; never its values. pino logs it. It is not an own property, so that
+   * JSON.stringify and Fastify's error handler leave it out.
+   */
+  readonly statement: string
+  /** Counted in `statement`, from 1 on, also for a stream(). */
+  position: string | undefined
+}
+
 export interface Queryable {
   /**
    * Sends one statement.
    *
    * A text without values may hold several statements separated by semicolons; the answer is then an array of results, as in pg.
    *
-   * @throws pg's DatabaseError as it came from the server (`code` is the SQLSTATE)
+   * @throws pg's DatabaseError as it came from the server (`code` is the SQLSTATE): {@link StatementError}
    * @throws FST_PG_SCOPE_QUERY_INVALID for a text that is not a string, values that are not an array, or a value that cannot be sent
    * @throws FST_PG_SCOPE_TRANSACTION_CONTROL for BEGIN, COMMIT, ROLLBACK and their kin: the session sends these itself
    * @throws FST_PG_SCOPE_POOL_EXHAUSTED, FST_PG_SCOPE_POOL_QUEUE_FULL, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED when no connection could be had

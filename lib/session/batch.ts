@@ -166,7 +166,9 @@ export class Batch {
     // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
     this.#skipped()
-    if (this.#unwritten || !(error instanceof pg.DatabaseError) || endsConnection(error)) {
+    const ends = !(error instanceof pg.DatabaseError) || endsConnection(error)
+    if (this.#failure === null) this.#blamed(ends)?.blame(error)
+    if (this.#unwritten || ends) {
       this.#failure = { error, statement, lost: !this.#unwritten, stalePlan: false }
       return this.#settle()
     }
@@ -183,6 +185,12 @@ export class Batch {
     }
     wire.once('readyForQuery', ready)
     wire.once('end', end)
+  }
+
+  /** Which statement an error is about. @param ends whether it ended the connection: then it is about the caller's rather than about BEGIN */
+  #blamed (ends: boolean): Statement | undefined {
+    const unanswered = this.statements.slice(this.#current)
+    return (ends ? unanswered.find(({ describes }) => describes) : undefined) ?? unanswered[0] ?? this.statements.at(-1)
   }
 
   handleReadyForQuery (): void {

@@ -3,6 +3,7 @@ import type { CustomTypesConfig, FieldDef, QueryResult } from 'pg'
 import { pgScopeError } from '../errors.ts'
 import type { PreparedStatement } from '../pool/prepared-statements.ts'
 import type { WireValue } from '../postgres/messages.ts'
+import { attribute } from '../postgres/statement-error.ts'
 import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
 
@@ -73,6 +74,11 @@ export class Statement {
   /** Forgets an answer that broke off, so that the statement can be sent again. */
   restart (): void {
     this.tag = null
+  }
+
+  /** It is the one that failed: the error is to say so. */
+  blame (error: unknown): void {
+    attribute(error, this.text)
   }
 
   succeed (): void {}
@@ -148,11 +154,16 @@ export class Call extends Statement {
     this.#resolve(Promise.reject(error).catch(rethrow).catch((error: Error) => {
       // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
       // that one await stands on, so the handler below comes only now, and a hop later, when the caller's promise follows this one.
-      if (error instanceof pg.DatabaseError) Error.captureStackTrace(error)
+      if (error instanceof pg.DatabaseError) this.trace(error)
       // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
       this.promise.catch(noop)
       throw error
     }))
+  }
+
+  /** Leads the stack of an error to the caller: the code that awaits the promise that is being rejected. */
+  protected trace (error: Error): void {
+    Error.captureStackTrace(error)
   }
 
   /** The result being built: a new one after each command, for a text with several statements. */
@@ -200,13 +211,20 @@ function toWire (value: unknown, index: number): WireValue {
   try {
     return utils.prepareValue(value) ?? null // an object whose toJSON() returns nothing
   } catch (error) {
-    // pg's message would show the value.
-    throw invalid(`the value of $${index + 1} cannot be converted (${(error as Error)?.name ?? 'it threw'})`)
+    throw invalid(`the value of $${index + 1} cannot be converted (${(error as Error)?.name ?? 'it threw'})`, showsValue(error) ? undefined : error)
   }
 }
 
-function invalid (what: string): Error {
-  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `This is no statement: ${what}. Call query(text, values) or query({ text, values }).`)
+/**
+ * Whether an error of the conversion is pg's or V8's own about a value that contains itself: these show parts of the value. Any other
+ * comes from the value's own toPostgres() or toJSON(), and is its author's to word.
+ */
+function showsValue (error: unknown): boolean {
+  return error instanceof Error && /^(?:circular reference detected|Converting circular structure)/.test(error.message)
+}
+
+function invalid (what: string, cause?: unknown): Error {
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `This is no statement: ${what}. Call query(text, values) or query({ text, values }).`, cause)
 }
 
 function kindOf (value: unknown): string {

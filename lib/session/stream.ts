@@ -3,7 +3,8 @@ import type { QueryResult } from 'pg'
 import { isPgScopeError, pgScopeError } from '../errors.ts'
 import type { StreamOptions } from '../../types/session.ts'
 import type { Savepoint } from './savepoint.ts'
-import { Call, readStatement, Statement } from './statement.ts'
+import { CursorOrigin } from './cursor-call.ts'
+import { readStatement, Statement } from './statement.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
@@ -29,6 +30,8 @@ export class CursorStream extends Readable {
   readonly #open: Set<CursorStream>
   readonly #cursor = `scope_cursor_${++count}`
   readonly #batchSize: number
+  /** The user's SELECT and the call of stream(), for errors; there is one before anything is sent. */
+  #origin!: CursorOrigin
   /** Where the cursor was declared, and goes when that is rolled back; undefined before. */
   savepoint: Savepoint | null | undefined
   #next: Promise<QueryResult> | null = null
@@ -50,9 +53,10 @@ export class CursorStream extends Readable {
       if (!Number.isInteger(batchSize) || batchSize < 1) throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `stream: batchSize must be a whole number of rows from 1 on, and ${String(batchSize)} came.`)
       const select = readStatement(text, values)
       session.vet(select.text)
-      const declare = new Call(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR ${select.text}`, select.values)
+      this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, CursorStream)
+      const declare = this.#origin.declare(select.values)
       open.add(this)
-      const first = new Call(this.#forward, [])
+      const first = this.#origin.call(this.#forward)
       this.#next = declare.promise.then(() => first.promise)
       this.#next.catch(noop)
       session.open((savepoint) => {
@@ -122,7 +126,7 @@ export class CursorStream extends Readable {
   }
 
   #fetch (): Promise<QueryResult> {
-    const fetch = new Call(this.#forward, [])
+    const fetch = this.#origin.call(this.#forward)
     this.#session.fetch([fetch])
     // A stream that is destroyed does not come back for it.
     fetch.promise.catch(noop)

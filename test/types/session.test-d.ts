@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { Notification, QueryArrayResult, QueryResult } from 'pg'
 import Fastify from 'fastify'
-import type { OwnedSession, Pooler, RowStream, Session, SessionState, StatementConfig, Stats } from '../../lib/index.ts'
+import type { OwnedSession, Pooler, RowStream, Session, SessionState, StatementConfig, StatementError, Stats } from '../../lib/index.ts'
 import { typeOf } from './expect.ts'
 
 interface Account { id: number, owner: string }
@@ -27,6 +27,9 @@ const whole: StatementConfig = { text: 'select 1' }
 const either = await session.query(whole)
 typeOf(either).is<QueryResult<any> | QueryArrayResult<any>>()
 await session.query('select $1::int', [1] as const)
+const failed = await session.query('select no_such_column').then(() => null, (error: StatementError) => error)
+typeOf(failed?.statement).is<string | undefined>()
+typeOf(failed?.position).is<string | undefined>()
 // @ts-expect-error rows are arrays, and Account is not one
 await session.query<Account>({ text: 'select id, owner from accounts', rowMode: 'array' })
 // @ts-expect-error not a text

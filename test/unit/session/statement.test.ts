@@ -24,13 +24,21 @@ t.test('values that are no array are refused', async t => {
 })
 
 t.test('the value of a parameter that cannot be converted is named by its place, and its content never shown', async t => {
-  const secret: Record<string, unknown> = { card: '4111-1111' }
+  const secret: Record<string, unknown> = { card: '4111-1111', toString: () => '4111-1111' }
   secret.self = secret
-  for (const value of [secret, { toPostgres () { throw new Error('4111-1111') } }]) {
+  const itself = { toPostgres: () => itself, toString: () => '4111-1111' }
+  for (const value of [secret, itself, [secret], { '4111-1111': secret, secret }]) {
     const error = thrownBy(() => readStatement('SELECT $1, $2', [1, value]))
     t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /\$2/ })
     t.notMatch(inspectAll(error), /4111/)
   }
+})
+
+t.test('what a value\'s own toPostgres() throws is the cause, worded by its author, and no part of the message', async t => {
+  const thrown = new Error('no such currency')
+  const error = thrownBy(() => readStatement('SELECT $1', [{ toPostgres () { throw thrown } }]))
+  t.equal(error.cause, thrown)
+  t.notMatch(error.message, /currency/)
 })
 
 t.test('a name of a prepared statement is at most 63 bytes, for PostgreSQL would cut it', async t => {
