@@ -2,7 +2,6 @@ import type { FastifyBaseLogger } from 'fastify'
 import { pgScopeError } from './errors.ts'
 import { countEngine } from './pool/holder.ts'
 import type { Lease } from './pool/lease.ts'
-import { cancelRequest } from './postgres/cancel.ts'
 import { Roster } from './roster.ts'
 import type { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
@@ -90,7 +89,7 @@ export class Shutdown {
     for (const lease of this.leases) {
       this.#host.counters.canceled++
       // A server that works on a statement does not notice that its client has gone.
-      cancelRequest(lease.connection.client).finally(() => lease.destroy())
+      lease.connection.cancel().finally(() => lease.destroy())
     }
     // What does not answer even now is left to the pool, which closes the sockets.
     setTimeout(() => {

@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import { cancelRequest } from '../postgres/cancel.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
 
 /** Whoever uses a connection at the moment. */
@@ -37,6 +38,12 @@ export class Connection {
   sharable = false
   #ending = false
   #watchers: (() => void)[] = []
+  /** CancelRequests that the server may not have taken yet: each hits whatever the connection runs when it arrives. */
+  #cancels = 0
+  /** One of them is not known to have been taken, and may arrive at any time. */
+  #threatened = false
+  /** Called when no CancelRequest is on its way any more. */
+  #afterCancels: (() => void)[] = []
   #unsent: Buffer[] = []
 
   /** @param maxLifetime milliseconds, 0 for no limit */
@@ -57,11 +64,13 @@ export class Connection {
 
   /** Sends bytes. What is written in one turn of the running code leaves together, in one write to the socket. */
   write (bytes: Buffer): void {
-    if (this.#unsent.length === 0) process.nextTick(flush, this)
+    if (this.#unsent.length === 0 && this.#cancels === 0) process.nextTick(flush, this)
     this.#unsent.push(bytes)
   }
 
   flush (): void {
+    if (this.#cancels > 0) return
+    if (this.#threatened) this.destroy(new Error('a CancelRequest for an earlier statement may still arrive'))
     const { stream } = this.client.connection
     if (stream.writable) stream.write(this.#unsent.length === 1 ? this.#unsent[0]! : Buffer.concat(this.#unsent))
     this.#unsent = []
@@ -86,6 +95,34 @@ export class Connection {
     else callback()
   }
 
+  /**
+   * Asks the server to cancel what the connection is running. As long as the request may hit something else, nothing is written and
+   * no other session gets the connection; where that never becomes known, nothing is written any more and it is not kept.
+   */
+  async cancel (): Promise<void> {
+    this.#cancels++
+    if (!await cancelRequest(this.client)) this.#threatened = true
+    if (--this.#cancels > 0) return
+    if (this.#unsent.length > 0) this.flush()
+    for (const callback of this.#afterCancels.splice(0)) callback()
+  }
+
+  /** A CancelRequest may still hit what is written now. */
+  get canceling (): boolean {
+    return this.#cancels > 0 || this.#threatened
+  }
+
+  /** Calls back when no CancelRequest is on its way any more: at once, mostly. */
+  whenNotCanceling (callback: () => void): void {
+    if (this.#cancels > 0) this.#afterCancels.push(callback)
+    else callback()
+  }
+
+  /** Another session may have it. */
+  get reusable (): boolean {
+    return this.clean && !this.canceling
+  }
+
   /** Alive and outside a transaction, by the last ReadyForQuery. */
   get clean (): boolean {
     return this.lost === null && this.client.getTransactionStatus() === 'I'
@@ -96,7 +133,7 @@ export class Connection {
    * left in a transaction is as good: pg itself cuts off one that is at work.
    */
   get civil (): boolean {
-    return this.clean || !this.client.pipeline
+    return this.reusable || !this.client.pipeline
   }
 
   get expired (): boolean {

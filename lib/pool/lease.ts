@@ -48,8 +48,8 @@ export class Lease implements Listed {
 
   /** Somebody else may write behind what is under way. */
   get sharable (): boolean {
-    const { sharable, expired, lost } = this.#connection
-    return sharable && !this.#returned && !expired && lost === null
+    const { sharable, expired, lost, canceling } = this.#connection
+    return sharable && !this.#returned && !expired && lost === null && !canceling
   }
 
   /** Ends it as the connection goes on to somebody else, who may write at once. What is under way is answered to whoever sent it. */
@@ -61,20 +61,26 @@ export class Lease implements Listed {
     return connection
   }
 
-  /** Gives the connection back once every batch is answered: kept when it is clean, destroyed otherwise. Only the first call counts. */
+  /**
+   * Gives the connection back once every batch is answered: kept when it is clean, destroyed otherwise. The pool has it when no
+   * CancelRequest is on its way any more. Only the first call counts.
+   */
   release (): void {
-    this.#return(this.#connection.clean)
+    if (this.#returned) return
+    const connection = this.#connection
+    this.#end()
+    connection.whenNotCanceling(() => this.#keeper.returned(this, connection, connection.reusable))
   }
 
   /** Gives the connection up: it is ended, whatever its state. Only the first call counts. */
   destroy (): void {
-    this.#return(false)
+    if (this.#returned) return
+    this.#end()
+    this.#keeper.returned(this, this.#connection, false)
   }
 
-  #return (keep: boolean): void {
-    if (this.#returned) return
+  #end (): void {
     this.#returned = true
     this.#connection.user = null
-    this.#keeper.returned(this, this.#connection, keep)
   }
 }

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lease } from '../pool/lease.ts'
-import { cancelRequest } from '../postgres/cancel.ts'
 
 /** How long a running statement may take to heed its cancellation. Milliseconds. */
 const patience = 900
@@ -27,19 +26,15 @@ export interface Running {
 /**
  * Stops what a connection is running on the server. Where that takes too long, statements are still unanswered when it
  * resolves: such a connection can only be destroyed.
- *
- * @returns whether every request was taken: one that is still on its way could hit whoever has the connection next
  */
-export async function cancelRunning (running: Running): Promise<boolean> {
+export async function cancelRunning (running: Running): Promise<void> {
   const { connection } = running.lease!
   await new Promise<void>((resolve) => connection.whenEnded(resolve))
-  let taken = true
   const deadline = performance.now() + patience
   // A request that comes between two statements hits neither, hence the repetition.
   for (let pause = 50; running.unanswered > 0 && running.lease !== null && performance.now() < deadline; pause *= 2) {
     running.canceled()
-    if (!await cancelRequest(running.lease.connection.client)) taken = false
+    await running.lease.connection.cancel()
     if (running.unanswered > 0) await Promise.race([running.settled(), sleep(Math.min(pause, Math.max(0, deadline - performance.now())))])
   }
-  return taken
 }

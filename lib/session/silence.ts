@@ -1,4 +1,3 @@
-import { cancelRequest } from '../postgres/cancel.ts'
 import type { TransactionOptions } from '../../types/options.ts'
 import type { Running } from './cancellation.ts'
 import type { Statement } from './statement.ts'
@@ -60,7 +59,7 @@ export function watch (running: Running, limit: number, kind: 'statement' | 'end
     connection.destroy(new Error(`nothing came from the server for ${limit} ms (answerTimeout), although it owed an answer`))
     if (kind === 'end') return
     running.canceled()
-    cancelRequest(connection.client)
+    connection.cancel()
   }
   // Until a COMMIT in front is answered its own session waits, as long as that one may.
   const begin = (): void => {

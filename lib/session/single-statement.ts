@@ -34,8 +34,6 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly #over: (single: SingleStatement) => void
   #reason: Error | null = null
   #parsed = 0
-  /** While a CancelRequest is on its way the connection is nobody else's. */
-  #canceling = false
   #replanned = false
   /** Made, like the watchers, where there is need of it. */
   #patience: Patience | null = null
@@ -107,9 +105,8 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
       return
     }
     const { lease } = this
-    this.#canceling = true
-    if (await cancelRunning(this) && this.unanswered === 0) lease.release()
-    else abandon(lease)
+    await cancelRunning(this)
+    if (this.unanswered > 0) abandon(lease)
   }
 
   #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
@@ -132,7 +129,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
       this.#replanned = true
       return this.#again(statements)
     } else this.#call.fail(this.#reason ?? withStatus(failure.error))
-    if (!this.#canceling) lease.release()
+    lease.release()
     this.#end()
   }
 

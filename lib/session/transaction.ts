@@ -44,6 +44,8 @@ export class Transaction implements Waiter, Sender {
   readonly #outbox: Outbox
   /** Set while it is being given up: what its statements are told. */
   #reason: Error | null = null
+  /** What runs is being cancelled. */
+  #stopped: Promise<void> | null = null
   /** Texts do not mean what they meant on this connection before. */
   #altered: boolean
 
@@ -129,7 +131,8 @@ export class Transaction implements Waiter, Sender {
     const healthy = this.#progress.state === 'active' && this.quiet
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
-    if (reason !== undefined && !this.quiet) await this.stop(reason())
+    if (reason !== undefined && !this.quiet) this.stop(reason())
+    if (this.#stopped !== null) await this.#stopped
     if (this.#outbox.lease !== null) {
       const { connection } = this.#outbox.lease
       const timer = setTimeout(() => connection.destroy(), rollbackPatience)
@@ -155,12 +158,17 @@ export class Transaction implements Waiter, Sender {
   }
 
   /** Cancels what runs and refuses what waits: they are told the reason. Afterwards it can only be rolled back. */
-  async stop (reason: Error): Promise<void> {
+  stop (reason: Error): Promise<void> {
+    this.#stopped ??= this.#stop(reason)
+    return this.#stopped
+  }
+
+  async #stop (reason: Error): Promise<void> {
     this.#reason = reason
     this.#fail(reason)
     this.#refuse(this.#outbox.takeBack())
     if (this.#outbox.lease === null) this.#first.end() || this.#host.pool.giveUp(this)
-    else if (!await cancelRunning(this.#outbox)) this.#outbox.release(true)
+    else await cancelRunning(this.#outbox)
     if (this.#outbox.unanswered > 0) this.#outbox.release()
     this.#outbox.changed()
   }

@@ -30,6 +30,7 @@ export class PgProxy extends Tally {
   #upstream: { host: string, port: number }
   #tallies = new Map<number, Tally>()
   #newcomers: 'accepted' | 'refused' = 'accepted'
+  #cancelDelay = 0
   #lastId = 0
   #port = 0
 
@@ -74,6 +75,11 @@ export class PgProxy extends Tally {
   /** One way: a round trip takes twice as long. */
   delay (milliseconds: number): void {
     this.#network.delay = milliseconds
+  }
+
+  /** How much longer than everything else a CancelRequest is on its way. Milliseconds. */
+  delayCancels (milliseconds: number): void {
+    this.#cancelDelay = milliseconds
   }
 
   /**
@@ -125,7 +131,7 @@ export class PgProxy extends Tally {
       closeQuietly(socket)
       return
     }
-    const context = { network: this.#network, total: this, traps: this.#traps, upstream: this.#upstream }
+    const context = { network: this.#network, total: this, traps: this.#traps, upstream: this.#upstream, cancelDelay: () => this.#cancelDelay }
     const link = new Link(++this.#lastId, socket, context, closed => this.#links.delete(closed))
     this.#links.add(link)
     this.#tallies.set(link.id, link.tally)

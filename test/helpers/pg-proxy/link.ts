@@ -15,6 +15,8 @@ export interface LinkContext {
   total: Tally
   traps: Trap[]
   upstream: { host: string, port: number }
+  /** How much longer a CancelRequest is on its way. Milliseconds. */
+  cancelDelay: () => number
 }
 
 const cancelRequest = 80877102
@@ -122,6 +124,7 @@ export class Link {
     } else if (code === cancelRequest) {
       this.#phase = 'cancelling'
       this.#count(tally => tally.cancels++)
+      this.#up.slow(this.#context.cancelDelay())
     } else {
       this.#fromClient.framing = 'typed'
       this.#count(tally => tally.connections++)

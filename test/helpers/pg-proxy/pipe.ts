@@ -25,6 +25,7 @@ export class Pipe {
   #items: Item[] = []
   #bytes = 0
   #lastDue = 0
+  #extraDelay = 0
   #state: 'open' | 'silent' = 'open'
   #cancelWake: (() => void) | null = null
 
@@ -45,10 +46,15 @@ export class Pipe {
 
   push (deliver: () => void, bytes = 0): void {
     if (this.#state === 'silent') return
-    this.#lastDue = Math.max(this.#lastDue, performance.now() + this.#network.delay)
+    this.#lastDue = Math.max(this.#lastDue, performance.now() + this.#network.delay + this.#extraDelay)
     this.#items.push({ due: this.#lastDue, bytes, deliver })
     this.#bytes += bytes
     this.drain()
+  }
+
+  /** What comes from now on takes longer than the network's delay. Milliseconds. */
+  slow (extraDelay: number): void {
+    this.#extraDelay = extraDelay
   }
 
   /** Delivers what is due, and comes back for the rest. */
