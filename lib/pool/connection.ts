@@ -2,6 +2,9 @@ import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
 
+/** What is larger is not copied for the sake of a single write. Bytes. */
+const largestTogether = 65536
+
 /** Whoever uses a connection at the moment. */
 export interface ConnectionUser {
   /** Batches written, and not yet answered. */
@@ -72,8 +75,12 @@ export class Connection {
     if (this.#cancels > 0) return
     if (this.#threatened) this.destroy(new Error('a CancelRequest for an earlier statement may still arrive'))
     const { stream } = this.client.connection
-    if (stream.writable) stream.write(this.#unsent.length === 1 ? this.#unsent[0]! : Buffer.concat(this.#unsent))
+    const unsent = this.#unsent
     this.#unsent = []
+    if (!stream.writable) return
+    if (unsent.length === 1) stream.write(unsent[0]!)
+    else if (unsent.some(({ length }) => length > largestTogether)) for (const bytes of unsent) stream.write(bytes)
+    else stream.write(Buffer.concat(unsent))
   }
 
   /**

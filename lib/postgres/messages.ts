@@ -1,20 +1,42 @@
 /** A parameter as it stands on the wire: text, or bytes. */
 export type WireValue = string | Buffer | null
 
-const least = 8192
+/** The server refuses a longer message, and ends the connection (MaxAllocSize in PostgreSQL's source). */
+export const longestMessage = 0x3ffffffe
 
-/** Larger ones are given away with what was written in them, and not kept for the next. */
-const most = 65536
+/** Where messages are gathered. */
+const pieceSize = 8192
+
+/** What is larger is a piece of its own, so that it is copied only once or not at all. */
+const largest = 65536
+
+/** Sends bytes, in the order of the calls. */
+export interface ByteSink {
+  write (bytes: Buffer): void
+}
 
 /**
- * What a client sends, gathered into one piece of bytes, so that a batch is one write to the socket
- * (https://www.postgresql.org/docs/current/protocol-message-formats.html).
+ * What a client sends, gathered so that a batch is one write to the socket
+ * (https://www.postgresql.org/docs/current/protocol-message-formats.html). Nothing is sent before send(): a batch that
+ * cannot be written leaves nothing behind.
  */
 export class Messages {
-  #bytes = Buffer.allocUnsafeSlow(least)
+  /** Full pieces; the last one is still being written. */
+  #pieces: Buffer[] = []
+  #bytes = Buffer.allocUnsafeSlow(pieceSize)
   #length = 0
-  /** Where the message that is being written has its length. */
+  /** How many bytes the full pieces hold. */
+  #before = 0
+  /** The message that is being written: where it has its length, in which piece, and where it begins. */
   #head = 0
+  #headPiece = this.#bytes
+  #start = 0
+  readonly #longest: number
+
+  /** @param longest the longest message, in bytes */
+  constructor (longest = longestMessage) {
+    this.#longest = longest
+  }
 
   parse (name: string, text: string): void {
     this.#begin(0x50) // P
@@ -72,29 +94,39 @@ export class Messages {
     this.#end()
   }
 
-  /** All that was written since the last time. */
-  take (): Buffer {
+  /** Hands over all that was written since the last time. */
+  send (sink: ByteSink): void {
+    const pieces = this.#pieces
+    if (pieces.length > 0) {
+      for (const piece of pieces) sink.write(piece)
+      this.#pieces = []
+      this.#before = 0
+    }
     const length = this.#length
     this.#length = 0
-    if (length <= most) return Buffer.from(this.#bytes.subarray(0, length))
-    const bytes = this.#bytes.subarray(0, length)
-    this.#bytes = Buffer.allocUnsafeSlow(least)
-    return bytes
+    sink.write(Buffer.from(this.#bytes.subarray(0, length)))
   }
 
   /** Forgets what was written. */
   discard (): void {
+    this.#pieces = []
+    this.#before = 0
     this.#length = 0
   }
 
   #begin (type: number): void {
-    this.#byte(type)
+    this.#room(5)
+    this.#start = this.#before + this.#length
+    this.#bytes[this.#length++] = type
     this.#head = this.#length
-    this.#int32(0)
+    this.#headPiece = this.#bytes
+    this.#length += 4
   }
 
   #end (): void {
-    this.#bytes.writeInt32BE(this.#length - this.#head, this.#head)
+    const length = this.#before + this.#length - this.#start - 1
+    if (length > this.#longest) throw new RangeError(`a message of ${length} bytes is larger than the server takes`)
+    this.#headPiece.writeInt32BE(length, this.#head)
   }
 
   #formats (values: readonly WireValue[]): void {
@@ -105,14 +137,16 @@ export class Messages {
 
   #value (value: WireValue): void {
     if (value === null) return this.#int32(-1)
-    const at = this.#length
-    this.#int32(0)
-    if (typeof value === 'string') this.#text(value)
-    else {
-      this.#room(value.length)
-      this.#length += value.copy(this.#bytes, this.#length)
-    }
-    this.#bytes.writeInt32BE(this.#length - at - 4, at)
+    if (typeof value !== 'string') {
+      this.#int32(value.length)
+      this.#raw(value)
+    } else if (value.length < pieceSize) {
+      // The piece that the length stands in may be full before the text is written.
+      this.#room(4 + 3 * value.length)
+      const at = this.#length
+      this.#length += 4 + this.#bytes.write(value, at + 4, 'utf8')
+      this.#bytes.writeInt32BE(this.#length - at - 4, at)
+    } else this.#value(Buffer.from(value))
   }
 
   #string (text: string): void {
@@ -122,9 +156,21 @@ export class Messages {
 
   #text (text: string): void {
     if (text === '') return
-    // No UTF-16 unit takes more than three bytes of UTF-8; what is long is counted.
-    this.#room(text.length < least ? 3 * text.length : Buffer.byteLength(text))
+    if (text.length >= pieceSize) return this.#raw(Buffer.from(text))
+    // No UTF-16 unit takes more than three bytes of UTF-8.
+    this.#room(3 * text.length)
     this.#length += this.#bytes.write(text, this.#length, 'utf8')
+  }
+
+  #raw (bytes: Buffer): void {
+    if (bytes.length <= largest) {
+      this.#room(bytes.length)
+      this.#length += bytes.copy(this.#bytes, this.#length)
+    } else {
+      this.#next(pieceSize)
+      this.#pieces.push(bytes)
+      this.#before += bytes.length
+    }
   }
 
   #byte (value: number): void {
@@ -143,9 +189,14 @@ export class Messages {
   }
 
   #room (length: number): void {
-    if (this.#length + length <= this.#bytes.length) return
-    const larger = Buffer.allocUnsafeSlow(Math.max(2 * this.#bytes.length, this.#length + length))
-    this.#bytes.copy(larger, 0, 0, this.#length)
-    this.#bytes = larger
+    if (this.#length + length > this.#bytes.length) this.#next(Math.max(pieceSize, length))
+  }
+
+  /** Begins another piece. */
+  #next (size: number): void {
+    if (this.#length > 0) this.#pieces.push(this.#bytes.subarray(0, this.#length))
+    this.#before += this.#length
+    this.#bytes = Buffer.allocUnsafeSlow(size)
+    this.#length = 0
   }
 }

@@ -1,5 +1,6 @@
 import pg from 'pg'
 import type { FieldDef } from 'pg'
+import { pgScopeError } from '../errors.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { Messages } from '../postgres/messages.ts'
@@ -16,8 +17,10 @@ interface Wire {
 
 export interface BatchFailure {
   readonly error: unknown
-  /** The index of the statement that failed; those before it were answered, those behind it never ran. */
+  /** The index of the statement that failed; those before it were answered unless `unsent`, those behind it never ran. */
   readonly statement: number
+  /** Nothing of the batch was sent, because this statement could not be written. */
+  readonly unsent: boolean
   /** The connection is gone, and with it the transaction. */
   lost: boolean
   /** A prepared statement's plan no longer fits its table, which somebody altered, or it is not there any more: sent again, it is prepared anew. */
@@ -36,11 +39,10 @@ export function send (lease: Lease, statements: readonly Statement[], done: Batc
 const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
 
 const messages = new Messages()
-const sync = messagesOf(() => messages.sync())
 
-function messagesOf (write: () => void): Buffer {
-  write()
-  return messages.take()
+/** What keeps a statement from being written: not enough memory, mostly, for what is too large is refused before. */
+function notSent (cause: unknown): Error {
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', 'The statement could not be written, so that nothing of its batch was sent.', cause)
 }
 
 /**
@@ -56,8 +58,6 @@ export class Batch {
   #current = 0
   #failure: BatchFailure | null = null
   #settled = false
-  /** Nothing of it was sent. */
-  #unwritten = false
   readonly #connection: Connection
   readonly #done: BatchDone
 
@@ -69,20 +69,22 @@ export class Batch {
 
   /** @returns why it could not be written: pg hands that to handleError() */
   submit (): Error | undefined {
-    const [first] = this.statements
+    const { statements } = this
+    const [first] = statements
     try {
-      if (this.statements.length === 1 && first!.simple) {
+      if (statements.length === 1 && first!.simple) {
         messages.query(first!.text)
         if (first!.forgets) this.#connection.prepared?.dropped(true)
       } else {
-        for (this.#current = 0; this.#current < this.statements.length; this.#current++) this.#write(this.statements[this.#current]!)
-        this.#current = 0
+        for (this.#current = 0; this.#current < statements.length; this.#current++) this.#write(statements[this.#current]!)
         messages.sync()
       }
-      this.#connection.write(messages.take())
-    } catch (error) { // a value larger than any message, say
+      this.#current = 0
+      messages.send(this.#connection)
+    } catch (error) {
       messages.discard()
-      this.#unwritten = true
+      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, stalePlan: false }
+      this.#current = 0
       return error as Error
     }
   }
@@ -166,13 +168,14 @@ export class Batch {
     // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
     this.#skipped()
+    if (this.#failure?.unsent) return this.#settle()
     const ends = !(error instanceof pg.DatabaseError) || endsConnection(error)
     if (this.#failure === null) this.#blamed(ends)?.blame(error)
-    if (this.#unwritten || ends) {
-      this.#failure = { error, statement, lost: !this.#unwritten, stalePlan: false }
+    if (ends) {
+      this.#failure = { error, statement, unsent: false, lost: true, stalePlan: false }
       return this.#settle()
     }
-    this.#failure ??= { error, statement, lost: false, stalePlan: statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
+    this.#failure ??= { error, statement, unsent: false, lost: false, stalePlan: statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
     const ready = (): void => {
       wire.off('end', end)
@@ -206,7 +209,9 @@ export class Batch {
   handleCopyInResponse (wire: Wire): void {
     wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')
     // The Sync behind the statement was swallowed by the copy mode (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
-    if (!this.statements[this.#current]!.simple) this.#connection.write(sync)
+    if (this.statements[this.#current]!.simple) return
+    messages.sync()
+    messages.send(this.#connection)
   }
 
   #settle (): void {

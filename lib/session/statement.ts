@@ -6,6 +6,8 @@ import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../postgres/statement-error.ts'
 import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
+import { invalidQuery } from './invalid-query.ts'
+import { checkTextSize, parametersOf } from './parameters.ts'
 
 /** pg's own result builder, so that a result is the object that pg users know. */
 interface ResultBuilder extends QueryResult {
@@ -14,17 +16,11 @@ interface ResultBuilder extends QueryResult {
   addRow (row: unknown): void
   parseRow (fields: unknown[]): unknown
 }
-// Both are public in pg; its types leave out utils, and the methods of Result.
-const { Result, utils } = pg as unknown as {
-  Result: new (rowMode: string | undefined, types: CustomTypesConfig) => ResultBuilder
-  utils: { prepareValue (value: unknown): WireValue }
-}
+// It is public in pg, whose types leave out its methods.
+const { Result } = pg as unknown as { Result: new (rowMode: string | undefined, types: CustomTypesConfig) => ResultBuilder }
 
 /** Tags of the statements that textKind() refuses where it sees them. */
 const controlTag = /^(?:BEGIN|START TRANSACTION|COMMIT|ROLLBACK|SAVEPOINT|RELEASE|PREPARE TRANSACTION)$/
-
-/** Their number has two bytes (https://www.postgresql.org/docs/current/limits.html). */
-const mostValues = 65535
 
 const noop = (): void => {}
 
@@ -185,19 +181,19 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   const config = typeof textOrConfig === 'object' && textOrConfig !== null ? textOrConfig as StatementConfig : undefined
   const text = config === undefined ? textOrConfig : config.text
   const given = values ?? config?.values ?? []
-  if (typeof text !== 'string') throw invalid(`the text must be a string, and ${kindOf(text)} came`)
-  if (text.includes('\0')) throw invalid('the text holds a zero byte, which PostgreSQL cannot take')
-  if (!Array.isArray(given)) throw invalid(`the values must be an array, and ${kindOf(given)} came`)
-  if (given.length > mostValues) throw invalid(`it has ${given.length} values, and PostgreSQL takes ${mostValues} at most: pass an array as one value, and use unnest($1::int[])`)
+  if (typeof text !== 'string') throw invalidQuery(`the text must be a string, and ${kindOf(text)} came`)
+  checkTextSize(text)
+  if (text.includes('\0')) throw invalidQuery('the text holds a zero byte, which PostgreSQL cannot take')
+  if (!Array.isArray(given)) throw invalidQuery(`the values must be an array, and ${kindOf(given)} came`)
   if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
-    throw invalid('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
+    throw invalidQuery('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
   const known = knownText(text)
   const { kind } = known
   if (kind === 'transaction-control') {
     throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
-  const call = new Call(text, Array.from(given, toWire), config, kind === 'several' && given.length === 0 && !config?.name)
+  const call = new Call(text, parametersOf(given), config, kind === 'several' && given.length === 0 && !config?.name)
   call.automatic = known.uses >= known.often && known.lasting
   call.lasting = call.automatic || (call.name !== undefined && known.lasting)
   call.altersMeaning = known.altersMeaning
@@ -205,26 +201,6 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   call.forgets = known.forgets
   known.uses++
   return call
-}
-
-function toWire (value: unknown, index: number): WireValue {
-  try {
-    return utils.prepareValue(value) ?? null // an object whose toJSON() returns nothing
-  } catch (error) {
-    throw invalid(`the value of $${index + 1} cannot be converted (${(error as Error)?.name ?? 'it threw'})`, showsValue(error) ? undefined : error)
-  }
-}
-
-/**
- * Whether an error of the conversion is pg's or V8's own about a value that contains itself: these show parts of the value. Any other
- * comes from the value's own toPostgres() or toJSON(), and is its author's to word.
- */
-function showsValue (error: unknown): boolean {
-  return error instanceof Error && /^(?:circular reference detected|Converting circular structure)/.test(error.message)
-}
-
-function invalid (what: string, cause?: unknown): Error {
-  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `This is no statement: ${what}. Call query(text, values) or query({ text, values }).`, cause)
 }
 
 function kindOf (value: unknown): string {

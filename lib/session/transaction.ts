@@ -241,13 +241,13 @@ export class Transaction implements Waiter, Sender {
     this.#outbox.write(statements)
   }
 
-  #failed (statements: readonly Statement[], { error, statement: index }: BatchFailure): void {
+  #failed (statements: readonly Statement[], { error, statement: index, unsent }: BatchFailure): void {
     const begun = this.#progress.state !== 'opening' || index >= this.#first.preamble
     // What runs into a transaction that failed already hears of the first failure.
     const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
     if (first) this.#fail(error)
     for (const [i, statement] of statements.entries()) {
-      if (i < index) statement.succeed()
+      if (i < index && !unsent) statement.succeed()
       else if (first && (i === index || !begun)) statement.fail(this.#reason ?? withStatus(error))
       else this.#refuse([statement])
     }

@@ -6,9 +6,14 @@ import { Messages, type WireValue } from '../../../lib/postgres/messages.ts'
 const { serialize } = createRequire(createRequire(import.meta.url).resolve('pg'))('pg-protocol')
 
 const messages = new Messages()
+const sent = (messages: Messages): Buffer => {
+  const pieces: Buffer[] = []
+  messages.send({ write: (bytes) => pieces.push(bytes) })
+  return Buffer.concat(pieces)
+}
 const written = (write: () => void): Buffer => {
   write()
-  return messages.take()
+  return sent(messages)
 }
 
 t.test('every message is the one that pg writes', async t => {
@@ -22,7 +27,7 @@ t.test('every message is the one that pg writes', async t => {
 })
 
 /** What a Bind says: its statement, and each value with its format. */
-function boundBy (bytes: Buffer): unknown {
+function boundBy (bytes: Buffer): { rest: number } & Record<string, unknown> {
   let at = 5
   const string = (): string => {
     const end = bytes.indexOf(0, at)
@@ -66,7 +71,7 @@ t.test('a Bind carries text, bytes and NULL, each as it is, and asks for rows as
   }
 })
 
-t.test('messages of a batch are one piece, and what was taken is not touched by what comes later', async t => {
+t.test('messages of a batch are kept together, and what was taken is not touched by what comes later', async t => {
   for (const size of [10, 5000, 70000, 200000]) {
     const batch = (text: string): Buffer => written(() => {
       messages.parse('', text)
@@ -78,4 +83,33 @@ t.test('messages of a batch are one piece, and what was taken is not touched by 
     batch('b'.repeat(size))
     t.ok(first.equals(copy), `${size} bytes`)
   }
+})
+
+t.test('messages of any number and size are written one behind the other', async t => {
+  const texts = Array.from({ length: 300 }, (_, i) => 'ü€😀'.slice(0, 1 + i % 3).repeat(1 + i ** 2 % 30011))
+  const bytes = written(() => { for (const text of texts) messages.query(text) })
+  t.ok(bytes.equals(Buffer.concat(texts.map((text) => serialize.query(text)))))
+  for (let rest = 8180; rest <= 8200; rest++) {
+    t.ok(written(() => {
+      messages.query('a'.repeat(rest))
+      messages.parse('', 'SELECT 1')
+      messages.sync()
+    }).equals(Buffer.concat([serialize.query('a'.repeat(rest)), serialize.parse({ text: 'SELECT 1' }), serialize.sync()])), `behind a text of ${rest} bytes`)
+  }
+})
+
+t.test('a message that is too large leaves nothing behind', async t => {
+  const limited = new Messages(100000)
+  const write = (size: number): void => {
+    limited.parse('', 'SELECT $1')
+    limited.bind('', ['a', Buffer.alloc(size)])
+  }
+  for (const size of [99999, 300000]) {
+    t.throws(() => write(size), RangeError)
+    limited.discard()
+    limited.query('SELECT 1')
+    t.same(sent(limited), serialize.query('SELECT 1'))
+  }
+  write(90000)
+  t.equal(boundBy(sent(limited).subarray(serialize.parse({ text: 'SELECT $1' }).length)).rest, 0)
 })
