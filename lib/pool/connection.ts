@@ -33,8 +33,13 @@ export class Connection {
   user: ConnectionUser | null = null
   /** To be told whose process answers, by the first who can ask; null where nobody wants to know. */
   looked: ((backend: number) => void) | null = null
-  /** Statements that the server has begun to look at: while this stands still, nothing that was sent has run. */
-  parsed = 0
+  /**
+   * The statement that the server answers now is bound: it may have run. Bind is answered before Execute begins, whether the
+   * statement was parsed just now or prepared long ago. A batch resets it behind each of its statements.
+   */
+  bound = false
+  /** The server said that it ends the connection, behind the answers to all that it had run. */
+  dismissed = false
   /** performance.now() when the server was last heard. */
   heard = performance.now()
   /** Answers may be on their way to one session while another writes: nothing in between could give them to a stranger. */
@@ -60,7 +65,7 @@ export class Connection {
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener a client that is killed between two statements would end the process.
     client.on('error', (error) => this.#end(error))
-    client.connection.on('parseComplete', () => { this.parsed++ })
+    client.connection.on('bindComplete', () => { this.bound = true })
     client.connection.stream.on('data', () => { this.heard = performance.now() })
     client.on('end', () => this.#end(new Error('the connection was ended')))
   }

@@ -4,7 +4,7 @@ import { pgScopeError } from '../errors.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { Messages } from '../postgres/messages.ts'
-import { endsConnection, isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
+import { endsConnection, isFarewell, isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
 import { becameStale } from '../postgres/statement-text.ts'
 import type { Statement } from './statement.ts'
 
@@ -23,6 +23,8 @@ export interface BatchFailure {
   readonly unsent: boolean
   /** The connection is gone, and with it the transaction. */
   lost: boolean
+  /** How many of its statements, from the first one on, may have run: the server certainly began none of the others. */
+  readonly begun: number
   /** A prepared statement's plan no longer fits its table, which somebody altered, or it is not there any more: sent again, it is prepared anew. */
   readonly stalePlan: boolean
 }
@@ -58,6 +60,8 @@ export class Batch {
   #current = 0
   #failure: BatchFailure | null = null
   #settled = false
+  /** Before that nothing of it can have run. */
+  #written = false
   readonly #connection: Connection
   readonly #done: BatchDone
 
@@ -81,9 +85,10 @@ export class Batch {
       }
       this.#current = 0
       messages.send(this.#connection)
+      this.#written = true
     } catch (error) {
       messages.discard()
-      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, stalePlan: false }
+      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, begun: 0, stalePlan: false }
       this.#current = 0
       return error as Error
     }
@@ -107,6 +112,7 @@ export class Batch {
   }
 
   #executed ({ prepared, describes }: Statement, tag: string): void {
+    this.#connection.bound = false
     if (prepared !== null) {
       // Unless what takes it away was sent meanwhile.
       if (prepared.state === 'parsing') prepared.state = 'ready'
@@ -140,6 +146,17 @@ export class Batch {
     return isStalePlan(error)
   }
 
+  /**
+   * Only the server's own word proves that a statement was not begun: its FATAL came where the answer to Bind would have come. The
+   * simple protocol has no Bind, and from a connection that just ends answers may be missing.
+   */
+  get #begun (): number {
+    if (!this.#written) return 0
+    const { bound, dismissed } = this.#connection
+    if (!dismissed || this.statements[0]!.simple) return this.statements.length
+    return bound ? this.#current + 1 : this.#current
+  }
+
   handleRowDescription (message: { fields: FieldDef[] }): void {
     const statement = this.statements[this.#current]!
     if (statement.prepared !== null) statement.prepared.fields = message.fields
@@ -169,13 +186,16 @@ export class Batch {
     const statement = this.#current
     this.#skipped()
     if (this.#failure?.unsent) return this.#settle()
+    if (isFarewell(error)) this.#connection.dismissed = true
+    const begun = this.#begun
     const ends = !(error instanceof pg.DatabaseError) || endsConnection(error)
     if (this.#failure === null) this.#blamed(ends)?.blame(error)
     if (ends) {
-      this.#failure = { error, statement, unsent: false, lost: true, stalePlan: false }
+      this.#failure = { error, statement, unsent: false, lost: true, begun, stalePlan: false }
       return this.#settle()
     }
-    this.#failure ??= { error, statement, unsent: false, lost: false, stalePlan: statement < this.statements.length && this.#doubted(this.statements[statement]!, error) }
+    const stalePlan = statement < this.statements.length && this.#doubted(this.statements[statement]!, error)
+    this.#failure ??= { error, statement, unsent: false, lost: false, begun, stalePlan }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
     const ready = (): void => {
       wire.off('end', end)
@@ -217,6 +237,7 @@ export class Batch {
   #settle (): void {
     if (this.#settled) return
     this.#settled = true
+    this.#connection.bound = false
     this.#done(this, this.#failure)
   }
 }

@@ -1,6 +1,7 @@
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
-import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { ranOutOfTime } from '../postgres/sqlstate.ts'
+import type { BatchFailure } from './batch.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -12,8 +13,6 @@ export class FirstBatch {
   preamble = 0
   readonly #beginning: Beginning
   readonly #extra: Settings | undefined
-  /** What the connection had parsed before it. */
-  #parsed = 0
   /** It was sent again after a stale plan. */
   #replanned = false
   #patience: Patience | null = null
@@ -33,17 +32,15 @@ export class FirstBatch {
     const look = lookAt(connection)
     if (look !== null) first.push(look)
     this.preamble = first.length
-    this.#parsed = connection.parsed
     return first
   }
 
   /**
    * Whether it can be sent again on a new connection: once where a kept one was dead, and more often where the server said that it
-   * goes before it looked at the batch.
+   * goes before it began with the batch.
    */
-  repeatable ({ connection, reused }: Lease, fresh: boolean, error: unknown): boolean {
-    const untouched = isFarewell(error) && connection.parsed === this.#parsed
-    const dead = untouched || (reused && !fresh)
+  repeatable ({ reused }: Lease, fresh: boolean, { error, begun }: BatchFailure): boolean {
+    const dead = begun === 0 || (reused && !fresh)
     return dead && !ranOutOfTime(error) && this.#patience?.left !== false
   }
 

@@ -33,7 +33,6 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly #extra: Settings | undefined
   readonly #over: (single: SingleStatement) => void
   #reason: Error | null = null
-  #parsed = 0
   #replanned = false
   /** Made, like the watchers, where there is need of it. */
   #patience: Patience | null = null
@@ -70,7 +69,6 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   }
 
   #send (lease: Lease): void {
-    this.#parsed = lease.connection.parsed
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     this.unanswered++
     // What stands under one Sync is one transaction, so that the setting is local to the statement.
@@ -115,15 +113,15 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
     if (failure === null) this.#succeed(lease)
     else if (failure.lost) {
       const { error } = failure
-      // The server said that it goes before it looked at the statement. One that was cancelled has given its connection up already.
-      const untouched = this.#reason === null && isFarewell(error) && lease.connection.parsed === this.#parsed && this.#call.name === undefined
-      const again = untouched && this.#patience?.left !== false && !ranOutOfTime(error)
+      // It stands last. One that was cancelled has given its connection up already.
+      const mayHaveRun = this.#reason !== null || failure.begun === statements.length
+      const again = !mayHaveRun && this.#patience?.left !== false && !ranOutOfTime(error)
       lease.destroy()
       if (again) {
         this.fresh = true
         return this.#again(statements)
       }
-      this.#call.fail(this.#reason ?? (untouched ? connectionLost(error) : unknownOutcome(error)))
+      this.#call.fail(this.#reason ?? (mayHaveRun ? unknownOutcome(error) : connectionLost(error)))
     } else if (failure.stalePlan && !this.#replanned && this.#reason === null) {
       lease.release()
       this.#replanned = true

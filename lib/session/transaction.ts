@@ -216,7 +216,7 @@ export class Transaction implements Waiter, Sender {
       }
       if (this.#progress.state === 'active') this.#outbox.flush()
     } else if (failure.lost) {
-      if (this.#progress.state === 'opening' && this.#again(statements, failure.error)) return
+      if (this.#progress.state === 'opening' && this.#again(statements, failure)) return
       this.#lost(failure.error)
       this.#refuse(statements)
     } else if (failure.stalePlan && this.#progress.state === 'opening' && this.#first.replan()) this.#replan(statements)
@@ -224,8 +224,8 @@ export class Transaction implements Waiter, Sender {
   }
 
   /** On a new connection. */
-  #again (statements: readonly Statement[], error: unknown): boolean {
-    if (!this.#first.repeatable(this.#outbox.lease!, this.fresh, error)) return false
+  #again (statements: readonly Statement[], failure: BatchFailure): boolean {
+    if (!this.#first.repeatable(this.#outbox.lease!, this.fresh, failure)) return false
     this.#host.counters.resent++
     this.#outbox.release(true)
     this.fresh = true
