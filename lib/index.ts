@@ -4,12 +4,16 @@ import '../types/fastify.ts'
 import type { PgScopeOptions } from '../types/options.ts'
 import { PgEngine } from './engine.ts'
 import { withEnvironment } from './env.ts'
-import { pgScopeError } from './errors.ts'
+import { exposeDetails, pgScopeError } from './errors.ts'
 import { checkPluginOptions, resolveOptions } from './options.ts'
 import { followRequests } from './request/lifecycle.ts'
 
-/** options → engine → decorators → hooks */
 async function plugin (app: FastifyInstance, given: PgScopeOptions): Promise<void> {
+  await start(app, given).catch((error) => { throw exposeDetails(error) })
+}
+
+/** options → engine → decorators → hooks */
+async function start (app: FastifyInstance, given: PgScopeOptions): Promise<void> {
   checkPluginOptions(given)
   const complete = await withEnvironment(app, given)
   checkPluginOptions(complete)

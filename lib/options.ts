@@ -61,7 +61,8 @@ const pluginRules: Rules = {
   preparedStatements: either(isBoolean, isCount(0)),
   leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,
-  startupCheck: isBoolean
+  startupCheck: isBoolean,
+  exposeErrors: isBoolean
 }
 
 const poolRules: Rules = {
@@ -100,6 +101,7 @@ export interface ResolvedOptions {
   readonly preparedStatements: boolean | number | undefined
   readonly closeTimeout: number
   readonly startupCheck: boolean
+  readonly exposeErrors: boolean
 }
 
 /**
@@ -136,7 +138,8 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
     closeTimeout: options.closeTimeout ?? 10000,
-    startupCheck: options.startupCheck ?? true
+    startupCheck: options.startupCheck ?? true,
+    exposeErrors: options.exposeErrors ?? false
   })
 }
 

@@ -118,4 +118,9 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
   closeTimeout?: number | undefined
   /** Connect once at startup, so that a wrong host or password fails the boot. Default true. */
   startupCheck?: boolean | undefined
+  /**
+   * Answers show the details of this plugin's errors, which may name host, database, statements and options: for development.
+   * Default false: the message names the code only, and the details are in the log.
+   */
+  exposeErrors?: boolean | undefined
 }

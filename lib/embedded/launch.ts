@@ -9,7 +9,7 @@ import { ensureDatabase } from './database.ts'
 import { type Janitor, startJanitor } from './janitor.ts'
 import { runProgram, stopProgram } from './program.ts'
 import { host, startServer, type RunningServer, type ServerFiles } from './server.ts'
-import { pgScopeError } from '../errors.ts'
+import { exposeDetails, pgScopeError } from '../errors.ts'
 import type { EmbeddedPostgres } from './embedded-postgres.ts'
 import type { CheckedOptions } from './options.ts'
 
@@ -94,7 +94,7 @@ function handle (first: RunningServer, files: ServerFiles, options: CheckedOptio
     get pid () { return program.pid as number },
     stop,
     restart: async (mode = 'fast') => {
-      if (mode !== 'fast' && mode !== 'immediate') throw pgScopeError('FST_PG_SCOPE_OPTIONS', "restart() takes 'fast' or 'immediate'")
+      if (mode !== 'fast' && mode !== 'immediate') throw exposeDetails(pgScopeError('FST_PG_SCOPE_OPTIONS', "restart() takes 'fast' or 'immediate'"))
       if (stopping !== undefined) throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'The server was stopped; start another one with startPostgres()')
       await after(() => again(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'))
     },

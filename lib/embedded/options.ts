@@ -1,5 +1,5 @@
 import { resolve } from 'node:path'
-import { pgScopeError } from '../errors.ts'
+import { exposeDetails, pgScopeError } from '../errors.ts'
 
 /** What {@link startPostgres} takes. Everything may be left out. */
 export interface EmbeddedOptions {
@@ -104,5 +104,5 @@ function checkSettings (settings: Record<string, string | number>): void {
 }
 
 function refuse (message: string): never {
-  throw pgScopeError('FST_PG_SCOPE_OPTIONS', message)
+  throw exposeDetails(pgScopeError('FST_PG_SCOPE_OPTIONS', message))
 }

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as FastifyRoute } from 'fastify'
 import type { PgEngine } from '../engine.ts'
+import { exposeDetails } from '../errors.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
@@ -7,7 +8,7 @@ import { RequestScope } from './request-scope.ts'
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
 
 /** Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is needed. */
-export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults }: ResolvedOptions): void {
+export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
   // Symbols of this engine's own: another one may stand beside it.
   const mark = Symbol(decorator)
   const unitMark = Symbol(`${decorator}.unit`)
@@ -37,7 +38,8 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     done()
   })
 
-  app.addHook('onError', (request, _reply, _error, done) => {
+  app.addHook('onError', (request, _reply, error, done) => {
+    if (exposeErrors) exposeDetails(error)
     const scope = scopeOf(request)
     if (scope === null) thrown.add(request)
     else scope.thrown = true
@@ -64,7 +66,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   app.addHook('onRoute', (route) => {
     const { [decorator]: own = {} } = (route.config ?? {}) as Record<string, unknown>
-    const unit = routeUnit(defaults, own, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    const unit = declaredUnit(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [unitMark]: unit })
     settleLast(route, settle)
     if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
@@ -87,6 +89,15 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     else scope.attach(reply)
     request[mark] = scope
     return scope
+  }
+
+  /** An error of a route's declaration stops the boot, and no client reads it. */
+  function declaredUnit (own: unknown, path: string): Unit {
+    try {
+      return routeUnit(defaults, own, path)
+    } catch (error) {
+      throw exposeDetails(error)
+    }
   }
 
   /** The unit of a route that was declared before the plugin was loaded: its options are looked at by its first request. */

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util'
 import t from 'tap'
 import { checkPluginOptions, resolveOptions, routeUnit, scopeUnit } from '../../lib/options.ts'
+import type { PgScopeError } from '../../lib/errors.ts'
 import type { PgScopeOptions } from '../../types/options.ts'
 
 const connectionString = 'postgres://app:s3cret@db.example:5432/shop'
@@ -11,7 +12,7 @@ function refusal (options: unknown): string {
     checkPluginOptions(options as PgScopeOptions)
   } catch (error) {
     if ((error as { code?: string }).code !== 'FST_PG_SCOPE_OPTIONS') throw error
-    return (error as Error).message
+    return (error as PgScopeError).details
   }
   throw new Error(`${inspect(options)} was accepted`)
 }
@@ -129,7 +130,8 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
     pooler: 'auto',
     defaults: { idleInTransactionTimeout: 60000 },
     closeTimeout: 10000,
-    startupCheck: true
+    startupCheck: true,
+    exposeErrors: false
   })
   t.match(client, { keepAlive: true, connectionString, application_name: String })
   for (const each of [resolveOptions({ connectionString }), resolved.pool, resolved.defaults]) t.ok(Object.isFrozen(each))
@@ -149,12 +151,12 @@ t.test('a route: what it says itself wins, the rest comes from the app, and nons
   t.same(unit.beginning.settings, { 'app.a': '1', 'app.b': '2' })
   t.equal(unit.beginning.begin, 'BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY DEFERRABLE')
   const path = 'GET /x: config.db.'
-  t.throws(() => routeUnit(defaults, { readOnly: false }, path), { code: 'FST_PG_SCOPE_OPTIONS', message: /^GET \/x: config\.db\.deferrable: / })
-  t.throws(() => routeUnit({}, { pool: {} }, path), { code: 'FST_PG_SCOPE_OPTIONS', message: /^GET \/x: config\.db\.pool: there is no such option\./ })
-  t.throws(() => routeUnit({}, { readonly: true }, path), { message: /Did you mean readOnly\?/ })
-  t.throws(() => routeUnit({}, 'serializable', path), { message: /^GET \/x: config\.db: expected an object, and "serializable" came\.$/ })
-  t.throws(() => routeUnit({}, null, path), { message: /^GET \/x: config\.db: expected an object, and null came\.$/ })
-  t.throws(() => routeUnit({}, { mode: 'autocommit', commitIf: () => true }, path), { message: /^GET \/x: config\.db\.commitIf: has no meaning in mode 'autocommit'/ })
+  t.throws(() => routeUnit(defaults, { readOnly: false }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: config\.db\.deferrable: / })
+  t.throws(() => routeUnit({}, { pool: {} }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: config\.db\.pool: there is no such option\./ })
+  t.throws(() => routeUnit({}, { readonly: true }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /Did you mean readOnly\?/ })
+  t.throws(() => routeUnit({}, 'serializable', path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: config\.db: expected an object, and "serializable" came\.$/ })
+  t.throws(() => routeUnit({}, null, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: config\.db: expected an object, and null came\.$/ })
+  t.throws(() => routeUnit({}, { mode: 'autocommit', commitIf: () => true }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: config\.db\.commitIf: has no meaning in mode 'autocommit'/ })
 })
 
 t.test('a scope: no request, so no option that needs one', async (t) => {
@@ -162,10 +164,10 @@ t.test('a scope: no request, so no option that needs one', async (t) => {
   t.match(scopeUnit(defaults, { mode: 'autocommit' }), { mode: 'autocommit', commitOn: 'send', dynamic: null })
   for (const name of ['commitOn', 'commitIf', 'onAbort', 'pool']) {
     t.throws(() => scopeUnit({}, { [name]: undefined, [`${name}x`]: 1 } as never), { code: 'FST_PG_SCOPE_OPTIONS' })
-    t.throws(() => scopeUnit({}, { [name]: 'commit' } as never), { message: new RegExp(`^${name}: there is no such option`) })
+    t.throws(() => scopeUnit({}, { [name]: 'commit' } as never), { code: 'FST_PG_SCOPE_OPTIONS', details: new RegExp(`^${name}: there is no such option`) })
   }
-  t.throws(() => scopeUnit({}, { signal: {} as never }), { message: /^signal: expected an AbortSignal, and an object came/ })
-  t.throws(() => scopeUnit({}, { settings: (() => ({})) as never }), { message: /^settings: expected an object, and a function came/ })
+  t.throws(() => scopeUnit({}, { signal: {} as never }), { code: 'FST_PG_SCOPE_OPTIONS', details: /^signal: expected an AbortSignal, and an object came/ })
+  t.throws(() => scopeUnit({}, { settings: (() => ({})) as never }), { code: 'FST_PG_SCOPE_OPTIONS', details: /^settings: expected an object, and a function came/ })
 })
 
 t.test('a certificate that a URL names must be there', async (t) => {

@@ -124,7 +124,7 @@ onlyQueue(t, 'a kept connection').test('dead twice: CONNECTION_LOST, 503 with Re
   const answer = await set.put(1)
   t.equal(answer.status, 503)
   t.equal(answer.headers['retry-after'], '1')
-  t.match(JSON.parse(answer.body), { code: 'FST_PG_SCOPE_CONNECTION_LOST', message: /nothing of this transaction is saved/ })
+  t.match(JSON.parse(answer.body), { code: 'FST_PG_SCOPE_CONNECTION_LOST', message: /Nothing of this transaction is saved/ })
   t.same(await things(), [])
   t.equal(set.app.db.stats().counters.resent, 1)
   await whole(t, set)

@@ -18,7 +18,7 @@ const acquireTimeout = 20000
 async function setUp (t: Test, pool: PoolOptions, ...handlers: Handler[]) {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString, pool: { acquireTimeout, ...pool } })
+  await app.register(pgScope, { connectionString, exposeErrors: true, pool: { acquireTimeout, ...pool } })
   for (const { handle, config } of handlers) {
     app.get('/', { ...(config && { config: { db: config } }) }, async (request) => {
       await handle(request, app)

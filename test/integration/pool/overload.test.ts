@@ -13,7 +13,7 @@ await db.query('CREATE TABLE locked (id int)')
 async function setUp (t: Test, pool: PoolOptions, milliseconds: number) {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: db.connectionString, pool })
+  await app.register(pgScope, { connectionString: db.connectionString, exposeErrors: true, pool })
   app.get('/', async (request) => {
     await request.db.query('SELECT pg_sleep($1)', [milliseconds / 1000])
     return { ok: true }

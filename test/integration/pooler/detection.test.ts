@@ -65,7 +65,7 @@ t.test('said by hand it stands, whatever is there, and nobody is asked', async (
         proxy.reset()
         if (pooler === 'none' && place.mode !== 'direct') {
           // Nothing else is taken for a direct connection, and then the answer has to say what is wrong.
-          await t.rejects(db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', message: /unsupported startup parameter: idle_in_transaction_session_timeout/ })
+          await t.rejects(db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', details: /unsupported startup parameter: idle_in_transaction_session_timeout/ })
         } else {
           await work(db)
           t.notOk(proxy.executed.some((text) => text.includes('pg_backend_pid')), 'nobody was asked')

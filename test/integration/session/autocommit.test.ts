@@ -135,7 +135,7 @@ t.test('commit() and rollback() have nothing to do, setRollbackOnly() nothing to
     await insert(session, 'a')
     await session.rollback()
     await session.commit()
-    t.throws(() => session.setRollbackOnly(), { code: 'FST_PG_SCOPE_SESSION_STATE', message: /transaction\(fn\)/ })
+    t.throws(() => session.setRollbackOnly(), { code: 'FST_PG_SCOPE_SESSION_STATE', details: /transaction\(fn\)/ })
     await session.transaction(async () => {
       await insert(session, 'b')
       session.setRollbackOnly()

@@ -180,7 +180,7 @@ t.test('a text of several statements works in transaction(fn), as its first stat
 t.test('commit() and rollback() inside of transaction(fn) are refused, and the error says what to do', async t => {
   await db.scope((session) => session.transaction(async (session) => {
     await insert(session, 'a')
-    await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_SESSION_STATE', message: /Let fn resolve or throw/ })
+    await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_SESSION_STATE', details: /Let fn resolve or throw/ })
     await t.rejects(session.rollback(), { code: 'FST_PG_SCOPE_SESSION_STATE' })
   }))
   t.same(await names(), ['a'])

@@ -8,7 +8,7 @@ import type { Session } from '../../../types/session.ts'
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE ROLE reader; GRANT reader TO CURRENT_USER; CREATE TABLE secrets (a int)')
 const app = Fastify()
-await app.register(pgScope, { connectionString: postgres.connectionString, pool: { max: 1 } })
+await app.register(pgScope, { connectionString: postgres.connectionString, exposeErrors: true, pool: { max: 1 } })
 t.teardown(() => app.close())
 
 const { db } = app

@@ -149,7 +149,7 @@ t.test('what a value\'s own toPostgres() or toJSON() throws is the cause; the me
   for (const value of [{ toPostgres () { throw thrown } }, [{ toPostgres () { throw thrown } }], { toJSON () { throw thrown } }, { get amount () { throw thrown } }]) {
     for (const call of [() => db.query('SELECT $1', [value]), () => db.scope((session) => session.query('SELECT $1', [value])), () => db.scope((session) => session.stream('SELECT $1', [value]).toArray())]) {
       const error = await call().then(() => null, (error) => error)
-      t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /\$1 cannot be converted \(RangeError\)/ })
+      t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /\$1 cannot be converted \(RangeError\)/ })
       t.equal(error.cause, thrown)
       t.notMatch(error.message, /currency/)
     }

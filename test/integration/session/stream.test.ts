@@ -180,7 +180,7 @@ t.test('a stream opened in transaction(fn) ends with it when that is rolled back
       for await (const { i } of stream.iterator({ destroyOnReturn: false })) if (i === 5) break
       throw new Error('no')
     }), { message: 'no' })
-    await t.rejects(stream.toArray(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', message: /transaction\(fn\)/, cause: { message: 'no' } })
+    await t.rejects(stream.toArray(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', details: /transaction\(fn\)/, cause: { message: 'no' } })
     stream.destroy()
     t.equal(await cursors(session), 0)
     t.equal(session.state, 'active')

@@ -259,7 +259,7 @@ t.test('setRollbackOnly() keeps the work from being saved, and changes nothing e
     await session.query(insert, ['a'])
     session.setRollbackOnly('a dry run')
     await session.query(insert, ['b'])
-    await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', message: /a dry run/ })
+    await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', details: /a dry run/ })
     return 'fine'
   }), 'fine')
   t.same(await names(), [])
@@ -284,7 +284,7 @@ t.test('a closed session refuses everything, opens nothing, and close() can be c
   const session = db.session()
   await session.close()
   await session.close()
-  const closed = { code: 'FST_PG_SCOPE_SESSION_CLOSED', message: /app\.db\.scope/ }
+  const closed = { code: 'FST_PG_SCOPE_SESSION_CLOSED', details: /app\.db\.scope/ }
   await t.rejects(session.query('SELECT 1'), closed)
   await t.rejects(session.commit(), closed)
   await t.rejects(session.rollback(), closed)
@@ -318,11 +318,11 @@ t.test('commit() saves nothing where BEGIN failed, whatever the handler made of 
 
 t.test('things that are no functions are refused', async t => {
   const db = await setUp(t)
-  await t.rejects(db.scope(null as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /null came/ })
+  await t.rejects(db.scope(null as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /null came/ })
   const session = db.session()
-  await t.rejects(session.transaction('x' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /string came/ })
-  t.throws(() => session.afterCommit(1 as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /number came/ })
-  t.throws(() => session.afterRollback(null as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /null came/ })
+  await t.rejects(session.transaction('x' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /string came/ })
+  t.throws(() => session.afterCommit(1 as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /number came/ })
+  t.throws(() => session.afterRollback(null as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /null came/ })
   await session.close()
 })
 

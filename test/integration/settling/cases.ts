@@ -23,7 +23,7 @@ const schema = `
 export interface LogLine {
   level: number
   msg: string
-  err?: { code?: string, message: string, stack: string }
+  err?: { code?: string, message: string, stack: string, details?: string }
 }
 
 export interface CaseOptions {

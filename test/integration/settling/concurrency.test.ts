@@ -90,7 +90,7 @@ test('a statement after the answer is refused, points at app.db.scope(), and tak
   answered.open()
   await done.opened
   t.equal(late.state, 'closed')
-  t.match(late.error, { code: 'FST_PG_SCOPE_SESSION_CLOSED', message: /app\.db\.scope\(/ })
+  t.match(late.error, { code: 'FST_PG_SCOPE_SESSION_CLOSED', details: /app\.db\.scope\(/ })
   t.equal(app.db.stats().counters.acquired, acquired)
   t.same(await saved(), ['in time'])
 })

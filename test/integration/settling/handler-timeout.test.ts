@@ -28,7 +28,7 @@ test('handlerTimeout rolls back, and the handler that goes on finds its session 
   goOn.open()
   await over.opened
   t.equal(late.state, 'closed')
-  for (const error of late.errors) t.match(error, { code: 'FST_PG_SCOPE_SESSION_CLOSED', message: /app\.db\.scope\(/ })
+  for (const error of late.errors) t.match(error, { code: 'FST_PG_SCOPE_SESSION_CLOSED', details: /app\.db\.scope\(/ })
   t.equal(app.db.stats().counters.acquired, acquired, 'it has not reached a connection')
   t.same(await saved(), [])
 })

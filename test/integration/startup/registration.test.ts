@@ -142,11 +142,11 @@ t.test('a query that is no statement is refused with what came, and never reache
   ]
   for (const [args, message] of wrong) {
     for (const target of [app.db, app.db.session()]) {
-      await t.rejects(target.query(...args as [string]), { code: 'FST_PG_SCOPE_QUERY_INVALID', statusCode: 500, message })
+      await t.rejects(target.query(...args as [string]), { code: 'FST_PG_SCOPE_QUERY_INVALID', statusCode: 500, details: message })
     }
   }
-  for (const name of ['scope', 'lease'] as const) await t.rejects(app.db[name]('SELECT 1' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: new RegExp(`^${name}\\(\\) takes a function, and string came`) })
-  await t.rejects(app.db.scope(async () => {}, { pool: 1 } as never), { code: 'FST_PG_SCOPE_OPTIONS', message: /^pool: there is no such option/ })
+  for (const name of ['scope', 'lease'] as const) await t.rejects(app.db[name]('SELECT 1' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`^${name}\\(\\) takes a function, and string came`) })
+  await t.rejects(app.db.scope(async () => {}, { pool: 1 } as never), { code: 'FST_PG_SCOPE_OPTIONS', details: /^pool: there is no such option/ })
   t.equal(app.db.stats().counters.opened, 0)
 })
 

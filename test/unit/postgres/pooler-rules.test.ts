@@ -116,7 +116,7 @@ t.test('what looks alike and works is not refused', async (t) => {
 t.test('the refusal names the statement, the reason and the way to do it', async (t) => {
   for (const { what, reason, instead } of rules) {
     const [text] = refused[what]!
-    t.throws(() => refuseUnsupported(text!), { code: 'FST_PG_SCOPE_POOLER_UNSUPPORTED', statusCode: 500, message: `${what} cannot work behind a pooler in transaction mode: ${reason}. ${instead}. On a direct connection it is allowed.` })
+    t.throws(() => refuseUnsupported(text!), { code: 'FST_PG_SCOPE_POOLER_UNSUPPORTED', statusCode: 500, details: `${what} cannot work behind a pooler in transaction mode: ${reason}. ${instead}. On a direct connection it is allowed.` })
   }
   t.doesNotThrow(() => refuseUnsupported('SELECT 1'))
 })

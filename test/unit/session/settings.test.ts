@@ -40,29 +40,29 @@ t.test('settings are strings, numbers and booleans; the role is one of them', as
 
 t.test('settings that are no object are refused', async t => {
   for (const [settings, came] of [[null, 'null'], [1, 'number'], ['a=b', 'string'], [['a'], 'an array'], [Promise, 'function']] as const) {
-    t.throws(() => readSettings(settings, undefined), { code: 'FST_PG_SCOPE_OPTIONS', message: new RegExp(`${came} came`) })
+    t.throws(() => readSettings(settings, undefined), { code: 'FST_PG_SCOPE_OPTIONS', details: new RegExp(`${came} came`) })
   }
 })
 
 t.test('a name that is no name is refused, and shown', async t => {
   for (const name of ['', ' ', 'a b', 'app.', '.tenant', 'a;b', "a'b", '1a', 'app..x', 'a\0', 'a\n']) {
-    t.throws(() => readSettings({ [name]: '1' }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', message: /no name of a setting/ }, JSON.stringify(name))
+    t.throws(() => readSettings({ [name]: '1' }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', details: /no name of a setting/ }, JSON.stringify(name))
   }
 })
 
 t.test('a value that is none is refused, and its content not shown', async t => {
   for (const value of [null, undefined, {}, ['secret'], NaN, Infinity, Symbol('secret'), 10n]) {
-    t.throws(() => readSettings({ 'app.a': value }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', message: /^settings\.app\.a: expected (?!.*secret)/ })
+    t.throws(() => readSettings({ 'app.a': value }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', details: /^settings\.app\.a: expected (?!.*secret)/ })
   }
 })
 
 t.test('a zero byte in a value or a role is refused: PostgreSQL cannot take it', async t => {
-  t.throws(() => readSettings({ 'app.a': 'x\0y' }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', message: /^settings\.app\.a: / })
-  t.throws(() => readSettings(undefined, 'x\0y'), { code: 'FST_PG_SCOPE_OPTIONS', message: /^role: / })
+  t.throws(() => readSettings({ 'app.a': 'x\0y' }, undefined), { code: 'FST_PG_SCOPE_OPTIONS', details: /^settings\.app\.a: / })
+  t.throws(() => readSettings(undefined, 'x\0y'), { code: 'FST_PG_SCOPE_OPTIONS', details: /^role: / })
 })
 
 t.test('a role is a name', async t => {
-  for (const role of [null, '', 1, {}]) t.throws(() => readSettings({}, role), { code: 'FST_PG_SCOPE_OPTIONS', message: /^role: / })
+  for (const role of [null, '', 1, {}]) t.throws(() => readSettings({}, role), { code: 'FST_PG_SCOPE_OPTIONS', details: /^role: / })
 })
 
 t.test('all settings go in one statement, as parameters, local to the transaction', async t => {

@@ -8,18 +8,18 @@ const kinds: [unknown, string][] = [
 
 for (const [given, kind] of kinds) {
   t.test(`a text that is no string (${Array.isArray(given) ? 'an array' : typeof given}) is refused, and the error says what came`, async t => {
-    t.throws(() => readStatement(given), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: new RegExp(`must be a string, and ${kind} came`) })
+    t.throws(() => readStatement(given), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`must be a string, and ${kind} came`) })
   })
 }
 
 t.test('a zero byte in the text is refused', async t => {
-  t.throws(() => readStatement('SELECT \0'), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /zero byte/ })
+  t.throws(() => readStatement('SELECT \0'), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /zero byte/ })
 })
 
 t.test('values that are no array are refused', async t => {
   for (const values of [1, 'a', {}, new Set([1]), false]) {
-    t.throws(() => readStatement('SELECT $1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /values must be an array/ })
-    t.throws(() => readStatement({ text: 'SELECT $1', values }), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /values must be an array/ })
+    t.throws(() => readStatement('SELECT $1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /values must be an array/ })
+    t.throws(() => readStatement({ text: 'SELECT $1', values }), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /values must be an array/ })
   }
 })
 
@@ -29,7 +29,7 @@ t.test('the value of a parameter that cannot be converted is named by its place,
   const itself = { toPostgres: () => itself, toString: () => '4111-1111' }
   for (const value of [secret, itself, [secret], { '4111-1111': secret, secret }]) {
     const error = thrownBy(() => readStatement('SELECT $1, $2', [1, value]))
-    t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /\$2/ })
+    t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /\$2/ })
     t.notMatch(inspectAll(error), /4111/)
   }
 })
@@ -44,7 +44,7 @@ t.test('what a value\'s own toPostgres() throws is the cause, worded by its auth
 t.test('a name of a prepared statement is at most 63 bytes, for PostgreSQL would cut it', async t => {
   t.equal(readStatement({ text: 'SELECT 1', name: 'x'.repeat(63) }).name, 'x'.repeat(63))
   for (const name of ['x'.repeat(64), 'é'.repeat(32), 1, {}]) {
-    t.throws(() => readStatement({ text: 'SELECT 1', name }), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /63 bytes/ })
+    t.throws(() => readStatement({ text: 'SELECT 1', name }), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /63 bytes/ })
   }
 })
 
@@ -57,7 +57,7 @@ t.test('a name with a zero byte is refused: it would end the name on the wire', 
 })
 
 t.test('transaction control is refused, with what to call instead', async t => {
-  t.throws(() => readStatement('  commit work'), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL', message: /^COMMIT .*commit\(\) and rollback\(\), and transaction\(fn\)/ })
+  t.throws(() => readStatement('  commit work'), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL', details: /^COMMIT .*commit\(\) and rollback\(\), and transaction\(fn\)/ })
   t.throws(() => readStatement({ text: 'SAVEPOINT a' }), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL' })
 })
 

@@ -47,7 +47,7 @@ for (const from of states) {
     } else {
       t.test(`${from} may not become ${to}, and stays what it is`, async t => {
         const progress = progressAt(from)
-        t.throws(() => progress.to(to), { code: 'FST_PG_SCOPE_SESSION_STATE', message: new RegExp(`is ${from} cannot become ${to}`) })
+        t.throws(() => progress.to(to), { code: 'FST_PG_SCOPE_SESSION_STATE', details: new RegExp(`is ${from} cannot become ${to}`) })
         t.equal(progress.state, from)
       })
     }
