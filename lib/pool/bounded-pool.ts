@@ -200,6 +200,8 @@ export class BoundedPool implements Strategy {
 
   /** Those who wait, and for whom no idle connection is on its way, go behind COMMITs that are under way. */
   #share (): void {
+    // A connection that is not kept ends with its session, whatever that has left on it.
+    if (!this.#source.keeps) return
     while (this.#waiting.length > this.#idle) {
       const waiter = this.#first!
       const { fresh, alone } = waiter

@@ -28,7 +28,7 @@ export class Clients {
     this.#host = host
     this.#maxLifetime = maxLifetime
     const open = this.#open
-    const leave = (client: ScopeClient): void => this.#leave(client)
+    const leave = (client: ScopeClient): void => this.leave(client)
     this.Client = class extends pg.Client {
       readonly baseline: Record<string, string>
       readonly told: Told
@@ -82,7 +82,7 @@ export class Clients {
   }
 
   /** One that is saying goodbye, or was cut off. It is waited for, but not for long: the server may never answer. */
-  #leave (client: ScopeClient): void {
+  leave (client: ScopeClient): void {
     if (!this.#open.has(client) || this.#leaving.has(client)) return
     this.#leaving.add(client)
     const gone = (): void => {

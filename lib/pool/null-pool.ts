@@ -17,7 +17,7 @@ export class NoConnections implements Source {
   }
 
   get open (): number {
-    return this.#clients.open
+    return this.#clients.open - this.#clients.leaving
   }
 
   get leaving (): number {
@@ -39,6 +39,7 @@ export class NoConnections implements Source {
     client.connect((error: unknown) => {
       clearTimeout(timer)
       if (error != null) {
+        this.#clients.leave(client)
         cutOff(client)
         done(late ?? error, null)
       } else done(undefined, this.#clients.opened(client))

@@ -37,7 +37,8 @@ export class WaitQueue implements Iterable<Waiter> {
     this.#last = place
     waiter.queued = place
     this.#length++
-    this.#timer ??= this.#arm(this.#timeout)
+    if (this.#timer === null) this.#timer = this.#arm(this.#timeout)
+    else if (this.#length === 1) this.#timer.ref()
   }
 
   /** The first waiter, who leaves the queue with this. */
@@ -75,7 +76,8 @@ export class WaitQueue implements Iterable<Waiter> {
     // One that was old when it left would keep those who came later from dying young.
     place.before = place.behind = null
     place.waiter.queued = null
-    this.#length--
+    // The timer stays, for most queues come again soon; a process with nothing else to do need not wait for it.
+    if (--this.#length === 0) this.#timer?.unref()
   }
 
   #arm (delay: number): NodeJS.Timeout {

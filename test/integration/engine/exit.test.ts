@@ -90,3 +90,13 @@ t.test('a process ends by itself after close() on a network that swallows everyt
   t.match(result, ended, result.errors)
   t.match(result.out, /^FST_PG_SCOPE_CLOSED$/m)
 })
+
+t.test('a process with nothing left to do ends by itself once its last connection has closed, without close()', async (t) => {
+  // Long before acquireTimeout, or run() gives up.
+  const result = await run(`
+    await app.register(pgScope, { connectionString: url, pool: { max: 2, idleTimeout: 50, acquireTimeout: 60000 }, closeTimeout: 60000 })
+    await app.db.scope((session) => session.query('SELECT 1'))
+    await app.db.query('SELECT 1')
+    await Promise.all(Array.from({ length: 5 }, () => app.db.query('SELECT 1')))`, undefined, 50000)
+  t.match(result, ended, result.errors)
+})
