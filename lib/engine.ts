@@ -5,6 +5,7 @@ import type { ScopeOptions } from '../types/options.ts'
 import type { OwnedSession, Session } from '../types/session.ts'
 import { noFunction, pgScopeError } from './errors.ts'
 import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
+import { noticeObserver } from './notices.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
 import type { Connection } from './pool/connection.ts'
@@ -53,6 +54,7 @@ export class PgEngine implements Engine {
       connected: (connection, told) => watch.connected(connection, told, source.keeps),
       target: this.#target,
       counters: this.#counters,
+      noticed: noticeObserver(log, options.onNotice),
       retryConnect: (error) => watch.appeared(error)
     }
     const source: Source = options.strategy === 'null' ? new NoConnections(host, options.pool) : new KeptConnections(host, options.pool)

@@ -61,6 +61,7 @@ const pluginRules: Rules = {
   preparedStatements: either(isBoolean, isCount(0)),
   leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,
+  onNotice: isFunction,
   startupCheck: isBoolean,
   exposeErrors: isBoolean
 }
@@ -100,6 +101,7 @@ export interface ResolvedOptions {
   readonly pooler: NonNullable<PgScopeOptions['pooler']>
   readonly preparedStatements: boolean | number | undefined
   readonly closeTimeout: number
+  readonly onNotice: PgScopeOptions['onNotice']
   readonly startupCheck: boolean
   readonly exposeErrors: boolean
 }
@@ -138,6 +140,7 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
     closeTimeout: options.closeTimeout ?? 10000,
+    onNotice: options.onNotice,
     startupCheck: options.startupCheck ?? true,
     exposeErrors: options.exposeErrors ?? false
   })

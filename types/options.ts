@@ -95,6 +95,23 @@ export interface ConnectionFields {
   types?: CustomTypesConfig | undefined
 }
 
+/** What the server says beside its answers: NOTICE, WARNING and the like (https://www.postgresql.org/docs/current/protocol-error-fields.html). */
+export interface Notice {
+  /** WARNING, NOTICE, INFO, LOG or DEBUG, in the server's language (lc_messages). */
+  severity: string | undefined
+  /** The SQLSTATE: 00000 for RAISE NOTICE. */
+  code: string | undefined
+  message: string | undefined
+  detail: string | undefined
+  hint: string | undefined
+  /** The call stack of functions that it came from. */
+  where: string | undefined
+  schema: string | undefined
+  table: string | undefined
+  column: string | undefined
+  constraint: string | undefined
+}
+
 /** What `app.register(pgScope, options)` takes. Without connection fields DATABASE_URL and pg's PG… variables are read. */
 export interface PgScopeOptions extends ConnectionFields, RouteOptions {
   connectionString?: string | undefined
@@ -114,6 +131,12 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
   preparedStatements?: boolean | number | undefined
   /** A connection that is held longer than this is reported in the log, with route and stack, and again when it comes back. Milliseconds, default 0: never. */
   leakDetectionThreshold?: number | undefined
+  /**
+   * Called with each NOTICE and WARNING of the server, which is logged at level debug as well: the text of a RAISE NOTICE may hold data.
+   * `route` is the method and route of the request whose statement it came with; undefined outside of requests. What it throws is logged and
+   * changes nothing. `client_min_messages` says what the server sends.
+   */
+  onNotice?: ((notice: Notice, route: string | undefined) => unknown) | undefined
   /** How long close() waits for work in flight before it cancels. Milliseconds, default 10000. */
   closeTimeout?: number | undefined
   /** Connect once at startup, so that a wrong host or password fails the boot. Default true. */

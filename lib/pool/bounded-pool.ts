@@ -192,7 +192,7 @@ export class BoundedPool implements Strategy {
     this.#drought.granted()
     // One that was opened for the first who waits says how long that takes, and not how long a session does.
     if (connection.kept || !this.#source.keeps) this.#overload.served(this.#waiting.length)
-    const lease = new Lease(connection, waiter.holder, this.#keeper)
+    const lease = new Lease(connection, waiter.holder, waiter.label, this.#keeper)
     this.#leaks.granted(lease, waiter)
     this.#deadlocks.granted(lease)
     waiter.granted(lease)

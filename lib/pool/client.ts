@@ -9,6 +9,11 @@ export interface ScopeClient extends pg.Client {
   readonly told: Told
 }
 
+/** Method and route of the request whose batch is being answered, where it is one. */
+function labelOf (client: pg.Client): string | undefined {
+  return (client as unknown as { _getActiveQuery (): { label?: string } | null })._getActiveQuery()?.label // private to pg
+}
+
 /** How long connections may take to say goodbye before their sockets are closed. Milliseconds. */
 const goodbye = 1000
 
@@ -41,6 +46,7 @@ export class Clients {
         this.told = new Told(this)
         open.add(this)
         this.once('end', () => open.delete(this))
+        this.on('notice', (notice) => host.noticed(notice, labelOf(this)))
       }
 
       override connect (done?: (error: any, client: any) => void): any {

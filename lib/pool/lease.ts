@@ -17,6 +17,8 @@ export class Lease implements Listed {
   /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
   readonly holder: Holder
+  /** Method and route, for reports. */
+  readonly label: string | undefined
   listedAt = -1
   /** The leak detector's own. */
   held: Held | null = null
@@ -24,10 +26,11 @@ export class Lease implements Listed {
   readonly #keeper: LeaseKeeper
   #returned = false
 
-  constructor (connection: Connection, holder: Holder, keeper: LeaseKeeper) {
+  constructor (connection: Connection, holder: Holder, label: string | undefined, keeper: LeaseKeeper) {
     this.#connection = connection
     this.#keeper = keeper
     this.holder = holder
+    this.label = label
     this.reused = connection.kept || connection.pooled
   }
 

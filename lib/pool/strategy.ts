@@ -1,4 +1,5 @@
 import type pg from 'pg'
+import type { Notice } from '../../types/options.ts'
 import type { Told } from '../postgres/pooler.ts'
 import type { Target } from '../postgres/target.ts'
 import type { Holder, Within } from './holder.ts'
@@ -85,6 +86,8 @@ export interface SourceHost {
   pooled (): boolean
   /** Told of each connection before anybody uses it. */
   connected (connection: Connection, told: Told): void
+  /** The server said something that is no answer: NOTICE, WARNING. @param label method and route, where it came with a request's statement */
+  noticed (notice: Notice, label: string | undefined): void
   readonly counters: Counters
 }
 

@@ -29,6 +29,12 @@ function isTransactionControl (text: string): boolean {
   return control.has(word) || (word === 'prepare' && words[2]?.toLowerCase() === 'transaction')
 }
 
+/** By itself, COMMIT PREPARED or ROLLBACK PREPARED. */
+function endsPrepared (text: string): boolean {
+  const statements = statementsOf(text)
+  return statements.length === 1 && /^(?:commit|rollback) prepared\b/i.test(statements[0]!)
+}
+
 /** Of a text that is used no more than this the server would keep a plan for nothing. */
 const often = 5
 
@@ -45,6 +51,11 @@ export class KnownText {
   readonly altersMeaning: boolean
   /** It may ask the client for data, or send it some: until that is over the server takes nothing else, and ends a connection that sends it. */
   readonly copies: boolean
+  /**
+   * Transaction control that ends another transaction, which PREPARE TRANSACTION has left behind, and runs in none
+   * (https://www.postgresql.org/docs/current/sql-commit-prepared.html).
+   */
+  readonly endsPrepared: boolean
   /** It takes prepared statements away. */
   readonly forgets: boolean
   /** How often it was used. */
@@ -57,6 +68,7 @@ export class KnownText {
   constructor (text: string) {
     this.#text = text
     this.kind = textKind(text)
+    this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)
     this.altersMeaning = altersMeaning(text)
     const statements = seldom.test(text) ? statementsOf(text) : none
     this.copies = statements.some((statement) => copy.test(statement))

@@ -93,7 +93,7 @@ export class AutocommitSession implements ManagedSession {
     if (inner !== null) return inner.query(text, values)
     try {
       if (this.#end !== null) throw this.#closed()
-      const call = readStatement(text, values)
+      const call = readStatement(text, values, true)
       this.#host.vet(call.text)
       const extra = this.#extra?.()
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.

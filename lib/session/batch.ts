@@ -34,7 +34,7 @@ export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 /** Writes behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
   const { connection } = lease
-  connection.client.query(new Batch(statements, connection, done))
+  connection.client.query(new Batch(statements, connection, lease.label, done))
 }
 
 /** Tags of what takes prepared statements away: all of them, or one. */
@@ -54,6 +54,8 @@ function notSent (cause: unknown): Error {
  */
 export class Batch {
   readonly statements: readonly Statement[]
+  /** Method and route, for the notices that come with its answers. */
+  readonly label: string | undefined
   /** pg reads these of every query: it must not show a name, because pg would take the first ParseComplete for it. */
   declare readonly name: undefined
   declare callback: (() => void) | undefined
@@ -65,8 +67,9 @@ export class Batch {
   readonly #connection: Connection
   readonly #done: BatchDone
 
-  constructor (statements: readonly Statement[], connection: Connection, done: BatchDone) {
+  constructor (statements: readonly Statement[], connection: Connection, label: string | undefined, done: BatchDone) {
     this.statements = statements
+    this.label = label
     this.#connection = connection
     this.#done = done
   }

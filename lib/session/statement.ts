@@ -175,9 +175,10 @@ export class Call extends Statement {
 /**
  * Reads what a user handed to query().
  *
+ * @param alone it is sent by itself, outside of a transaction
  * @throws FST_PG_SCOPE_QUERY_INVALID, FST_PG_SCOPE_TRANSACTION_CONTROL
  */
-export function readStatement (textOrConfig: unknown, values?: unknown): Call {
+export function readStatement (textOrConfig: unknown, values?: unknown, alone = false): Call {
   const config = typeof textOrConfig === 'object' && textOrConfig !== null ? textOrConfig as StatementConfig : undefined
   const text = config === undefined ? textOrConfig : config.text
   const given = values ?? config?.values ?? []
@@ -190,8 +191,10 @@ export function readStatement (textOrConfig: unknown, values?: unknown): Call {
   }
   const known = knownText(text)
   const { kind } = known
-  if (kind === 'transaction-control') {
-    throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
+  if (kind === 'transaction-control' && !(known.endsPrepared && alone)) {
+    throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', known.endsPrepared
+      ? 'COMMIT PREPARED and ROLLBACK PREPARED cannot run in a transaction. Use app.db.query(), which sends the statement by itself.'
+      : `${text.trim().split(/\s/, 1)[0]!.slice(0, 20).toUpperCase()} is the session's to send. Use commit() and rollback(), and transaction(fn) for a savepoint.`)
   }
   const call = new Call(text, parametersOf(given), config, kind === 'several' && given.length === 0 && !config?.name)
   call.automatic = known.uses >= known.often && known.lasting

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyContextConfig, type FastifyPluginAsync } from 'fastify'
-import pgScope, { pgScope as named, type Engine, type PgScopeOptions, type RouteOptions, type Session } from '../../lib/index.ts'
+import pgScope, { pgScope as named, type Engine, type Notice, type PgScopeOptions, type RouteOptions, type Session } from '../../lib/index.ts'
 import { expect, typeOf, type Equal } from './expect.ts'
 
 const app = Fastify()
@@ -23,6 +23,11 @@ await app.register(pgScope, {
   role: () => 'shop_user',
   commitIf: (request, reply) => request.method !== 'GET' && reply.statusCode < 500,
   closeTimeout: 1000,
+  onNotice: (notice, route) => {
+    typeOf(notice).is<Notice>()
+    typeOf(notice.severity).is<string | undefined>()
+    typeOf(route).is<string | undefined>()
+  },
   startupCheck: false
 })
 // What comes from process.env may be undefined
@@ -31,6 +36,8 @@ await app.register(pgScope, { connectionString: process.env.DATABASE_URL, host: 
 // Options that are unknown or would not do
 // @ts-expect-error a misspelt option
 await app.register(pgScope, { conectionString: 'postgres://127.0.0.1/shop' })
+// @ts-expect-error the message of a notice may be missing
+await app.register(pgScope, { onNotice: ({ message }) => message.length })
 // @ts-expect-error a misspelt option of the pool
 await app.register(pgScope, { pool: { maximum: 5 } })
 // @ts-expect-error a number as a text
