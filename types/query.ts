@@ -10,6 +10,11 @@ export interface StatementConfig {
   values?: readonly unknown[] | undefined
   /** Prepares the statement under this name on the connection; the same name must always carry the same text. */
   name?: string | undefined
+  /**
+   * false: the statement is parsed each time, however often it is used. Otherwise the plugin prepares by itself what is used often
+   * (`preparedStatements`); true is the same as leaving it out. Default true.
+   */
+  prepare?: boolean | undefined
   /** 'array' gives rows as arrays instead of objects. */
   rowMode?: 'array' | undefined
   /** Type parsers for this statement alone, as in pg. */

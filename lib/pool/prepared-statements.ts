@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto'
 import type { FieldDef } from 'pg'
 import type { Messages } from '../postgres/messages.ts'
 
@@ -11,6 +12,10 @@ export interface Plans {
    */
   mark?: string
 }
+
+/** Of this process: no other one prepares under the same names, on a server connection that both may get. */
+const ours = randomBytes(6).toString('base64url')
+let connections = 0
 
 /** A number in white space. */
 function newMark (): string {
@@ -43,6 +48,8 @@ export interface Preparable {
  * (https://www.postgresql.org/docs/current/sql-prepare.html).
  */
 export class PreparedStatements {
+  /** What the names begin with that are not the user's. */
+  readonly #prefix = `scope_${ours}_${(++connections).toString(36)}_`
   readonly #named = new Map<string, PreparedStatement>()
   /** By text. */
   readonly #automatic = new Map<string, PreparedStatement>()
@@ -93,7 +100,7 @@ export class PreparedStatements {
       known.used = ++this.#uses
       return this.#prepare(this.#automatic, text, known.name, text, messages)
     }
-    if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, `scope_${this.#automatic.size + 1}`, text, messages)
+    if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, this.#prefix + this.#automatic.size.toString(36), text, messages)
     // The new one takes the name too, so that the place is cleared even if this batch fails before it comes to that.
     const oldest = this.#oldest
     if (oldest.state === 'parsing') return null

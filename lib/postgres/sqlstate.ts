@@ -75,9 +75,22 @@ export function isMissing (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '26000'
 }
 
-/** A value or an expression that does not fit its type: data exceptions, and errors of syntax and types. */
-export function isOfTypes (error: unknown): boolean {
-  return error instanceof pg.DatabaseError && /^(?:22|42)/.test(error.code ?? '')
+/** A prepared statement of that name is there already: another client's, on a server connection that is shared. */
+export function isDuplicate (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '42P05'
+}
+
+/** Classes of what Parse and Bind refuse: features, values, constraints of a domain, names and types, objects that were replaced. */
+const refusedBeforeRun = /^(?:0A|22|23|26|42|XX)/
+
+/** What a prepared statement may fail with although the same text, sent anew, succeeds. */
+export function mayComeOfPreparing (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && refusedBeforeRun.test(error.code ?? '')
+}
+
+/** About a value, which any client may have sent. */
+export function isOfValue (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && /^2[23]/.test(error.code ?? '')
 }
 
 /**

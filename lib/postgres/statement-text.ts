@@ -1,3 +1,4 @@
+import { altersMeaning, hasStablePlan } from './meaning.ts'
 import { statementsOf } from './statement-words.ts'
 import { TextMemo } from './text-memo.ts'
 
@@ -38,6 +39,9 @@ function endsPrepared (text: string): boolean {
 /** Of a text that is used no more than this the server would keep a plan for nothing. */
 const often = 5
 
+/** However often its plan became stale, a text that is used more often than this is prepared again. */
+const oftenAtMost = 500
+
 /** One of these stands in every text that copies or forgets; most have none, and need not be taken apart. */
 const seldom = /\b(?:copy|deallocate|discard)\b/i
 const copy = /^copy\b/i
@@ -47,7 +51,7 @@ const none: readonly string[] = []
 /** What is remembered of a text. */
 export class KnownText {
   readonly kind: TextKind
-  /** It sets something on which the meaning of other statements depends. */
+  /** It may change what other statements mean. */
   readonly altersMeaning: boolean
   /** It may ask the client for data, or send it some: until that is over the server takes nothing else, and ends a connection that sends it. */
   readonly copies: boolean
@@ -77,7 +81,7 @@ export class KnownText {
 
   /** Reads or writes rows, and means the same each time. The text is taken apart for it, so ask only where it is to be prepared. */
   get lasting (): boolean {
-    this.#lasting ??= isLasting(this.#text)
+    this.#lasting ??= hasStablePlan(this.#text)
     return this.#lasting
   }
 }
@@ -92,31 +96,5 @@ export function knownText (text: string): KnownText {
 export function becameStale (text: string): void {
   const entry = knownText(text)
   entry.uses = 0
-  entry.often *= 10
-}
-
-/** The server looks at names, and at literals of some types, when it parses: with another one of these they would mean something else. */
-const settingsOfMeaning = /search_path|time\s*zone|datestyle|intervalstyle|standard_conforming_strings|array_nulls|xmloption|lc_monetary/i
-
-function altersMeaning (text: string): boolean {
-  return settingsOfMeaning.test(text) && (/set_config/i.test(text) || statementsOf(text).some((statement) => /^(?:re)?set\b/i.test(statement)))
-}
-
-/** Of others the columns may change from one time to the next: FETCH, EXECUTE, SHOW, CALL. */
-const rowWords = /^(?:select|insert|update|delete|merge|with|values|table)\b/i
-
-/** Literals that become a moment when they are parsed (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES). */
-const moments = /'\s*(?:now|today|tomorrow|yesterday)\b/i
-
-function isLasting (text: string): boolean {
-  return rowWords.test(statementsOf(text)[0] ?? '') && !moments.test(text)
-}
-
-/** Those of a transaction that change nothing of what a text means. Names with a dot are the application's own. */
-const harmless = new Set(['role', 'application_name', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout', 'transaction_read_only', 'synchronous_commit', 'work_mem'])
-
-/** Whether texts mean something else, or may, with these settings. */
-export function alterMeaning (settings: Readonly<Record<string, string>>): boolean {
-  for (const name in settings) if (!name.includes('.') && !harmless.has(name.toLowerCase())) return true
-  return false
+  entry.often = Math.min(entry.often * 10, oftenAtMost)
 }

@@ -40,6 +40,18 @@ export function statementsOf (text: string): string[] {
   return statements
 }
 
+/** The string literals of a text as they are written: in quotes, with an `E` in front, or between dollars. Those with `U&` say so by a backslash. */
+export function literalsOf (text: string): string[] {
+  const literals: string[] = []
+  let from = 0
+  for (let at = nextMark(text, 0); at !== null; at = nextMark(text, from)) {
+    const { 0: opening, index } = at
+    from = endOf(text, opening, index + opening.length)
+    if (isString(opening)) literals.push(/u&$/i.test(text.slice(0, index)) ? `${text.slice(index, from)}\\` : text.slice(index, from))
+  }
+  return literals
+}
+
 function nextMark (text: string, from: number): RegExpExecArray | null {
   mark.lastIndex = from
   return mark.exec(text)

@@ -3,8 +3,9 @@ import type { FieldDef } from 'pg'
 import { pgScopeError } from '../errors.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
+import type { PreparedStatement } from '../pool/prepared-statements.ts'
 import { Messages } from '../postgres/messages.ts'
-import { endsConnection, isFarewell, isMissing, isOfTypes, isStalePlan } from '../postgres/sqlstate.ts'
+import { endsConnection, isDuplicate, isFarewell, isMissing, isStalePlan, mayComeOfPreparing } from '../postgres/sqlstate.ts'
 import { becameStale } from '../postgres/statement-text.ts'
 import type { Statement } from './statement.ts'
 
@@ -25,8 +26,8 @@ export interface BatchFailure {
   lost: boolean
   /** How many of its statements, from the first one on, may have run: the server certainly began none of the others. */
   readonly begun: number
-  /** A prepared statement's plan no longer fits its table, which somebody altered, or it is not there any more: sent again, it is prepared anew. */
-  readonly stalePlan: boolean
+  /** A prepared statement failed before it ran, perhaps only for being prepared: unprepared it may succeed. */
+  readonly unprepared: boolean
 }
 
 export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
@@ -91,7 +92,7 @@ export class Batch {
       this.#written = true
     } catch (error) {
       messages.discard()
-      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, begun: 0, stalePlan: false }
+      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, begun: 0, unprepared: false }
       this.#current = 0
       return error as Error
     }
@@ -99,7 +100,7 @@ export class Batch {
 
   #write (statement: Statement): void {
     const { prepared: statements, types, pooled } = this.#connection
-    const prepared = statements?.use(statement, messages) ?? null
+    const prepared = statement.unprepared ? null : statements?.use(statement, messages) ?? null
     statement.prepared = prepared
     if (prepared === null) messages.parse('', statement.text)
     messages.bind(prepared?.name ?? '', statement.values)
@@ -114,8 +115,9 @@ export class Batch {
     if (statement.forgets) statements?.dropped(true)
   }
 
-  #executed ({ prepared, describes }: Statement, tag: string): void {
+  #executed ({ text, prepared, describes, doubted }: Statement, tag: string): void {
     this.#connection.bound = false
+    if (doubted !== null) this.#outdated(text, doubted)
     if (prepared !== null) {
       // Unless what takes it away was sent meanwhile.
       if (prepared.state === 'parsing') prepared.state = 'ready'
@@ -132,21 +134,31 @@ export class Batch {
     }
   }
 
-  /** What a failure says of a prepared statement. Whether that is the reason for it, so that the statement can be sent again. */
-  #doubted ({ text, prepared }: Statement, error: pg.DatabaseError): boolean {
-    const { prepared: statements, pooled } = this.#connection
-    if (prepared === null || statements === null) return isStalePlan(error)
-    if (isMissing(error)) {
-      statements.dropped()
-      return true
+  /**
+   * What a failure says of the prepared statement that it met. A value that does not fit may be wrong in itself, as any client can send
+   * it: only where the same statement then succeeds unprepared its table is known to have been altered.
+   */
+  #blamesPreparing (error: pg.DatabaseError): boolean {
+    const statement = this.statements[this.#current]
+    const { prepared: statements, bound } = this.#connection
+    if (statement === undefined || statements === null || bound || !mayComeOfPreparing(error)) return false
+    const { text, prepared } = statement
+    if (prepared === null) return false
+    if (isMissing(error)) statements.dropped()
+    else if (isStalePlan(error)) this.#outdated(text, prepared)
+    else {
+      // What was parsed in this batch was refused for what it is, unless a pooler took it for what it had prepared before.
+      const parsed = prepared.state === 'parsing'
+      prepared.state = 'unknown'
+      if (parsed && !this.#connection.pooled && !isDuplicate(error)) return false
+      statement.doubted = prepared
     }
-    // The type of a parameter is what its column was when it was prepared: a value may be wrong for that alone.
-    const altered = isStalePlan(error) || (pooled && isOfTypes(error))
-    if (altered) {
-      statements.outdated(prepared)
-      becameStale(text)
-    } else if (isOfTypes(error)) prepared.state = 'unknown'
-    return isStalePlan(error)
+    return true
+  }
+
+  #outdated (text: string, prepared: PreparedStatement): void {
+    this.#connection.prepared?.outdated(prepared)
+    becameStale(text)
   }
 
   /**
@@ -187,18 +199,21 @@ export class Batch {
     if (this.#settled) return
     // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
-    this.#skipped()
-    if (this.#failure?.unsent) return this.#settle()
+    if (this.#failure?.unsent) {
+      this.#skipped()
+      return this.#settle()
+    }
     if (isFarewell(error)) this.#connection.dismissed = true
     const begun = this.#begun
     const ends = !(error instanceof pg.DatabaseError) || endsConnection(error)
     if (this.#failure === null) this.#blamed(ends)?.blame(error)
+    const unprepared = !ends && this.#failure === null && this.#blamesPreparing(error)
+    this.#skipped()
     if (ends) {
-      this.#failure = { error, statement, unsent: false, lost: true, begun, stalePlan: false }
+      this.#failure = { error, statement, unsent: false, lost: true, begun, unprepared: false }
       return this.#settle()
     }
-    const stalePlan = statement < this.statements.length && this.#doubted(this.statements[statement]!, error)
-    this.#failure ??= { error, statement, unsent: false, lost: false, begun, stalePlan }
+    this.#failure ??= { error, statement, unsent: false, lost: false, begun, unprepared }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
     const ready = (): void => {
       wire.off('end', end)

@@ -30,6 +30,12 @@ export function connectionLost (cause: unknown): PgScopeError {
  * what a handler looks at; with a status, Fastify answers one that nobody caught like one that COMMIT met.
  */
 export function withStatus (error: unknown): unknown {
-  if (failureKind(error) === 'serialization' || isStalePlan(error)) Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
+  if (failureKind(error) === 'serialization' || isStalePlan(error)) maySucceedLater(error)
+  return error
+}
+
+/** Adds the status with which Fastify answers an error that nobody caught: 503, to be tried again. */
+export function maySucceedLater (error: unknown): unknown {
+  Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
   return error
 }

@@ -13,8 +13,8 @@ export class FirstBatch {
   preamble = 0
   readonly #beginning: Beginning
   readonly #extra: Settings | undefined
-  /** It was sent again after a stale plan. */
-  #replanned = false
+  /** It was sent again unprepared. */
+  #unprepared = false
   #patience: Patience | null = null
 
   constructor (beginning: Beginning, extra: Settings | undefined) {
@@ -54,10 +54,10 @@ export class FirstBatch {
     return this.#patience?.end() === true
   }
 
-  /** It is to be sent again after a stale plan; false where it was already. */
-  replan (): boolean {
-    if (this.#replanned) return false
-    this.#replanned = true
+  /** It is to be sent again unprepared; false where it was already. */
+  sendUnprepared (): boolean {
+    if (this.#unprepared) return false
+    this.#unprepared = true
     return true
   }
 }

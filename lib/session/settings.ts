@@ -1,6 +1,6 @@
 import { pgScopeError } from '../errors.ts'
 import { CommitPace } from '../pool/hand-over.ts'
-import { alterMeaning } from '../postgres/statement-text.ts'
+import { alterMeaning } from '../postgres/meaning.ts'
 import { type Silence, silenceOf } from './silence.ts'
 import { Statement } from './statement.ts'
 import type { SettingValue, TransactionOptions } from '../../types/options.ts'

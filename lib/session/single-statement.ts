@@ -33,7 +33,6 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly #extra: Settings | undefined
   readonly #over: (single: SingleStatement) => void
   #reason: Error | null = null
-  #replanned = false
   /** Made, like the watchers, where there is need of it. */
   #patience: Patience | null = null
   #watchers: (() => void)[] | null = null
@@ -122,9 +121,10 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
         return this.#again(statements)
       }
       this.#call.fail(this.#reason ?? (mayHaveRun ? unknownOutcome(error) : connectionLost(error)))
-    } else if (failure.stalePlan && !this.#replanned && this.#reason === null) {
+    } else if (failure.unprepared && this.#reason === null) {
+      // The error proves that it took no effect.
       lease.release()
-      this.#replanned = true
+      for (const statement of statements) statement.unprepared = true
       return this.#again(statements)
     } else this.#call.fail(this.#reason ?? withStatus(failure.error))
     lease.release()

@@ -38,8 +38,12 @@ export class Statement {
   readonly describes: boolean = false
   /** Worth to be prepared without a name of the user's. */
   automatic = false
+  /** It is parsed each time, whatever its name and however often it is used. */
+  unprepared = false
   /** What it was bound to when it was last written; null for the unnamed statement. */
   prepared: PreparedStatement | null = null
+  /** What failed, perhaps only for being prepared, so that it is sent again unprepared: if that succeeds, this is outdated. */
+  doubted: PreparedStatement | null = null
   /** Once prepared it has the same columns each time. */
   lasting = false
   /** It may change what other statements mean. */
@@ -189,6 +193,10 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
     throw invalidQuery('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
+  if (config?.prepare !== undefined && typeof config.prepare !== 'boolean') {
+    throw invalidQuery(`\`prepare\` must be a boolean, got ${kindOf(config.prepare)}`)
+  }
+  if (config?.prepare === false && config.name) throw invalidQuery('`name` prepares the statement, and `prepare: false` forbids it: leave one of them out')
   const known = knownText(text)
   const { kind } = known
   if (kind === 'transaction-control' && !(known.endsPrepared && alone)) {
@@ -199,6 +207,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   const call = new Call(text, parametersOf(given), config, kind === 'several' && given.length === 0 && !config?.name)
   call.automatic = known.uses >= known.often && known.lasting
   call.lasting = call.automatic || (call.name !== undefined && known.lasting)
+  call.unprepared = config?.prepare === false
   call.altersMeaning = known.altersMeaning
   call.copies = known.copies
   call.forgets = known.forgets

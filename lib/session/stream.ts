@@ -55,6 +55,7 @@ export class CursorStream extends Readable {
       session.vet(select.text)
       this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, CursorStream)
       const declare = this.#origin.declare(select.values)
+      declare.altersMeaning = select.altersMeaning
       open.add(this)
       const first = this.#origin.call(this.#forward)
       this.#next = declare.promise.then(() => first.promise)

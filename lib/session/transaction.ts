@@ -4,10 +4,10 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { newCounters, Strategy, Waiter } from '../pool/strategy.ts'
 import type { Place } from '../pool/wait-queue.ts'
-import { failureKind } from '../postgres/sqlstate.ts'
+import { failureKind, isOfValue } from '../postgres/sqlstate.ts'
 import { cancelRunning } from './cancellation.ts'
 import type { BatchFailure } from './batch.ts'
-import { commitError, connectionLost, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
+import { commitError, connectionLost, maySucceedLater, transactionAborted, unknownOutcome, withStatus } from './commit-error.ts'
 import { FirstBatch } from './first-batch.ts'
 import { altersMeaning, type Beginning, type Settings } from './settings.ts'
 import { Outbox, type Sender } from './outbox.ts'
@@ -219,7 +219,7 @@ export class Transaction implements Waiter, Sender {
       if (this.#progress.state === 'opening' && this.#again(statements, failure)) return
       this.#lost(failure.error)
       this.#refuse(statements)
-    } else if (failure.stalePlan && this.#progress.state === 'opening' && this.#first.replan()) this.#replan(statements)
+    } else if (failure.unprepared && this.#progress.state === 'opening' && this.#first.sendUnprepared()) this.#sendUnprepared(statements)
     else this.#failed(statements, failure)
   }
 
@@ -234,14 +234,19 @@ export class Transaction implements Waiter, Sender {
     return true
   }
 
-  /** Nothing but the first batch was lost with the failure: it is sent once more, behind a ROLLBACK. */
-  #replan (statements: readonly Statement[]): void {
-    for (const statement of statements) statement.restart()
+  /** Nothing but the first batch was lost with the failure: it is sent once more, unprepared, behind a ROLLBACK. */
+  #sendUnprepared (statements: readonly Statement[]): void {
+    for (const statement of statements) {
+      statement.restart()
+      statement.unprepared = true
+    }
     this.#outbox.send([new Statement('ROLLBACK', [], true)], 'statement', () => {})
     this.#outbox.write(statements)
   }
 
-  #failed (statements: readonly Statement[], { error, statement: index, unsent }: BatchFailure): void {
+  #failed (statements: readonly Statement[], { error, statement: index, unsent, unprepared }: BatchFailure): void {
+    // Unprepared it might have succeeded, and the next time it is prepared anew.
+    if (unprepared && this.#progress.state !== 'opening' && !isOfValue(error)) maySucceedLater(error)
     const begun = this.#progress.state !== 'opening' || index >= this.#first.preamble
     // What runs into a transaction that failed already hears of the first failure.
     const first = this.failure === null || failureKind(error) !== 'aborted-transaction'

@@ -1,0 +1,68 @@
+// What a text means may depend on more than the text: a prepared statement keeps the meaning that it had when it was parsed.
+import { callsOthers } from './function-calls.ts'
+import { literalsOf, statementsOf } from './statement-words.ts'
+
+/** Of other statements the columns may change from one time to the next: FETCH, EXECUTE, SHOW, CALL. */
+const rowWords = /^(?:select|insert|update|delete|merge|with|values|table)\b/i
+
+/** Read as a moment when they are parsed, alone or in a range or an array (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES). */
+const moments = /now|today|tomorrow|yesterday/i
+
+/** Literals of these types are looked up in the catalog, or in today's rules of a time zone, when they are parsed. */
+const lookedUp = /\breg(?:proc|procedure|oper|operator|type|role|namespace|config|dictionary|collation)\b|\btimetz\b|\btime(?: ?\(\d\))? with time zone\b/i
+
+/** Two literals that a line break joins to one. */
+const joined = /(?:''|\bfalse) ?(?:''|false\b)/i
+
+/** Whether a text reads or writes rows, and means the same each time, as long as names and settings mean the same. */
+export function hasStablePlan (text: string): boolean {
+  const [statement, ...others] = statementsOf(text)
+  if (statement === undefined || others.length > 0 || !rowWords.test(statement)) return false
+  return !literalsOf(text).some(mayMove) && !joined.test(statement) && !lookedUp.test(statement) && !callsOthers(statement)
+}
+
+/** An escape may hide a word, in a plain literal too where standard_conforming_strings is off. */
+function mayMove (literal: string): boolean {
+  return literal.includes('\\') || moments.test(literal)
+}
+
+/** Settings of a transaction on which no text's meaning depends. Names with a dot are the application's own. */
+const harmless = new Set([
+  'application_name', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout',
+  'transaction_read_only', 'transaction_isolation', 'transaction_deferrable', 'synchronous_commit', 'work_mem'
+])
+
+function isHarmless (setting: string): boolean {
+  return setting.includes('.') || harmless.has(setting.toLowerCase())
+}
+
+/** Whether texts mean something else, or may, with these settings. With another role "$user" in search_path is another schema. */
+export function alterMeaning (settings: Readonly<Record<string, string>>): boolean {
+  for (const name in settings) if (!isHarmless(name)) return true
+  return false
+}
+
+/** One of these stands in every text that changes a setting, makes a temporary object or runs code that may do either. */
+const suspicious = /\b(?:set|reset|set_config|temp|temporary|pg_temp|do|call|execute|discard)\b|\(/i
+
+const sets = /^(?:re)?set\b(?! (?:transaction|constraints|session characteristics)\b)/i
+const settingSet = /^set (?:local |session )?"?([\w.$]+)"?(?: to\b| ?=)/i
+const makesTemporary = /^create (?:or replace )?(?:global |local )?temp(?:orary)?\b|(?<!\b(?:insert|merge) )\binto (?:global |local )?temp(?:orary)?\b|\bpg_temp\b|^discard\b/i
+const runsCode = /^(?:do|call|execute)\b/i
+/** Its first argument, where that is a literal. */
+const configured = /\bset_config\s*\(\s*(?:'([^']*)')?/gi
+
+/**
+ * Whether the meaning of other statements may be another one behind this: it changes a setting, or it may make a temporary table,
+ * which hides another table of its name.
+ */
+export function altersMeaning (text: string): boolean {
+  if (!suspicious.test(text)) return false
+  if (/\bset_config\b/i.test(text)) {
+    for (const [, name] of text.matchAll(configured)) if (name === undefined || !isHarmless(name)) return true
+  }
+  return statementsOf(text).some((statement) => {
+    if (sets.test(statement)) return !isHarmless(settingSet.exec(statement)?.[1] ?? '')
+    return makesTemporary.test(statement) || runsCode.test(statement) || callsOthers(statement)
+  })
+}
