@@ -35,6 +35,7 @@ const routeRules: Rules = {
   role: either(isText, isFunction),
   commitOn: isOneOf('send', 'response'),
   commitIf: isFunction,
+  streamTimeout: isDuration,
   onAbort: isOneOf('rollback', 'commit')
 }
 
@@ -88,6 +89,8 @@ export interface Unit {
   readonly commitOn: 'send' | 'response'
   readonly commitIf: RouteOptions['commitIf']
   readonly onAbort: 'rollback' | 'commit'
+  /** Milliseconds, 0 for no limit. */
+  readonly streamTimeout: number
 }
 
 /** A plugin's options, checked and completed. */
@@ -163,7 +166,7 @@ export function scopeUnit (defaults: RouteOptions, scope: ScopeOptions): Unit {
 }
 
 function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteOptions = options, path = ''): Unit {
-  const { mode = 'transaction', commitOn = 'send', onAbort = 'rollback', commitIf, role } = options
+  const { mode = 'transaction', commitOn = 'send', onAbort = 'rollback', streamTimeout = 600000, commitIf, role } = options
   const nonsense = (what: string): Error => pgScopeError('FST_PG_SCOPE_OPTIONS', `${path}${what}`)
   if (options.deferrable === true && !(options.isolation === 'serializable' && options.readOnly === true)) {
     throw nonsense('deferrable: has a meaning only together with isolation: \'serializable\' and readOnly: true.')
@@ -186,7 +189,8 @@ function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteO
       : (request: FastifyRequest) => Object.assign({}, ...functions.map((settings) => readSettings(settings(request), undefined)), typeof role === 'function' ? readSettings(undefined, role(request)) : {}),
     commitOn,
     commitIf,
-    onAbort
+    onAbort,
+    streamTimeout
   })
 }
 

@@ -56,6 +56,11 @@ export interface RouteOptions extends TransactionOptions {
   commitOn?: 'send' | 'response' | undefined
   /** Decides instead of the status code. Never asked after a failed statement, setRollbackOnly() or an error answered with a success. */
   commitIf?: ((request: FastifyRequest, reply: FastifyReply) => boolean) | undefined
+  /**
+   * The longest that rows of `stream()` may take to be read by the client, once they are sent as its answer: the transaction is open for as
+   * long. Then it is rolled back, and the body breaks off. Milliseconds, default 600000; 0 for no limit.
+   */
+  streamTimeout?: number | undefined
   /** When the client goes away before its answer: 'rollback' (default) cancels and rolls back, 'commit' lets the work finish. */
   onAbort?: 'rollback' | 'commit' | undefined
 }

@@ -4,6 +4,7 @@ import { exposeDetails } from '../errors.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
+import { boundStream } from './stream-timeout.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
 
@@ -48,8 +49,9 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   const settle: OnSend = (request, reply, payload, done) => {
     const scope = scopeOf(request)
-    if (scope === null) done()
-    else scope.send(reply, payload, done)
+    if (scope === null) return done()
+    boundStream(scope, reply, payload)
+    scope.send(reply, payload, done)
   }
 
   // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.

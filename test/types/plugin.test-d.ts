@@ -22,6 +22,7 @@ await app.register(pgScope, {
   settings: request => ({ 'app.user': request.headers['x-user'] as string, 'app.level': 3, 'app.debug': false }),
   role: () => 'shop_user',
   commitIf: (request, reply) => request.method !== 'GET' && reply.statusCode < 500,
+  streamTimeout: 60000,
   closeTimeout: 1000,
   onNotice: (notice, route) => {
     typeOf(notice).is<Notice>()

@@ -52,6 +52,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['a setting with a bad name', { settings: { 'app.tenant; drop': 1 } }, /^settings: "app\.tenant; drop" is no name of a setting/],
   ['a setting without a value', { settings: { 'app.tenant': null } }, /^settings\.app\.tenant: expected a string, a number or a boolean, and null came/],
   ['a role that is empty', { role: '' }, /^role: expected a string that is not empty or a function, and "" came/],
+  ['a streamTimeout below 0', { streamTimeout: -1 }, /^streamTimeout: .*-1/],
   ['an onNotice that cannot be called', { onNotice: 'log' }, /^onNotice: .*function.*"log"/],
   ['startupCheck in words', { startupCheck: 'no' }, /^startupCheck: expected true or false, and "no" came\.$/],
   ['no object at all', 'postgres://localhost', /^options: expected an object, and "postgres:\/\/localhost" came/]
@@ -106,6 +107,7 @@ t.test('every option in its right form is accepted', async (t) => {
     commitOn: 'response',
     commitIf: () => true,
     onAbort: 'commit',
+    streamTimeout: 0,
     closeTimeout: 0,
     onNotice: () => {},
     startupCheck: false
