@@ -115,6 +115,7 @@ export class PgEngine implements Engine {
   async scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
     if (typeof fn !== 'function') throw noFunction('scope', fn)
     const session = this.session(options) as ManagedSession
+    session.endIsAwaited = true
     let result: T
     try {
       result = await asWorkOf(session, () => fn(session))

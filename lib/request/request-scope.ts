@@ -4,6 +4,7 @@ import type { Unit } from '../options.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf, type RequestOutcome } from './outcome.ts'
 import { bodyBeforeEnd, isStream } from './reply-stream.ts'
+import { asError } from '../session/commit-error.ts'
 import { checkSendable, isResponse, unwrap } from './sendable.ts'
 
 type Headers = ReturnType<FastifyReply['getHeaders']>
@@ -137,7 +138,7 @@ export class RequestScope {
     const streaming = isStream(payload) && this.session.streaming
     if (streaming && !this.#gone) return done(null, bodyBeforeEnd(payload, () => this.session.end('commit')))
     if (this.unit.commitOn === 'response' && !this.#gone) return done(null, payload)
-    if (this.session.unused || this.session.losesNothing) {
+    if (this.session.unused || (this.session.losesNothing && this.session.answered)) {
       this.#inBackground()
       return done(null, payload)
     }
@@ -151,9 +152,11 @@ export class RequestScope {
         reply.code(status).headers(headers as Record<string, string>)
       }
       this.#send(reply, done, null, streaming ? '' : payload)
-    }, (error) => {
+    }, (reason) => {
+      const error = asError(reason)
       this.#work = 'given up'
-      if (this.#overtaken) reply.code(error.statusCode ?? 500)
+      // Fastify keeps the status of an error that was to be sent.
+      if (this.#overtaken || reply.statusCode >= 400) reply.code(error.statusCode ?? 500)
       this.#send(reply, done, error)
     })
   }
@@ -198,6 +201,18 @@ export class RequestScope {
 
   #closed (): void {
     this.#detach?.()
+    this.#settleAtClose()
+    if (this.unit.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#tellOfFailure()
+  }
+
+  /** Each statement stood alone, so that one that failed changed nothing for the answer: without this nobody might hear of it. */
+  async #tellOfFailure (): Promise<void> {
+    if (!this.session.unused) await this.session.end('commit').catch(() => {})
+    const err = this.session.firstFailure
+    if (err !== null) this.#request.log.warn({ err }, 'a statement failed, and the answer was a success all the same (mode: \'autocommit\')')
+  }
+
+  #settleAtClose (): void {
     if (this.session.state === 'closed') return
     if (this.#work === 'committing') return this.#tooLate('The client went away before its answer')
     if (this.#delivered && this.#answered) {

@@ -3,7 +3,8 @@ import { noFunction, pgScopeError } from '../errors.ts'
 import { asWorkOf } from '../pool/holder.ts'
 import { Roster } from '../roster.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
-import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
+import { isRefusal, type ManagedSession, type Outcome, sessionClosed, type SessionHost, transactionEnded } from './managed-session.ts'
+import { ObservedPromise, UnawaitedFailures } from './observed-promise.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -15,6 +16,8 @@ interface Inside {
   readonly owner: AutocommitSession
   readonly session: ScopedSession
   readonly enclosing: Inside | undefined
+  /** It was rolled back: what fn left behind has nothing to belong to. */
+  undone: boolean
 }
 
 /** The transaction(fn) of an autocommit session that the running code stands in. */
@@ -28,6 +31,8 @@ export class AutocommitSession implements ManagedSession {
   listedAt = -1
   forced: ManagedSession['forced']
   readonly losesNothing = false
+  readonly answered = true
+  endIsAwaited: boolean
   readonly failure = null
   readonly rollbackOnly = false
   readonly #host: SessionHost
@@ -43,6 +48,9 @@ export class AutocommitSession implements ManagedSession {
   #streams: Set<RowStream> | null = null
   /** The first of a COMMIT of a stream. */
   #failure: { readonly error: unknown } | null = null
+  /** Of transaction(fn). */
+  #unawaited: UnawaitedFailures | null = null
+  firstFailure: unknown = null
   #watchers: (() => void)[] = []
   #end: Promise<void> | null = null
   #reason: Error | undefined
@@ -54,6 +62,7 @@ export class AutocommitSession implements ManagedSession {
    */
   constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings, label?: string) {
     this.#label = label
+    this.endIsAwaited = label !== undefined
     this.#host = host
     this.#single = single
     this.#beginning = beginning
@@ -91,22 +100,23 @@ export class AutocommitSession implements ManagedSession {
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
     const inner = this.#inside()
     if (inner !== null) return inner.query(text, values)
+    if (this.#end !== null) return rejected(this.#closed())
     try {
-      if (this.#end !== null) throw this.#closed()
       const call = readStatement(text, values, true)
       this.#host.vet(call.text)
       const extra = this.#extra?.()
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
       if (call.several && settingStatement(this.#single, {}, extra) !== null) return this.transaction((session) => session.query(call.text))
-      const single = new SingleStatement(this.#host, call, this.#single, extra, this.#label, (single) => {
+      const single = new SingleStatement(this.#host, call, this.#single, extra, this.#label, (single, error) => {
         this.#running.delete(single)
+        if (error !== null) this.#failed(error)
         this.#changed()
       })
       this.#running.add(single)
       this.#host.pool.acquire(single)
       return call.promise
     } catch (error) {
-      return rejected(error)
+      return this.#rejected(error)
     }
   }
 
@@ -120,6 +130,7 @@ export class AutocommitSession implements ManagedSession {
     streams.add(stream)
     stream.once('close', () => {
       streams.delete(stream)
+      if (stream.errored !== null && stream.errored.name !== 'AbortError') this.#failed(stream.errored)
       session.end(stream.errored === null ? 'commit' : 'rollback').catch((error) => {
         // Whoever waits for the end is told; before that nobody does.
         if (this.#end === null) this.#host.report(error, 'the transaction of a stream could not be committed')
@@ -133,10 +144,19 @@ export class AutocommitSession implements ManagedSession {
     const inner = this.#inside()
     if (inner !== null) return inner.transaction(fn)
     if (this.#end !== null) return rejected(this.#closed())
-    if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
-    const promise = this.#transaction(fn)
+    if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
+    const unawaited = this.#unawaited ??= new UnawaitedFailures()
+    const work = this.#transaction(fn)
+    const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
+      work.then(resolve, (error) => {
+        // The end fails by it, if nobody awaits it before.
+        if (this.endIsAwaited || this.#end !== null) promise.silence()
+        unawaited.add(promise, error)
+        reject(error)
+      })
+    })
     const inside = this.#inner ??= new Set()
-    const over = promise.then(() => {}, () => {}).finally(() => inside.delete(over))
+    const over = work.then(() => {}, () => {}).finally(() => inside.delete(over))
     inside.add(over)
     return promise
   }
@@ -171,7 +191,7 @@ export class AutocommitSession implements ManagedSession {
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
     if (this.#end !== null) return this.#end
-    if (this.unused && this.#failure === null) {
+    if (this.unused && this.#failure === null && this.#unawaitedFailure === null) {
       // The end of nearly every session: #finish() comes to the same.
       this.#end = nothing
       this.#over()
@@ -209,7 +229,24 @@ export class AutocommitSession implements ManagedSession {
       await this.settled()
     }
     this.#over()
-    if (outcome === 'commit' && this.#failure !== null) throw this.#failure.error
+    const failure = this.#failure ?? this.#unawaitedFailure
+    if (outcome === 'commit' && failure !== null) throw failure.error
+  }
+
+  get #unawaitedFailure (): { readonly error: unknown } | null {
+    return this.#unawaited?.first ?? null
+  }
+
+  /** A statement has failed, and the session goes on. */
+  #failed (error: unknown): void {
+    if (this.#label !== undefined && !isRefusal(error)) this.firstFailure ??= error
+  }
+
+  /** For what is refused before it is sent. In a request it is told by its end, elsewhere by the rejection alone. */
+  #rejected (error: unknown): Promise<never> {
+    if (this.#label === undefined) return Promise.reject(error)
+    this.#failed(error)
+    return rejected(error)
   }
 
   #over (): void {
@@ -219,12 +256,14 @@ export class AutocommitSession implements ManagedSession {
 
   async #transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const session = this.#open()
+    const here: Inside = { owner: this, session, enclosing: inside.getStore(), undone: false }
     try {
-      const result = await asWorkOf(session, () => inside.run({ owner: this, session, enclosing: inside.getStore() }, fn, session))
-      await session.end('commit')
+      const result = await asWorkOf(session, () => inside.run(here, fn, session))
+      await session.end('commit', transactionEnded())
       return result
     } catch (error) {
-      await session.end('rollback').catch(() => {})
+      here.undone = true
+      await session.end('rollback', transactionEnded()).catch(() => {})
       throw error
     } finally {
       this.#gone(session)
@@ -233,6 +272,7 @@ export class AutocommitSession implements ManagedSession {
 
   #open (): ScopedSession {
     const session = new ScopedSession({ ...this.#host, ended: () => {} }, this.#beginning, this.#extra, this.#label)
+    session.endIsAwaited = true
     this.#sessions ??= new Set()
     this.#sessions.add(session)
     return session
@@ -245,8 +285,9 @@ export class AutocommitSession implements ManagedSession {
 
   #inside (): ScopedSession | null {
     let found = inside.getStore()
-    while (found !== undefined && found.owner !== this) found = found.enclosing
-    return found === undefined || found.session.state === 'closed' ? null : found.session
+    // What a transaction(fn) left behind that has ended well stands alone; behind one that was rolled back it is refused.
+    while (found !== undefined && (found.owner !== this || (found.session.ending && !found.undone))) found = found.enclosing
+    return found?.session ?? null
   }
 
   #changed (): void {

@@ -18,7 +18,8 @@ export function unknownOutcome (error: unknown): PgScopeError {
 }
 
 export function transactionAborted (cause: unknown): PgScopeError {
-  return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'An earlier statement of this transaction failed, so that none of it can be saved. Let its error leave the handler, call rollback(), or run what may fail in transaction(fn).', cause)
+  const error = pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'An earlier statement of this transaction failed, so that none of it can be saved. Let its error leave the handler, call rollback(), or run what may fail in transaction(fn).', cause)
+  return isWorthRetrying(cause) ? maySucceedLater(error) : error
 }
 
 export function connectionLost (cause: unknown): PgScopeError {
@@ -30,12 +31,20 @@ export function connectionLost (cause: unknown): PgScopeError {
  * what a handler looks at; with a status, Fastify answers one that nobody caught like one that COMMIT met.
  */
 export function withStatus (error: unknown): unknown {
-  if (failureKind(error) === 'serialization' || isStalePlan(error)) maySucceedLater(error)
-  return error
+  return isWorthRetrying(error) ? maySucceedLater(error as object) : error
+}
+
+/** The same request may succeed when it is sent again. */
+function isWorthRetrying (error: unknown): boolean {
+  return failureKind(error) === 'serialization' || isStalePlan(error) || (error instanceof Error && (error as { statusCode?: number }).statusCode === 503)
 }
 
 /** Adds the status with which Fastify answers an error that nobody caught: 503, to be tried again. */
-export function maySucceedLater (error: unknown): unknown {
-  Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } })
-  return error
+export function maySucceedLater<T> (error: T): T {
+  return Object.assign(error as object, { statusCode: 503, headers: { 'retry-after': '1' } }) as T
+}
+
+/** Anything can be thrown: what is no error makes an answer only inside of one. */
+export function asError (reason: unknown): Error & { statusCode?: number } {
+  return reason instanceof Error ? reason : transactionAborted(reason)
 }

@@ -1,4 +1,4 @@
-import { pgScopeError } from '../errors.ts'
+import { isPgScopeError, pgScopeError } from '../errors.ts'
 import type { Holder } from '../pool/holder.ts'
 import type { Listed } from '../roster.ts'
 import type { OwnedSession } from '../../types/session.ts'
@@ -22,12 +22,18 @@ export type Outcome = 'commit' | 'rollback'
 export interface ManagedSession extends OwnedSession, Holder, Listed {
   /** What else is to be done when close() waits no longer. */
   forced: ((error: Error) => void) | undefined
+  /** Its end with 'commit' is certain to be awaited, by a request or scope(fn), and fails by whatever nobody awaited before. */
+  endIsAwaited: boolean
   /** performance.now() when the open transaction got its connection, or null. */
   readonly since: number | null
   /** COMMIT can lose nothing, so nobody has to wait for its answer. */
   readonly losesNothing: boolean
+  /** Nobody waits for an answer: nothing that is under way can still fail. */
+  readonly answered: boolean
   /** The error that keeps it from committing, or null. */
   readonly failure: Error | null
+  /** What a statement failed with first that stood alone, so that the session went on; null where there is none. */
+  readonly firstFailure: unknown
   readonly rollbackOnly: boolean
   /** Rows are still to come from a cursor. */
   readonly streaming: boolean
@@ -44,4 +50,13 @@ export interface ManagedSession extends OwnedSession, Holder, Listed {
 
 export function sessionClosed (): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+}
+
+export function transactionEnded (): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The transaction(fn) that this session was passed to has ended. Await everything inside fn, or use the session around it.')
+}
+
+/** Something was asked of what has ended or was cancelled: nobody made a mistake. */
+export function isRefusal (error: unknown): boolean {
+  return isPgScopeError(error) && (error.code === 'FST_PG_SCOPE_SESSION_CLOSED' || error.code === 'FST_PG_SCOPE_CANCELED' || error.code === 'FST_PG_SCOPE_CLOSED')
 }

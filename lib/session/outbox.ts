@@ -11,6 +11,8 @@ export interface Sender {
   /** The connection ended while it owed no answer. */
   connectionLost (error: unknown): void
   canceled (): void
+  /** The next in the queue is an InvalidCall, and everything before it is answered. */
+  cameToInvalid (error: unknown): void
 }
 
 /** What a transaction has called and not written yet, and what it has written that is not answered yet. */
@@ -57,12 +59,12 @@ export class Outbox implements Running, ConnectionUser {
   }
 
   put (statements: readonly Statement[]): void {
-    this.#queue.push(...statements)
+    for (const statement of statements) this.#queue.push(statement)
   }
 
   /** In front of what waits: all of it is sent as if for the first time. */
   putBack (statements: readonly Statement[]): void {
-    this.#queue.unshift(...statements)
+    this.#queue = [...statements, ...this.#queue]
     for (const statement of this.#queue) statement.restart()
   }
 
@@ -74,19 +76,31 @@ export class Outbox implements Running, ConnectionUser {
   /** Writes the first batch: what goes ahead, and as much of the queue as may go with it. */
   begin (lease: Lease, ahead: readonly Statement[]): void {
     this.lease = lease.usedBy(this)
-    this.write([...ahead, ...this.#queue.splice(0, this.#together)])
+    this.write([...ahead, ...this.#queue.splice(0, this.#together(0))])
   }
 
   /** Writes what waits, without waiting for answers where that is safe. */
   flush (): void {
-    while (this.#queue.length > 0 && !this.#copying) this.write(this.#queue.splice(0, Math.max(1, this.#together)))
+    const queue = this.#queue
+    let written = 0
+    while (written < queue.length && !this.#copying && queue[written]!.invalid === null) {
+      const end = Math.max(written + 1, this.#together(written))
+      this.write(end === queue.length && written === 0 ? queue : queue.slice(written, end))
+      written = end
+    }
+    if (written > 0) this.#queue = written === queue.length ? [] : queue.slice(written)
+    const invalid = this.#queue[0]?.invalid ?? null
+    if (invalid !== null && this.unanswered === 0) this.#sender.cameToInvalid(invalid)
   }
 
-  /** How many of those that wait may share a Sync with what goes ahead of them. */
-  get #together (): number {
-    const last = this.#queue.findIndex(({ simple, copies }) => simple || copies)
-    if (last === -1) return this.#queue.length
-    return this.#queue[last]!.simple ? last : last + 1
+  /** The end of those in the queue, from `start` on, that may share a Sync with what goes ahead of them. */
+  #together (start: number): number {
+    for (let i = start; i < this.#queue.length; i++) {
+      const { simple, copies, invalid } = this.#queue[i]!
+      if (simple || invalid !== null) return i
+      if (copies) return i + 1
+    }
+    return this.#queue.length
   }
 
   write (statements: readonly Statement[]): void {

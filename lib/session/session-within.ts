@@ -1,21 +1,28 @@
 import type { RowStream, Session, SessionState, StreamOptions } from '../../types/session.ts'
+import { transactionEnded } from './managed-session.ts'
+import { rejected } from './rejected.ts'
+import type { Savepoint } from './savepoint.ts'
+import { refusedStream } from './stream.ts'
 
 /**
  * The session as fn of transaction(fn) is handed it: what is called on it belongs to that call, also from code that has lost its
- * async context, a callback of another library's timer say.
+ * async context, a callback of another library's timer say. It is closed when fn has settled.
  */
 export class SessionWithin implements Session {
   readonly #session: Session
-  readonly #within: <T>(fn: () => T) => T
+  readonly #savepoint: Savepoint
 
-  /** @param within runs a function as a part of the call */
-  constructor (session: Session, within: <T>(fn: () => T) => T) {
+  constructor (session: Session, savepoint: Savepoint) {
     this.#session = session
-    this.#within = within
+    this.#savepoint = savepoint
+  }
+
+  get #open (): boolean {
+    return this.#savepoint.fn === 'running'
   }
 
   get state (): SessionState {
-    return this.#session.state
+    return this.#open ? this.#session.state : 'closed'
   }
 
   get signal (): AbortSignal {
@@ -23,34 +30,44 @@ export class SessionWithin implements Session {
   }
 
   query (text: any, values?: readonly unknown[]): Promise<any> {
-    return this.#within(() => this.#session.query(text, values))
+    return this.#promised(() => this.#session.query(text, values))
   }
 
   stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
-    return this.#within(() => this.#session.stream<R>(text, values, options))
+    if (!this.#open) return refusedStream(transactionEnded()) as RowStream<R>
+    return this.#savepoint.run(() => this.#session.stream<R>(text, values, options))
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    return this.#within(() => this.#session.transaction(fn))
+    return this.#promised(() => this.#session.transaction(fn))
   }
 
   commit (): Promise<void> {
-    return this.#within(() => this.#session.commit())
+    return this.#promised(() => this.#session.commit())
   }
 
   rollback (): Promise<void> {
-    return this.#within(() => this.#session.rollback())
+    return this.#promised(() => this.#session.rollback())
   }
 
   setRollbackOnly (reason?: string): void {
-    this.#session.setRollbackOnly(reason)
+    this.#now(() => this.#session.setRollbackOnly(reason))
   }
 
   afterCommit (fn: () => unknown): void {
-    this.#within(() => this.#session.afterCommit(fn))
+    this.#now(() => this.#session.afterCommit(fn))
   }
 
   afterRollback (fn: () => unknown): void {
-    this.#within(() => this.#session.afterRollback(fn))
+    this.#now(() => this.#session.afterRollback(fn))
+  }
+
+  #promised<T> (call: () => Promise<T>): Promise<T> {
+    return this.#open ? this.#savepoint.run(call) : rejected(transactionEnded())
+  }
+
+  #now (call: () => void): void {
+    if (!this.#open) throw transactionEnded()
+    this.#savepoint.run(call)
   }
 }

@@ -1,15 +1,17 @@
 import { noFunction, pgScopeError } from '../errors.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { enterWorkOf } from '../pool/holder.ts'
-import { type ManagedSession, type Outcome, sessionClosed, type SessionHost } from './managed-session.ts'
+import { type ManagedSession, type Outcome, sessionClosed, type SessionHost, transactionEnded } from './managed-session.ts'
 import { Nesting } from './nesting.ts'
+import { ObservedPromise, UnawaitedFailures } from './observed-promise.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { type Savepoint, Savepoints } from './savepoint.ts'
 import type { Beginning, Settings } from './settings.ts'
 import { Progress } from './states.ts'
+import { asError, transactionAborted } from './commit-error.ts'
 import { rejected } from './rejected.ts'
-import { readStatement, type Statement } from './statement.ts'
-import { CursorStream } from './stream.ts'
+import { type Call, InvalidCall, readStatement, type Statement } from './statement.ts'
+import { CursorStream, refusedStream } from './stream.ts'
 import { Transaction } from './transaction.ts'
 
 const noop = (): void => {}
@@ -18,6 +20,8 @@ const noop = (): void => {}
 export class ScopedSession implements ManagedSession {
   listedAt = -1
   forced: ManagedSession['forced']
+  endIsAwaited: boolean
+  readonly firstFailure = null
   readonly requestOf: object | null
   readonly #host: SessionHost
   readonly #beginning: Beginning
@@ -39,14 +43,17 @@ export class ScopedSession implements ManagedSession {
   #end: Promise<void> | null = null
   /** What the end makes of the work. */
   #outcome: Outcome | null = null
-  /** Failures of transaction(fn) that came while only the end waited for them; null before it. */
-  #strays: unknown[] | null = null
+  /** Of transaction(fn). Made, like the next one, by the first. */
+  #unawaited: UnawaitedFailures | null = null
+  /** A commit() by hand that failed, and that nobody has taken note of: what it was to save is not saved. */
+  #uncommitted: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
   /** What late statements are told. */
   #reason: Error | undefined
   #controller: AbortController | null = null
 
   constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings, label?: string, requestOf: object | null = null) {
     this.#label = label
+    this.endIsAwaited = requestOf !== null
     this.requestOf = requestOf
     this.#host = host
     this.#beginning = beginning
@@ -76,7 +83,22 @@ export class ScopedSession implements ManagedSession {
     return this.#beginning.losesNothing
   }
 
+  /** The end has begun. */
+  get ending (): boolean {
+    return this.#end !== null
+  }
+
+  get answered (): boolean {
+    return this.#savepoints.top === null && this.#settling === null && this.#transaction?.answered !== false
+  }
+
   get failure (): Error | null {
+    const unawaited = this.#unawaited?.first ?? null
+    return this.#refusal ?? this.#uncommitted?.error ?? (unawaited === null ? null : asError(unawaited.error))
+  }
+
+  /** What further statements are told, or null. */
+  get #refusal (): Error | null {
     return this.#progress.state === 'failed' ? this.#transaction!.refusal() : null
   }
 
@@ -89,23 +111,31 @@ export class ScopedSession implements ManagedSession {
   }
 
   get unused (): boolean {
-    return this.#progress.state === 'idle' && this.#savepoints.clear && this.#settling === null
+    return this.#progress.state === 'idle' && this.#savepoints.clear && this.#settling === null && this.failure === null
   }
 
   query (text: unknown, values?: readonly unknown[]): Promise<any> {
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    let call: Call
     try {
-      const call = readStatement(text, values)
+      call = readStatement(text, values)
       this.#host.vet(call.text)
-      if (!this.#takes) throw this.#closed()
-      if (this.#savepoints.clear) this.#submit([call])
-      else this.#savepoints.inTurn(() => this.#submit([call]))
-      return call.promise
     } catch (error) {
+      this.invalid(error)
       return rejected(error)
     }
+    this.#call([call])
+    return call.promise
+  }
+
+  invalid (error: unknown): void {
+    if (this.#open) this.#call([new InvalidCall(error)])
   }
 
   stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+    const late = this.#tooLate()
+    if (late !== null) return refusedStream(late) as RowStream<R>
     this.#streams ??= new Set()
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
@@ -115,39 +145,45 @@ export class ScopedSession implements ManagedSession {
   }
 
   open (declare: (savepoint: Savepoint | null) => Statement[]): void {
-    if (!this.#takes) return this.#refuse(declare(null))
-    this.#savepoints.inTurn(() => {
+    this.#inTurn(() => {
       const statements = declare(this.#savepoints.top)
       if (statements.length > 0) this.#submit(statements)
+    }, (error) => {
+      for (const statement of declare(null)) statement.fail(error)
     })
   }
 
   /** They belong to the cursor, whoever's turn it is. */
   fetch (statements: Statement[]): void {
-    if (this.#takes && this.#transaction?.over === false) this.#submit(statements)
+    if (this.#open && this.#transaction?.over === false) this.#submit(statements)
     else this.#refuse(statements)
   }
 
   async recovery (): Promise<boolean> {
-    if (this.failure !== null && !await this.#savepoints.inner()) return false
-    return this.#takes && this.failure === null && this.#transaction?.over === false
+    if (this.#refusal !== null && !await this.#savepoints.inner()) return false
+    return this.#open && this.#refusal === null && this.#transaction?.over === false
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    if (typeof fn !== 'function') return rejected(noFunction('transaction', fn))
-    if (!this.#takes) return rejected(this.#closed())
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
     // Most sessions have none.
     this.#nesting ??= new Nesting({
       session: this,
       savepoints: this.#savepoints,
       hooks: this.#hooks,
+      unawaited: this.#unawaited ??= new UnawaitedFailures(),
       streams: () => this.#streams ?? [],
       transaction: () => this.#transaction,
-      failure: () => this.failure,
+      failure: () => this.#refusal,
       gone: () => this.#gone,
-      ending: () => this.#end !== null,
+      reports: () => this.endIsAwaited || this.#end !== null,
       closed: () => this.#closed(),
-      strays: () => this.#strays
+      forget: () => {
+        this.#progress.to('settling')
+        this.#left('idle')
+      }
     })
     return this.#nesting.run(fn)
   }
@@ -183,7 +219,7 @@ export class ScopedSession implements ManagedSession {
     }
     this.#reason = reason
     this.#outcome = this.rollbackOnly ? 'rollback' : outcome
-    if (this.#outcome === 'commit' && this.#ready) this.#end = this.#commitAtOnce()
+    if (this.#outcome === 'commit' && this.#ready && this.failure === null) this.#end = this.#commitAtOnce()
     else {
       this.#end = this.#finish(this.#outcome)
       // Whoever waits for it hears of its failure; not everybody waits.
@@ -239,9 +275,43 @@ export class ScopedSession implements ManagedSession {
     return this.close()
   }
 
-  /** Whether the caller may still ask for something: once the end has begun, only a transaction(fn) may that it waits for. */
-  get #takes (): boolean {
+  /** Whether anything may still be asked for: once the end has begun, only by a transaction(fn) that it waits for. */
+  get #open (): boolean {
     return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.entered)
+  }
+
+  /** Why the caller may not ask for anything more, or null. Whoever does, and has seen a commit() fail, is about to do its work anew. */
+  #tooLate (): Error | null {
+    if (!this.#open) return this.#closed()
+    if (this.#nesting !== null && this.#savepoints.stray) return transactionEnded()
+    if (this.#uncommitted?.promise.observed === true) this.#uncommitted = null
+    return null
+  }
+
+  /** For what is refused before it is sent: the session fails by it, in its turn. */
+  #rejected (error: Error): Promise<never> {
+    this.invalid(error)
+    return rejected(error)
+  }
+
+  #call (statements: Statement[]): void {
+    if (this.#savepoints.clear) this.#submit(statements)
+    else {
+      this.#inTurn(() => this.#submit(statements), (error) => {
+        for (const statement of statements) statement.fail(error)
+      })
+    }
+  }
+
+  /** Waits for a transaction(fn) that runs, unless its connection is lost: fn may wait for it. */
+  #inTurn (go: () => void, refuse: (error: Error) => void): void {
+    const lost = this.#progress.state === 'failed' && this.#transaction!.lost
+    if (lost && !this.#savepoints.settles) go()
+    else this.#savepoints.inTurn(go, refuse)
+  }
+
+  lost (): void {
+    if (this.#refusal !== null) this.#savepoints.refuse(this.#refusal)
   }
 
   /** Whoever's turn comes now comes too late. */
@@ -253,14 +323,18 @@ export class ScopedSession implements ManagedSession {
     if (this.#gone) return this.#refuse(statements)
     if (this.#transaction === null || this.#transaction.over) {
       let extra: Settings | undefined
-      let failure: Error | null = null
+      const { invalid } = statements[0]!
+      let failure = invalid === null ? null : transactionAborted(invalid) as Error
       try {
-        extra = this.#extra?.()
+        if (failure === null) extra = this.#extra?.()
       } catch (error) { // the user's settings(request) or role(request)
         failure = error as Error
       }
       this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, extra, this, this.#label)
-      if (failure !== null) return this.#transaction.refuseAll(failure, statements)
+      if (failure !== null) {
+        this.#savepoints.ahead(this.#transaction)
+        return this.#transaction.refuseAll(failure, statements)
+      }
       // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
       if (this.requestOf !== null) enterWorkOf(this)
     }
@@ -273,9 +347,10 @@ export class ScopedSession implements ManagedSession {
 
   /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
   #byHand (name: string, settle: () => Promise<void>): Promise<void> {
-    if (this.#savepoints.entered) return rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
-    if (this.#end !== null) return rejected(this.#closed())
-    return new Promise((resolve, reject) => this.#savepoints.inTurn(() => {
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    if (this.#savepoints.entered) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    const promise: ObservedPromise<void> = new ObservedPromise((resolve, reject) => this.#savepoints.toSettle(() => {
       if (this.#gone) return reject(this.#closed())
       const turn = this.#savepoints.hold()
       const settled = settle()
@@ -283,20 +358,31 @@ export class ScopedSession implements ManagedSession {
         this.#settling = null
         this.#savepoints.leave(turn)
       })
-      settled.then(resolve, reject)
+      settled.then(resolve, (error) => {
+        if (this.#progress.state === 'idle' && this.#rollbackOnly === null) this.#uncommitted = { promise, error }
+        reject(error)
+      })
     }))
+    // The end fails by it.
+    if (this.endIsAwaited) promise.silence()
+    return promise
   }
 
   async #commit (next: 'idle' | 'closed'): Promise<void> {
     const transaction = this.#transaction
     this.#closeStreams()
     if (transaction?.answered === false) await transaction.settled()
+    const unawaited = this.#unawaited?.first ?? null
+    if (unawaited !== null && this.#refusal === null) {
+      if (next === 'closed') await this.#rollback(next, () => this.#closed())
+      throw unawaited.error
+    }
     if (transaction === null || transaction.over) {
       if (this.#progress.state !== next) this.#progress.to(next)
       return this.#hooks.committed()
     }
-    if (this.failure !== null) {
-      const failure = this.failure
+    const failure = this.#refusal
+    if (failure !== null) {
       if (next === 'closed') await this.#rollback(next, () => this.#closed())
       throw failure
     }
@@ -321,6 +407,8 @@ export class ScopedSession implements ManagedSession {
       await transaction.rollback(reason)
       this.#left(next)
     }
+    this.#unawaited?.clear()
+    this.#uncommitted = null
     this.#hooks.rolledBack()
   }
 
@@ -332,11 +420,11 @@ export class ScopedSession implements ManagedSession {
   async #finish (outcome: Outcome): Promise<void> {
     try {
       if (outcome === 'commit') {
-        this.#strays = []
         if (!this.#savepoints.clear) await this.#savepoints.innermost(null)
-        if (this.#strays.length > 0 || this.#gone) {
+        const uncommitted = this.#uncommitted
+        if (uncommitted !== null || this.#gone) {
           await this.#rollback('closed', () => this.#closed())
-          throw this.#strays[0] ?? this.#closed()
+          throw uncommitted?.error ?? this.#closed()
         }
         await this.#commit('closed')
       } else {
@@ -357,8 +445,13 @@ export class ScopedSession implements ManagedSession {
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
-    if (typeof fn !== 'function') throw noFunction(name, fn)
-    if (this.#end !== null) throw this.#closed()
+    const late = this.#end === null ? this.#tooLate() : this.#closed()
+    if (late !== null) throw late
+    if (typeof fn !== 'function') {
+      const error = noFunction(name, fn)
+      this.invalid(error)
+      throw error
+    }
     this.#hooks[name](fn, this.#savepoints.callers())
   }
 

@@ -10,7 +10,7 @@ import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt } from './look.ts'
 import { Patience } from './patience.ts'
-import type { SessionHost } from './managed-session.ts'
+import { isRefusal, type SessionHost } from './managed-session.ts'
 import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
 import { limitOf, watch } from './silence.ts'
 import type { Call, Statement } from './statement.ts'
@@ -31,13 +31,14 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly #call: Call
   readonly #beginning: Beginning
   readonly #extra: Settings | undefined
-  readonly #over: (single: SingleStatement) => void
+  readonly #over: (single: SingleStatement, error: unknown) => void
+  #error: unknown = null
   #reason: Error | null = null
   /** Made, like the watchers, where there is need of it. */
   #patience: Patience | null = null
   #watchers: (() => void)[] | null = null
 
-  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement) => void) {
+  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement, error: unknown) => void) {
     this.label = label
     this.#host = host
     this.#call = call
@@ -62,7 +63,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
       this.lease = null
       lease.release()
       if (this.#reason === null && isFarewell(failure!.error) && !ranOutOfTime(failure!.error) && this.#patience?.left !== false) return this.#again([this.#call])
-      this.#call.fail(this.#reason ?? connectionLost(failure!.error))
+      this.#fail(this.#reason ?? connectionLost(failure!.error))
       this.#end()
     })
   }
@@ -81,7 +82,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   }
 
   refused (error: Error): void {
-    this.#call.fail(error)
+    this.#fail(error)
     this.#end()
   }
 
@@ -120,20 +121,27 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
         this.fresh = true
         return this.#again(statements)
       }
-      this.#call.fail(this.#reason ?? (mayHaveRun ? unknownOutcome(error) : connectionLost(error)))
+      this.#fail(this.#reason ?? (mayHaveRun ? unknownOutcome(error) : connectionLost(error)))
     } else if (failure.unprepared && this.#reason === null) {
       // The error proves that it took no effect.
       lease.release()
       for (const statement of statements) statement.unprepared = true
       return this.#again(statements)
-    } else this.#call.fail(this.#reason ?? withStatus(failure.error))
+    } else this.#fail(this.#reason ?? withStatus(failure.error))
     lease.release()
     this.#end()
   }
 
   #succeed (lease: Lease): void {
-    if (lease.connection.clean) this.#call.succeed()
-    else this.#call.fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement began a transaction and left it open, so that it is rolled back. Use scope(fn) or transaction(fn).'))
+    if (this.#call.spoiled !== null) this.#fail(this.#call.spoiled)
+    else if (lease.connection.clean) this.#call.succeed()
+    else this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement began a transaction and left it open, so that it is rolled back. Use scope(fn) or transaction(fn).'))
+  }
+
+  #fail (error: unknown): void {
+    this.#error = error
+    // A request tells of it at its end; elsewhere the caller alone can know, as in pg.
+    this.#call.fail(error, this.label !== undefined || this.#reason !== null || isRefusal(error))
   }
 
   #again (statements: readonly Statement[]): void {
@@ -145,6 +153,6 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
 
   #end (): void {
     if (this.#watchers !== null) for (const watcher of this.#watchers) watcher()
-    this.#over(this)
+    this.#over(this, this.#error)
   }
 }

@@ -56,6 +56,10 @@ export class Statement {
   meddled = false
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
   tag: string | null = null
+  /** The answer is useless although the server gave it: a type parser threw. `null` for a usable one. */
+  get spoiled (): unknown { return null }
+  /** Why it is never sent, or null: see InvalidCall. */
+  get invalid (): unknown { return null }
 
   constructor (text: string, values: WireValue[] = [], simple = false) {
     this.text = text
@@ -82,7 +86,23 @@ export class Statement {
   }
 
   succeed (): void {}
-  fail (_error: unknown): void {}
+  /** @param told whether it is told in another way too, so that it is no unhandled rejection if nobody awaits it */
+  fail (_error: unknown, _told = true): void {}
+}
+
+/**
+ * A call that was rejected before anything was sent: values of the wrong type, say. Its caller already knows the error. It waits in
+ * the queue like a statement and fails the transaction in its turn: statements called before it run, those behind it are refused.
+ */
+export class InvalidCall extends Statement {
+  readonly #error: unknown
+
+  constructor (error: unknown) {
+    super('')
+    this.#error = error
+  }
+
+  override get invalid (): unknown { return this.#error }
 }
 
 const rethrow = (error: unknown): never => { throw error }
@@ -100,6 +120,8 @@ export class Call extends Statement {
   #results: ResultBuilder[] = []
   /** Why its rows are of no use although the server answered, or null. */
   #spoiled: unknown = null
+
+  override get spoiled (): unknown { return this.#spoiled }
 
   constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
     super(text, values, several)
@@ -150,13 +172,13 @@ export class Call extends Statement {
     this.#resolve((others.length > 0 ? this.#results : result) as QueryResult)
   }
 
-  override fail (error: unknown): void {
+  override fail (error: unknown, told = true): void {
     this.#resolve(Promise.reject(error).catch(rethrow).catch((error: Error) => {
       // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
       // that one await stands on, so the handler below comes only now, and a hop later, when the caller's promise follows this one.
       if (error instanceof pg.DatabaseError) this.trace(error)
-      // The session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
-      this.promise.catch(noop)
+      // A session remembers the failure and refuses to commit, so one that nobody awaits is no unhandled rejection.
+      if (told) this.promise.catch(noop)
       throw error
     }))
   }

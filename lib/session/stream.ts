@@ -10,6 +10,8 @@ import { readStatement, Statement } from './statement.ts'
 export interface StreamSession {
   /** Refuses what cannot work over the session's connections. */
   vet (text: string): void
+  /** Fails by a call that was refused before it was sent. */
+  invalid (error: unknown): void
   /** Sends what `declare` returns when it is its caller's turn; it is told the savepoint that the cursor then stands in. */
   open (declare: (savepoint: Savepoint | null) => Statement[]): void
   /** Sends more to the transaction that is under way; refused where there is none. */
@@ -20,6 +22,11 @@ export interface StreamSession {
 
 let count = 0
 const noop = (): void => {}
+
+/** For a session that takes nothing more. */
+export function refusedStream (error: Error): Readable {
+  return new Readable({ objectMode: true, read: noop }).on('error', noop).destroy(error)
+}
 
 /**
  * The rows of a cursor: DECLARE and the first FETCH go in one round trip, and the next FETCH is on its way while rows are read
@@ -66,6 +73,7 @@ export class CursorStream extends Readable {
         return [declare, first]
       })
     } catch (error) {
+      session.invalid(error)
       this.destroy(error as Error)
     }
   }

@@ -20,6 +20,12 @@ export interface TransactionHost {
   readonly counters: ReturnType<typeof newCounters>
 }
 
+/** Whose transaction it is. */
+export interface TransactionOwner extends Holder {
+  /** The connection is lost, or could not be had: nothing but a rollback leads on. */
+  lost (): void
+}
+
 /** How long ROLLBACK may take to be answered. Milliseconds. */
 const rollbackPatience = 5000
 
@@ -29,11 +35,13 @@ export class Transaction implements Waiter, Sender {
   failure: Error | null = null
   /** It holds no connection and takes no statement any more. */
   over = false
+  /** It failed before it asked for a connection. */
+  unasked = false
   /** performance.now() when it got its connection, or null. */
   since: number | null = null
   fresh = false
   readonly alone = false
-  readonly holder: Holder
+  readonly holder: TransactionOwner
   readonly within = currentWork()
   readonly label: string | undefined
   queued: Place | null = null
@@ -49,7 +57,7 @@ export class Transaction implements Waiter, Sender {
   /** Texts do not mean what they meant on this connection before. */
   #altered: boolean
 
-  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: Holder, label?: string) {
+  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: TransactionOwner, label?: string) {
     this.holder = holder
     this.label = label
     this.#host = host
@@ -89,7 +97,7 @@ export class Transaction implements Waiter, Sender {
 
   /** It has no connection: not any more, or because none could be had. */
   get lost (): boolean {
-    return this.#outbox.lease === null
+    return this.#outbox.lease === null && !this.unasked
   }
 
   /** Resolves when every statement that was called is answered. */
@@ -177,9 +185,20 @@ export class Transaction implements Waiter, Sender {
     this.#host.counters.canceled++
   }
 
-  /** Sends statements of our own in the order of the calls; resolves when they are answered, with what failed. */
-  run (statements: Statement[]): Promise<BatchFailure | null> {
-    return new Promise((resolve) => this.#outbox.send(statements, 'statement', resolve))
+  /** Sends ROLLBACK TO SAVEPOINT, behind which it is as it was before the savepoint. Resolves when it is answered, also where that failed. */
+  rollbackTo (savepoint: string): Promise<void> {
+    const statements = [new Statement(`ROLLBACK TO SAVEPOINT ${savepoint}`), new Statement(`RELEASE SAVEPOINT ${savepoint}`)]
+    return new Promise((resolve) => this.#outbox.send(statements, 'statement', (failure) => {
+      // Decided as the answer comes: a promise later the connection may be gone.
+      if (failure === null) this.#recovered()
+      else {
+        // What had failed inside of the savepoint is its caller's to handle; that it could not be undone is not.
+        this.failure = null
+        if (failure.lost) this.#lost(failure.error)
+        else this.#fail(failure.error)
+      }
+      resolve()
+    }))
   }
 
   granted (lease: Lease): void {
@@ -191,17 +210,26 @@ export class Transaction implements Waiter, Sender {
     this.#fail(error)
     for (const statement of this.#outbox.takeBack()) statement.fail(error)
     this.#outbox.changed()
+    this.holder.lost()
   }
 
   /** It cannot even ask for a connection: the user's settings(request) threw, say. */
   refuseAll (error: Error, statements: Statement[]): void {
+    this.unasked = true
     this.#progress.to('opening')
-    this.#outbox.put(statements)
-    this.refused(error)
+    this.#fail(error)
+    for (const statement of statements) statement.fail(error)
   }
 
   connectionLost (error: unknown): void {
     this.#lost(error)
+  }
+
+  /** What its caller asked for was not done, or its result is of no use: the server's transaction is healthy, and ours has failed. */
+  cameToInvalid (error: unknown): void {
+    this.#fail(transactionAborted(error))
+    this.#refuse(this.#outbox.takeBack())
+    this.#outbox.changed()
   }
 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
@@ -214,7 +242,9 @@ export class Transaction implements Waiter, Sender {
         this.#progress.to('active')
         this.#host.pool.took(performance.now() - this.since!)
       }
-      if (this.#progress.state === 'active') this.#outbox.flush()
+      const spoiled = statements.find((statement) => statement.spoiled !== null)
+      if (spoiled !== undefined) this.cameToInvalid(spoiled.spoiled)
+      else if (this.#progress.state === 'active') this.#outbox.flush()
     } else if (failure.lost) {
       if (this.#progress.state === 'opening' && this.#again(statements, failure)) return
       this.#lost(failure.error)
@@ -270,6 +300,7 @@ export class Transaction implements Waiter, Sender {
     this.#outbox.release(true)
     this.#refuse(this.#outbox.takeBack())
     this.#outbox.changed()
+    this.holder.lost()
   }
 
   /** The transaction ended although the session did not end it: a text of several statements held a COMMIT, say. */
@@ -278,9 +309,8 @@ export class Transaction implements Waiter, Sender {
     this.#refuse(this.#outbox.takeBack())
   }
 
-  /** By ROLLBACK TO SAVEPOINT. */
-  recovered (): void {
-    if (this.#progress.state !== 'failed') return
+  #recovered (): void {
+    if (this.#progress.state !== 'failed' || this.lost) return
     this.failure = null
     this.#progress.to('active')
   }

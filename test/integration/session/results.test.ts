@@ -81,10 +81,10 @@ t.test('the engine\'s own type parsers hold for every result', async t => {
   t.same((await app.db.query('SELECT date \'2020-02-02\' AS d')).rows, [{ d: 'date 2020-02-02' }])
 })
 
-t.test('a type parser that throws rejects its own statement, and the transaction goes on', async t => {
+t.test('a type parser that throws rejects its own statement, and transaction(fn) contains it', async t => {
   const types = { getTypeParser: () => () => { throw new Error('the parser is broken') } }
   await app.db.scope(async (session) => {
-    await t.rejects(session.query({ text: 'SELECT 1 AS a UNION SELECT 2', types: types as never }), { message: 'the parser is broken' })
+    await t.rejects(session.transaction((inner) => inner.query({ text: 'SELECT 1 AS a UNION SELECT 2', types: types as never })), { message: 'the parser is broken' })
     t.same((await session.query('SELECT 3 AS a')).rows, [{ a: 3 }])
   })
 })
@@ -98,16 +98,18 @@ t.test('the call reads values when it is made, whatever becomes of them afterwar
   })
 })
 
-t.test('bad input is refused at once, opens nothing and harms nothing', async t => {
+t.test('bad input is refused at once, opens nothing, and fails the session', async t => {
   const session = app.db.session()
   for (const [text, values] of [[undefined], [{}], ['SELECT $1', 1], ['SELECT \0']] as [never, never][]) {
     await t.rejects(session.query(text, values), { code: 'FST_PG_SCOPE_QUERY_INVALID' })
     await t.rejects(app.db.query(text, values), { code: 'FST_PG_SCOPE_QUERY_INVALID' })
   }
-  t.equal(session.state, 'idle')
+  t.equal(session.state, 'failed')
+  t.equal(app.db.stats().inUse, 0)
+  await session.rollback()
   await session.query('SELECT 1')
   await t.rejects(session.query('COMMIT'), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL' })
-  t.equal(session.state, 'active', 'the transaction goes on')
+  t.equal(session.state, 'failed')
   await session.close()
 })
 

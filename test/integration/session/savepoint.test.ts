@@ -177,13 +177,13 @@ t.test('a text of several statements works in transaction(fn), as its first stat
   t.same(await names(), ['a', 'b', 'c', 'd', 'f', 'g'])
 })
 
-t.test('commit() and rollback() inside of transaction(fn) are refused, and the error says what to do', async t => {
-  await db.scope((session) => session.transaction(async (session) => {
+t.test('commit() and rollback() inside of transaction(fn) are refused, the error says what to do, and fn has failed', async t => {
+  await t.rejects(db.scope((session) => session.transaction(async (session) => {
     await insert(session, 'a')
     await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_SESSION_STATE', details: /Let fn resolve or throw/ })
     await t.rejects(session.rollback(), { code: 'FST_PG_SCOPE_SESSION_STATE' })
-  }))
-  t.same(await names(), ['a'])
+  })), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+  t.same(await names(), [])
 })
 
 t.test('a transaction(fn) that nobody awaits is part of the scope: its work is kept whole', async t => {
@@ -277,7 +277,7 @@ t.test('many savepoints one after the other leave none open on the server', asyn
   await db.scope(async (session) => {
     for (let i = 0; i < 20; i++) await session.transaction((session) => insert(session, `${i}`))
     await session.query('SELECT 1')
-    await t.rejects(session.query('ROLLBACK TO scope_20'), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL' })
+    await t.rejects(session.transaction((inner) => inner.query('ROLLBACK TO scope_20')), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL' })
     // A savepoint that is gone is no_such_savepoint: 3B001.
     await t.rejects(session.query('SELECT 1; ROLLBACK TO SAVEPOINT scope_20'), { code: '3B001' })
     await session.rollback()

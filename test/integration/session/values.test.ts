@@ -14,13 +14,13 @@ async function setUp (t: Test): Promise<Engine> {
   return app.db
 }
 
-t.test('more values than PostgreSQL takes are refused, and the session goes on', async t => {
+t.test('more values than PostgreSQL takes are refused, and transaction(fn) contains it', async t => {
   const db = await setUp(t)
   const values = new Array(65536).fill(1)
   await t.rejects(db.query('SELECT 1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /65536 values, and PostgreSQL takes 65535 at most/ })
   await db.scope(async (session) => {
     await session.query('SELECT 1')
-    await t.rejects(session.query('SELECT 1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID' })
+    await t.rejects(session.transaction((inner) => inner.query('SELECT 1', values)), { code: 'FST_PG_SCOPE_QUERY_INVALID' })
     t.same((await session.query('SELECT 2 AS a')).rows, [{ a: 2 }])
   })
   t.match(db.stats(), { inUse: 0, counters: { destroyed: 0 } })
