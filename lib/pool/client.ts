@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { type Answers, readAnswersOf } from '../postgres/answers.ts'
 import { Told } from '../postgres/pooler.ts'
 import { Connection, cutOff } from './connection.ts'
 import type { SourceHost } from './strategy.ts'
@@ -7,6 +8,7 @@ import type { SourceHost } from './strategy.ts'
 export interface ScopeClient extends pg.Client {
   readonly baseline: Record<string, string>
   readonly told: Told
+  readonly answers: Answers
 }
 
 /** Method and route of the request whose batch is being answered, where it is one. */
@@ -37,12 +39,14 @@ export class Clients {
     this.Client = class extends pg.Client {
       readonly baseline: Record<string, string>
       readonly told: Told
+      readonly answers: Answers
       constructor (config?: pg.ClientConfig) {
         // Read for each new connection: what is known of the pooler may change.
         const settings = host.baseline()
         // pg.Pool hides the password from being enumerated, and so from being copied.
         super({ ...config, ...host.client, ...settings, pipeline: true } as pg.ClientConfig)
         this.baseline = settings
+        this.answers = readAnswersOf(this)
         this.told = new Told(this)
         open.add(this)
         this.once('end', () => open.delete(this))
@@ -77,7 +81,7 @@ export class Clients {
   /** A client has logged in. */
   opened (client: ScopeClient): Connection {
     this.#host.counters.opened++
-    const connection = new Connection(client, client.baseline, this.#maxLifetime, this.#host)
+    const connection = new Connection(client, this.#maxLifetime, this.#host)
     this.#connections.set(client, connection)
     this.#host.connected(connection, client.told)
     return connection

@@ -1,5 +1,7 @@
 import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
+import type { Answers } from '../postgres/answers.ts'
+import type { ScopeClient } from './client.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
 
 /** What is larger is not copied for the sake of a single write. Bytes. */
@@ -21,7 +23,7 @@ export class Connection {
   /** Settings that its startup packet carried. */
   readonly baseline: Readonly<Record<string, string>>
   /** Past this moment (Date.now()) it is not kept. */
-  readonly expiresAt: number
+  expiresAt: number
   /** What it has prepared, or null where nothing may be. */
   prepared: PreparedStatements | null
   /** What ended it, or null while it lives. */
@@ -40,10 +42,9 @@ export class Connection {
   bound = false
   /** The server said that it ends the connection, behind the answers to all that it had run. */
   dismissed = false
-  /** performance.now() when the server was last heard. */
-  heard = performance.now()
   /** Answers may be on their way to one session while another writes: nothing in between could give them to a stranger. */
   sharable = false
+  readonly #answers: Answers
   #ending = false
   #watchers: (() => void)[] = []
   /** CancelRequests that the server may not have taken yet: each hits whatever the connection runs when it arrives. */
@@ -55,18 +56,22 @@ export class Connection {
   #unsent: Buffer[] = []
 
   /** @param maxLifetime milliseconds, 0 for no limit */
-  constructor (client: pg.Client, baseline: Readonly<Record<string, string>>, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
+  constructor (client: ScopeClient, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
     this.client = client
     this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types // private to pg
     this.prepared = host.prepared()
     this.pooled = host.pooled()
-    this.baseline = baseline
+    this.baseline = client.baseline
+    this.#answers = client.answers
     // Up to a tenth earlier, so that connections opened together are not replaced together.
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener a client that is killed between two statements would end the process.
-    client.on('error', (error) => this.#end(error))
+    client.on('error', (error) => {
+      this.#end(error)
+      // It may be of an answer that nobody asked for: what comes next cannot be trusted.
+      cutOff(client)
+    })
     client.connection.on('bindComplete', () => { this.bound = true })
-    client.connection.stream.on('data', () => { this.heard = performance.now() })
     client.on('end', () => this.#end(new Error('the connection was ended')))
   }
 
@@ -146,6 +151,11 @@ export class Connection {
    */
   get civil (): boolean {
     return this.reusable || !this.client.pipeline
+  }
+
+  /** performance.now() when the server was last heard. */
+  get heard (): number {
+    return this.#answers.heard
   }
 
   get expired (): boolean {

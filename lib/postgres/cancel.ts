@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import pg from 'pg'
 
 /** How long the server may need to take a CancelRequest. Milliseconds. */
@@ -13,13 +14,18 @@ const patience = 500
  */
 export function cancelRequest (client: pg.Client): Promise<boolean> {
   // What the types of pg show neither of a client nor of a connection.
-  const { host, port, ssl, processID, secretKey } = client as pg.Client & { processID: number, secretKey: number }
+  const { host, port, ssl, processID, secretKey } = client as pg.Client & { processID: number | null, secretKey: number }
+  // A pooler need not give out a key to cancel with.
+  if (processID === null) return Promise.resolve(true)
   const wire = new pg.Connection({ ssl } as pg.ConnectionConfig) as pg.Connection & {
     connect (portOrPath: number | string, host?: string): void
     requestSsl (): void
     cancel (processID: number, secretKey: number): void
     unref (): void
+    attachListeners (stream: Readable): void
   }
+  // Nothing that comes means anything here.
+  wire.attachListeners = (stream) => { stream.resume() }
   let written = false
   const write = (): void => {
     written = true

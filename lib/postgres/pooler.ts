@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Pooler } from '../../types/engine.ts'
+import { readAnswersOf } from './answers.ts'
+import { ProtocolViolation } from './backend-messages.ts'
 import { failureKind, isFarewell, ranOutOfTime } from './sqlstate.ts'
 import { connectError, type Target } from './target.ts'
 
@@ -38,15 +40,20 @@ async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Foun
   const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout })
   const told = new Told(client)
   client.on('error', () => {})
+  readAnswersOf(client)
   try {
     await client.connect()
     const { rows: [row] } = await client.query<{ pid: number, version: number }>('SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version')
-    return {
-      version: Number(row!.version),
-      pooler: told.pooler(Number(row!.pid))
-    }
-  } finally {
+    if (row === undefined) throw new ProtocolViolation('the server answered a SELECT without a row')
     client.end().catch(() => {})
+    return {
+      version: Number(row.version),
+      pooler: told.pooler(Number(row.pid))
+    }
+  } catch (error) {
+    // Not every server that fails here would heed a goodbye.
+    client.connection.stream.destroy()
+    throw error
   }
 }
 

@@ -4,9 +4,11 @@ import { pgScopeError } from '../errors.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { PreparedStatement } from '../pool/prepared-statements.ts'
+import { ProtocolViolation } from '../postgres/backend-messages.ts'
 import { Messages } from '../postgres/messages.ts'
 import { endsConnection, isDuplicate, isFarewell, isMissing, isStalePlan, mayComeOfPreparing } from '../postgres/sqlstate.ts'
 import { becameStale } from '../postgres/statement-text.ts'
+import { statementsOf } from '../postgres/statement-words.ts'
 import type { Statement } from './statement.ts'
 
 /** The part of pg's Connection that a batch needs. */
@@ -41,6 +43,9 @@ export function send (lease: Lease, statements: readonly Statement[], done: Batc
 /** Tags of what takes prepared statements away: all of them, or one. */
 const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
 
+/** Tags that say how many rows were sent. */
+const tagOfRows = /^(?:SELECT|FETCH) (\d+)$/
+
 const messages = new Messages()
 
 /** What keeps a statement from being written: not enough memory, mostly, for what is too large is refused before. */
@@ -61,6 +66,11 @@ export class Batch {
   declare readonly name: undefined
   declare callback: (() => void) | undefined
   #current = 0
+  /** Of the current one: how many columns were described, and how many rows have come. */
+  #columns: number | null = null
+  #rows = 0
+  /** A simple statement was answered; it may hold several. */
+  #answered = false
   #failure: BatchFailure | null = null
   #settled = false
   /** Before that nothing of it can have run. */
@@ -173,29 +183,68 @@ export class Batch {
   }
 
   handleRowDescription (message: { fields: FieldDef[] }): void {
-    const statement = this.statements[this.#current]!
+    const statement = this.#statement
+    if (this.#columns !== null) throw new ProtocolViolation('columns were described twice')
+    this.#columns = message.fields.length
     if (statement.prepared !== null) statement.prepared.fields = message.fields
     statement.fields(message.fields, this.#connection.types)
   }
 
   handleDataRow (message: { fields: unknown[] }): void {
-    this.statements[this.#current]!.row(message.fields)
+    const statement = this.#statement
+    this.#rows++
+    let fields: unknown[]
+    try {
+      fields = message.fields
+    } catch (error) { // a value of more than 512 MiB
+      // Both ends have had room made for it.
+      this.#connection.expiresAt = 0
+      return statement.spoil(error)
+    }
+    const columns = this.#columnsOf(statement)
+    if (columns === undefined ? statement.describes : columns !== fields.length) throw new ProtocolViolation('a row does not have the columns of its statement')
+    statement.row(fields)
   }
 
   handleCommandComplete (message: { text: string }): void {
-    const statement = this.statements[this.#current]!
+    const statement = this.#statement
+    if (this.#answered && !statement.several) throw new ProtocolViolation('a statement was answered twice')
+    const rows = tagOfRows.exec(message.text)
+    // CREATE TABLE AS says SELECT too.
+    if (rows !== null && this.#columnsOf(statement) !== undefined && Number(rows[1]) !== this.#rows) throw new ProtocolViolation(`${rows[1]} rows were announced, and ${this.#rows} came`)
     statement.command(message, this.#connection.types)
     this.#executed(statement, message.text)
-    if (!statement.simple) this.#current++
+    this.#next(statement)
   }
 
   handleEmptyQuery (): void {
-    const statement = this.statements[this.#current]!
+    const statement = this.#statement
+    if (this.#columns !== null || this.#answered || statementsOf(statement.text).length > 0) throw new ProtocolViolation('a statement was taken for an empty one')
     this.#executed(statement, '')
-    if (!statement.simple) this.#current++
+    this.#next(statement)
   }
 
-  handleError (error: unknown, wire: Wire): void {
+  /** The one that is being answered. */
+  get #statement (): Statement {
+    const statement = this.statements[this.#current]
+    if (statement === undefined) throw new ProtocolViolation('an answer came that no statement asked for')
+    return statement
+  }
+
+  /** How many it has, as far as they were described: those of what is prepared were when it was. */
+  #columnsOf ({ prepared }: Statement): number | undefined {
+    return this.#columns ?? prepared?.fields?.length
+  }
+
+  #next (statement: Statement): void {
+    this.#columns = null
+    this.#rows = 0
+    if (statement.simple) this.#answered = true
+    else this.#current++
+  }
+
+  /** @param wire the connection, where the server goes on behind the error */
+  handleError (error: unknown, wire?: Wire): void {
     if (this.#settled) return
     // One past the last where the implicit COMMIT at Sync failed.
     const statement = this.#current
@@ -205,7 +254,7 @@ export class Batch {
     }
     if (isFarewell(error)) this.#connection.dismissed = true
     const begun = this.#begun
-    const ends = !(error instanceof pg.DatabaseError) || endsConnection(error)
+    const ends = !(error instanceof pg.DatabaseError) || endsConnection(error) || this.#connection.lost !== null
     if (this.#failure === null) this.#blamed(ends)?.blame(error)
     const unprepared = !ends && this.#failure === null && this.#blamesPreparing(error)
     this.#skipped()
@@ -216,16 +265,16 @@ export class Batch {
     this.#failure ??= { error, statement, unsent: false, lost: false, begun, unprepared }
     // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
     const ready = (): void => {
-      wire.off('end', end)
+      wire!.off('end', end)
       this.#settle()
     }
     const end = (): void => {
-      wire.off('readyForQuery', ready)
+      wire!.off('readyForQuery', ready)
       this.#failure!.lost = true
       this.#settle()
     }
-    wire.once('readyForQuery', ready)
-    wire.once('end', end)
+    wire!.once('readyForQuery', ready)
+    wire!.once('end', end)
   }
 
   /** Which statement an error is about. @param ends whether it ended the connection: then it is about the caller's rather than about BEGIN */
@@ -235,19 +284,32 @@ export class Batch {
   }
 
   handleReadyForQuery (): void {
+    const answered = this.#answered || this.#current === this.statements.length
+    if (this.#failure === null && !answered) {
+      const error = new ProtocolViolation('the server was ready before it had answered')
+      this.#connection.destroy(error)
+      // pg does not count this query as the active one any more.
+      return this.handleError(error)
+    }
     this.#settle()
   }
 
-  handlePortalSuspended (): void {}
+  handlePortalSuspended (): void {
+    throw new ProtocolViolation('rows were held back although all of them were asked for')
+  }
 
   handleCopyData (): void {
-    this.statements[this.#current]!.copyData()
+    const statement = this.#statement
+    if (!statement.copies) throw new ProtocolViolation('COPY data came for another statement')
+    statement.copyData()
   }
 
   handleCopyInResponse (wire: Wire): void {
+    const statement = this.#statement
+    if (!statement.copies) throw new ProtocolViolation('COPY data was asked of another statement')
     wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')
     // The Sync behind the statement was swallowed by the copy mode (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
-    if (this.statements[this.#current]!.simple) return
+    if (statement.simple) return
     messages.sync()
     messages.send(this.#connection)
   }

@@ -69,6 +69,8 @@ export class Statement {
 
   fields (_fields: FieldDef[], _types: CustomTypesConfig): void {}
   row (_fields: unknown[]): void {}
+  /** One of its rows cannot be read. */
+  spoil (_error: unknown): void {}
   copyData (): void {}
 
   command (message: { text: string }, _types: CustomTypesConfig): void {
@@ -151,8 +153,12 @@ export class Call extends Statement {
     }
   }
 
+  override spoil (error: unknown): void {
+    this.#spoiled ??= error
+  }
+
   override copyData (): void {
-    this.#spoiled ??= pgScopeError('FST_PG_SCOPE_QUERY_INVALID', 'A session cannot read COPY data: use app.db.lease(fn) with pg-copy-streams, or stream() for many rows.')
+    this.spoil(pgScopeError('FST_PG_SCOPE_QUERY_INVALID', 'A session cannot read COPY data: use app.db.lease(fn) with pg-copy-streams, or stream() for many rows.'))
   }
 
   override command (message: { text: string }, types: CustomTypesConfig): void {

@@ -12,10 +12,10 @@ t.test('values that are too large together are refused, by their size in bytes',
     [['a'.repeat(5000), new Uint8Array(5000)], /\$1 alone is a string of 5000;/],
     [[['a'.repeat(9900)]], /\$1 alone is a string of/]
   ]
-  for (const [values, message] of refused) t.throws(() => parametersOf(values, limit), { code: 'FST_PG_SCOPE_QUERY_INVALID', message })
+  for (const [values, message] of refused) t.throws(() => parametersOf(values, limit), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: message })
 })
 
 t.test('a text that is too large is refused, by its size in bytes', async t => {
   checkTextSize('€'.repeat(3200), limit)
-  t.throws(() => checkTextSize('€'.repeat(3300), limit), { code: 'FST_PG_SCOPE_QUERY_INVALID', message: /its text may take 9800 bytes, got 9900/ })
+  t.throws(() => checkTextSize('€'.repeat(3300), limit), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /its text may take 9800 bytes, got 9900/ })
 })

@@ -1,0 +1,90 @@
+import { once } from 'node:events'
+import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+
+/** One message of the server: type, length and body. */
+export interface ServerMessage {
+  readonly type: string
+  readonly bytes: Buffer
+}
+
+/** What is passed on in the place of a message. @returns null to close the connection on the client's side */
+export type Tamper = (message: ServerMessage, index: number) => Buffer | null
+
+export interface TamperingProxy {
+  /** The given URL with this proxy's host and port. */
+  connectionString (base: string): string
+  /** From the next answer to a client's bytes that contain `marker` on, each message of that connection goes through `tamper`. */
+  arm (marker: string, tamper: Tamper): void
+  disarm (): void
+  readonly armed: boolean
+}
+
+/** A message of the server's: its length is that of the body unless another one is given. */
+export function serverMessage (type: string, body: Buffer | string = '', length?: number): Buffer {
+  const bytes = Buffer.from(body)
+  const header = Buffer.alloc(5)
+  header.write(type, 'latin1')
+  header.writeUInt32BE(length ?? bytes.length + 4, 1)
+  return Buffer.concat([header, bytes])
+}
+
+/** A TCP proxy that changes what the server answers. */
+export async function startTamperingProxy (t: { teardown (fn: () => unknown): unknown }, upstream: { host: string, port: number }): Promise<TamperingProxy> {
+  let armed: { marker: string, tamper: Tamper } | null = null
+  const sockets = new Set<Socket>()
+  const server = createServer((client) => {
+    const target = connect(upstream)
+    let mine = armed?.marker === '' ? armed : null
+    let index = 0
+    let kept = Buffer.alloc(0)
+    for (const [socket, other] of [[client, target], [target, client]] as const) {
+      sockets.add(socket)
+      socket.on('error', () => other.destroy())
+      socket.on('close', () => {
+        sockets.delete(socket)
+        other.destroy()
+      })
+    }
+    client.on('data', (chunk) => {
+      if (mine !== armed) {
+        mine = armed !== null && armed.marker !== '' && chunk.includes(armed.marker) ? armed : null
+        index = 0
+      }
+      target.write(chunk)
+    })
+    target.on('data', (chunk) => {
+      if (mine === null) return client.write(chunk)
+      kept = Buffer.concat([kept, chunk])
+      const passed: Buffer[] = []
+      let closes = false
+      while (!closes && kept.length >= 5 && kept.length > kept.readUInt32BE(1)) {
+        const bytes = kept.subarray(0, kept.readUInt32BE(1) + 1)
+        kept = kept.subarray(bytes.length)
+        const instead = mine.tamper({ type: String.fromCharCode(bytes[0]!), bytes }, index++)
+        if (instead === null) closes = true
+        else passed.push(instead)
+      }
+      const bytes = Buffer.concat(passed)
+      if (closes) client.end(bytes)
+      else client.write(bytes)
+    })
+  })
+  server.listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(async () => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+    await once(server, 'close')
+  })
+  const { port } = server.address() as AddressInfo
+  return {
+    connectionString (base) {
+      const url = new URL(base)
+      url.host = `127.0.0.1:${port}`
+      return url.href
+    },
+    arm (marker, tamper) { armed = { marker, tamper } },
+    disarm () { armed = null },
+    get armed () { return armed !== null }
+  }
+}
