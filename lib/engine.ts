@@ -20,6 +20,7 @@ import { look } from './postgres/pooler.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
+import { whenOver } from './one-listener.ts'
 import { ScopedSession } from './session/session.ts'
 import { rejected } from './session/rejected.ts'
 import type { Settings } from './session/settings.ts'
@@ -135,8 +136,8 @@ export class PgEngine implements Engine {
       const abort = (): void => { session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: its running statement is cancelled, and its work rolled back.', signal.reason)).catch(() => {}) }
       if (signal.aborted) abort()
       else {
-        signal.addEventListener('abort', abort, { once: true })
-        session.signal.addEventListener('abort', () => signal.removeEventListener('abort', abort), { once: true })
+        const forget = whenOver(signal, abort)
+        session.signal.addEventListener('abort', forget, { once: true })
       }
     }
     return session

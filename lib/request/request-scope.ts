@@ -4,6 +4,7 @@ import type { Unit } from '../options.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf, type RequestOutcome } from './outcome.ts'
 import { bodyBeforeEnd, isStream } from './reply-stream.ts'
+import { whenOver } from '../one-listener.ts'
 import { asError } from '../session/commit-error.ts'
 import { checkSendable, isResponse, unwrap } from './sendable.ts'
 
@@ -55,10 +56,7 @@ export class RequestScope {
 
   /** For a session that is touched before any hook of ours ran, so that the reply is not known yet. */
   attachSocket (): void {
-    const { socket } = this.#request.raw
-    const close = (): void => this.#closed()
-    socket.once('close', close)
-    this.#detach = () => socket.off('close', close)
+    this.#detach = whenOver(this.#request.raw.socket, () => this.#closed())
   }
 
   /** An answer is about to be sent: settle, then let it go. */

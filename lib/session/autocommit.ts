@@ -5,6 +5,7 @@ import { Roster } from '../roster.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { isRefusal, type ManagedSession, type Outcome, sessionClosed, type SessionHost, transactionEnded } from './managed-session.ts'
 import { ObservedPromise, UnawaitedFailures } from './observed-promise.ts'
+import { asError } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './session.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -33,7 +34,6 @@ export class AutocommitSession implements ManagedSession {
   readonly losesNothing = false
   readonly answered = true
   endIsAwaited: boolean
-  readonly failure = null
   readonly rollbackOnly = false
   readonly #host: SessionHost
   readonly #single: Beginning
@@ -75,6 +75,12 @@ export class AutocommitSession implements ManagedSession {
     return this.working ? 'active' : 'idle'
   }
 
+  /** A statement that failed changes nothing for the others; a transaction(fn) that nobody awaits is part of what is around it. */
+  get failure (): Error | null {
+    const failure = this.#failure ?? this.#unawaited?.first ?? null
+    return failure === null ? null : asError(failure.error)
+  }
+
   get working (): boolean {
     return this.#running.size > 0 || (this.#sessions !== null && this.#sessions.size > 0)
   }
@@ -90,7 +96,7 @@ export class AutocommitSession implements ManagedSession {
   }
 
   get unused (): boolean {
-    return !this.working && (this.#inner === null || this.#inner.size === 0)
+    return !this.working && (this.#inner === null || this.#inner.size === 0) && this.failure === null
   }
 
   get streaming (): boolean {
@@ -191,7 +197,7 @@ export class AutocommitSession implements ManagedSession {
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
     if (this.#end !== null) return this.#end
-    if (this.unused && this.#failure === null && this.#unawaitedFailure === null) {
+    if (this.unused) {
       // The end of nearly every session: #finish() comes to the same.
       this.#end = nothing
       this.#over()
@@ -229,12 +235,8 @@ export class AutocommitSession implements ManagedSession {
       await this.settled()
     }
     this.#over()
-    const failure = this.#failure ?? this.#unawaitedFailure
+    const failure = this.#failure ?? this.#unawaited?.first ?? null
     if (outcome === 'commit' && failure !== null) throw failure.error
-  }
-
-  get #unawaitedFailure (): { readonly error: unknown } | null {
-    return this.#unawaited?.first ?? null
   }
 
   /** A statement has failed, and the session goes on. */

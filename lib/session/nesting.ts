@@ -65,6 +65,7 @@ export class Nesting {
 
   async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
     const { session, savepoints, hooks } = this.#around
+    savepoint.hooks = hooks.count
     try {
       const result = await fn(new SessionWithin(session, savepoint))
       savepoint.fn = 'settled'
@@ -77,7 +78,7 @@ export class Nesting {
       savepoint.fn = 'undone'
       await savepoints.innermost(savepoint)
       await this.#undo(savepoint, error)
-      hooks.rolledBack(savepoint)
+      hooks.undone(savepoint)
       throw error
     }
   }

@@ -1,6 +1,9 @@
+import { AsyncResource } from 'node:async_hooks'
 import type { Savepoint } from './savepoint.ts'
 
 interface Hook {
+  readonly on: 'commit' | 'rollback'
+  /** Runs it in the async context that it was registered in, whatever brings the outcome: a hang-up, say. */
   readonly run: () => unknown
   /** What it was registered in, and goes with. */
   readonly savepoint: Savepoint | null
@@ -18,8 +21,7 @@ const none: Hook[] = []
 /** What afterCommit and afterRollback registered, in order. */
 export class OutcomeHooks {
   /** Most sessions have none. */
-  #commit: Hook[] = none
-  #rollback: Hook[] = none
+  #hooks: Hook[] = none
   readonly #host: HooksHost
 
   constructor (host: HooksHost) {
@@ -27,31 +29,51 @@ export class OutcomeHooks {
   }
 
   afterCommit (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#commit = [...this.#commit, { run, savepoint }]
+    this.#add('commit', run, savepoint)
   }
 
   afterRollback (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#rollback = [...this.#rollback, { run, savepoint }]
+    this.#add('rollback', run, savepoint)
+  }
+
+  #add (on: Hook['on'], run: () => unknown, savepoint: Savepoint | null): void {
+    if (this.#hooks === none) this.#hooks = []
+    // By then fn is over: what the hook does belongs to what is around it.
+    this.#hooks.push({ on, run: AsyncResource.bind(savepoint === null ? run : () => savepoint.outside(run)), savepoint })
   }
 
   committed (): void {
-    const hooks = this.#commit
-    this.#commit = this.#rollback = none
-    this.#run(hooks)
+    this.#run('commit', this.#take(0))
   }
 
-  /** All of it, or a savepoint and what stood in it. */
-  rolledBack (savepoint?: Savepoint): void {
-    if (this.#commit === none && this.#rollback === none) return
-    const gone = (hook: Hook): boolean => savepoint === undefined || hook.savepoint?.within(savepoint) === true
-    const hooks = this.#rollback.filter(gone)
-    this.#commit = this.#commit.filter((hook) => !gone(hook))
-    this.#rollback = this.#rollback.filter((hook) => !gone(hook))
-    this.#run(hooks)
+  rolledBack (): void {
+    this.#run('rollback', this.#take(0))
   }
 
-  #run (hooks: Hook[]): void {
-    for (const { run } of hooks) {
+  /** Only what was registered in a savepoint, or inside of it: that came behind all that was there when it was opened. */
+  undone (savepoint: Savepoint): void {
+    if (this.#hooks.length <= savepoint.hooks) return
+    const since = this.#take(savepoint.hooks)
+    const gone = (hook: Hook): boolean => hook.savepoint?.within(savepoint) === true
+    for (const hook of since) if (!gone(hook)) this.#hooks.push(hook)
+    this.#run('rollback', since.filter(gone))
+  }
+
+  /** How many are registered. */
+  get count (): number {
+    return this.#hooks.length
+  }
+
+  #take (from: number): Hook[] {
+    if (this.#hooks === none) return none
+    const taken = this.#hooks.splice(from)
+    if (from === 0) this.#hooks = []
+    return taken
+  }
+
+  #run (outcome: Hook['on'], hooks: Hook[]): void {
+    for (const { on, run } of hooks) {
+      if (on !== outcome) continue
       try {
         const result = run()
         if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') this.#follow(result as PromiseLike<unknown>)

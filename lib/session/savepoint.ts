@@ -21,6 +21,8 @@ export class Savepoint {
   /** What is called from within, and waits for those inside to end. */
   readonly waiting = new Turns()
   readonly unawaited = new UnawaitedFailures()
+  /** How many outcome hooks there were when it was opened. */
+  hooks = 0
   /** The number of the last one that was opened inside of it, once it has ended. */
   #last = Infinity
 

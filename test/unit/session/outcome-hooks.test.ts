@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { OutcomeHooks } from '../../../lib/session/outcome-hooks.ts'
 import { Savepoint, Savepoints } from '../../../lib/session/savepoint.ts'
@@ -36,11 +37,12 @@ t.test('a rolled back savepoint takes only what was registered in it', async t =
   hooks.afterCommit(note('before'))
   hooks.afterRollback(note('never'))
   const outer = new Savepoint(new Savepoints(), 1, null, undefined)
+  outer.hooks = hooks.count
   const inner = new Savepoint(outer.owner, 2, outer, outer)
   hooks.afterCommit(note('never'), outer)
   hooks.afterRollback(note('inside'), inner)
   hooks.afterCommit(note('beside'))
-  hooks.rolledBack(outer)
+  hooks.undone(outer)
   hooks.afterCommit(note('behind'))
   hooks.committed()
   t.same(ran, ['inside', 'before', 'beside', 'behind'])
@@ -80,4 +82,16 @@ t.test('a hook that registers another one while hooks run does not make it run f
   t.same(ran, [])
   hooks.committed()
   t.same(ran, ['next'], 'it belongs to the next transaction')
+})
+
+t.test('a hook runs in the async context that it was registered in', async t => {
+  const { hooks } = setUp()
+  const context = new AsyncLocalStorage<string>()
+  const seen: unknown[] = []
+  context.run('registered', () => {
+    hooks.afterRollback(() => seen.push(context.getStore()))
+    hooks.afterRollback(() => seen.push(context.getStore()), new Savepoint(new Savepoints(), 1, null, undefined))
+  })
+  context.run('another', () => hooks.rolledBack())
+  t.same(seen, ['registered', 'registered'])
 })
