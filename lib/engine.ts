@@ -90,11 +90,12 @@ export class PgEngine implements Engine {
    */
   async start (): Promise<void> {
     if (!this.#options.startupCheck) return
-    const { pooler, version } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
+    const { pooler, version, oneSchema } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }
     this.#watch.found(pooler)
+    this.#watch.searches(oneSchema)
     try {
       await this.#pool.warm()
     } catch (error) {

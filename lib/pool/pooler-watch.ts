@@ -51,7 +51,16 @@ export class PoolerWatch {
   /** For what the next connection prepares, or null where it may not. */
   prepared (): PreparedStatements | null {
     const { preparedStatements } = this.#options
-    return this.#follows ? new PreparedStatements(typeof preparedStatements === 'number' ? preparedStatements : mostPrepared, this.#plans) : null
+    return this.#follows ? new PreparedStatements(typeof preparedStatements === 'number' ? preparedStatements : mostPrepared, this.#plans, this.#pooled) : null
+  }
+
+  get #pooled (): boolean {
+    return this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction'
+  }
+
+  /** Whether names are looked for in one schema only. */
+  searches (oneSchema: boolean): void {
+    this.#plans.oneSchema = oneSchema
   }
 
   /** Whether what is prepared is there in the next transaction, too. */
@@ -113,6 +122,6 @@ export class PoolerWatch {
 
   /** @throws FST_PG_SCOPE_POOLER_UNSUPPORTED where the text cannot work over this pooler */
   vet (text: string): void {
-    if (this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction') refuseUnsupported(text)
+    if (this.#pooled) refuseUnsupported(text)
   }
 }

@@ -11,6 +11,11 @@ export interface Plans {
    * whoever sent it, and what others prepared anew after one migration is out of date after the next.
    */
   mark?: string
+  /**
+   * Names are looked for in one schema. In several, a new table of an earlier one would hide a table that a plan knows; undefined until
+   * somebody has asked.
+   */
+  oneSchema?: boolean
 }
 
 /** Of this process: no other one prepares under the same names, on a server connection that both may get. */
@@ -41,6 +46,8 @@ export interface Preparable {
   readonly name: string | undefined
   /** Used so often that it is worth a place. */
   readonly automatic: boolean
+  /** It is a caller's: other statements are the plugin's own, which name nothing but what is PostgreSQL's. */
+  readonly describes: boolean
 }
 
 /**
@@ -57,11 +64,44 @@ export class PreparedStatements {
   readonly #plans: Plans
   /** Of all of them. */
   #uses = 0
+  /** Behind it the server connection is another one for each transaction, so that nothing is known of it in particular. */
+  readonly #shared: boolean
+  /**
+   * Whether the connection has ever had temporary objects. PostgreSQL parses a prepared statement again when the first of them is made, for
+   * the names that it knows may be hidden then, but not for the others.
+   */
+  #temporary: 'none' | 'possible' | 'some' = 'none'
+  /** Something would have been prepared, so that it is worth asking. */
+  #wanted = false
 
   /** @param most how many texts may be prepared without a name of the user's */
-  constructor (most: number, plans: Plans) {
+  constructor (most: number, plans: Plans, shared: boolean) {
     this.#most = most
     this.#plans = plans
+    this.#shared = shared
+  }
+
+  /** It has to be asked whether names mean the same each time. */
+  get asks (): boolean {
+    return this.#wanted && (this.#plans.oneSchema === undefined || (this.#plans.oneSchema && this.#temporary === 'possible'))
+  }
+
+  /** What the connection answered. */
+  learned (oneSchema: boolean, temporary: boolean): void {
+    this.#plans.oneSchema = oneSchema
+    if (!this.#shared) this.#temporary = temporary ? 'some' : 'none'
+  }
+
+  /** Temporary objects may have been made. */
+  unsettled (): void {
+    if (!this.#shared && this.#temporary === 'none') this.#temporary = 'possible'
+  }
+
+  /** Names mean what they meant when they were parsed. */
+  get #settled (): boolean {
+    if (this.#plans.oneSchema === true && this.#temporary === 'none') return true
+    this.#wanted = true
+    return false
   }
 
   /** What the user named, with the texts. */
@@ -70,9 +110,10 @@ export class PreparedStatements {
   }
 
   /** What the statement is to be bound to, or null for the unnamed statement; Parse is written where it is needed. */
-  use ({ text, name, automatic }: Preparable, messages: Messages): PreparedStatement | null {
+  use ({ text, name, automatic, describes }: Preparable, messages: Messages): PreparedStatement | null {
     if (name !== undefined) return this.#prepare(this.#named, name, name, text, messages)
-    return automatic && this.#most > 0 ? this.#automatically(text, messages) : null
+    if (!automatic || this.#most === 0 || (describes && !this.#settled)) return null
+    return this.#automatically(text, messages)
   }
 
   /**

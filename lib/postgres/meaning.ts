@@ -66,3 +66,11 @@ export function altersMeaning (text: string): boolean {
     return makesTemporary.test(statement) || runsCode.test(statement) || callsOthers(statement)
   })
 }
+
+const setsSession = /^(?:re)?set\b(?! local\b)/i
+const setsLocally = /\bset_config\b.*\btrue\b/i
+
+/** Whether a text that alters the meaning of others does so beyond its transaction: literals that were read before it are out of date. */
+export function setsForGood (text: string): boolean {
+  return statementsOf(text).some((statement) => setsSession.test(statement) || (/\bset_config\b/i.test(statement) && !setsLocally.test(statement)))
+}

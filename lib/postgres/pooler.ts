@@ -10,7 +10,12 @@ export interface Found {
   readonly pooler: Pooler
   /** server_version_num: 170004 is 17.4. */
   readonly version: number
+  /** Names are looked for in one schema only, beside PostgreSQL's own. */
+  readonly oneSchema: boolean
 }
+
+/** Whether names are looked for in no more than one schema, and whether there ever was a temporary object in this session. */
+export const namesQuestion = 'SELECT cardinality(current_schemas(false)) < 2, pg_my_temp_schema() <> 0'
 
 /**
  * PgBouncer may give out a server connection that has just died, and after a restart of PostgreSQL it refuses whoever comes first
@@ -36,6 +41,9 @@ export async function look (config: pg.ClientConfig, target: Target, timeout: nu
   }
 }
 
+const startupQuestion = 'SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version, ' +
+  'cardinality(current_schemas(false)) < 2 AS one_schema'
+
 async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Found> {
   const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout })
   const told = new Told(client)
@@ -43,11 +51,12 @@ async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Foun
   readAnswersOf(client)
   try {
     await client.connect()
-    const { rows: [row] } = await client.query<{ pid: number, version: number }>('SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version')
+    const { rows: [row] } = await client.query<{ pid: number, version: number, one_schema: boolean }>(startupQuestion)
     if (row === undefined) throw new ProtocolViolation('the server answered a SELECT without a row')
     client.end().catch(() => {})
     return {
       version: Number(row.version),
+      oneSchema: row.one_schema,
       pooler: told.pooler(Number(row.pid))
     }
   } catch (error) {

@@ -1,4 +1,4 @@
-import { altersMeaning, hasStablePlan } from './meaning.ts'
+import { altersMeaning, hasStablePlan, setsForGood } from './meaning.ts'
 import { statementsOf } from './statement-words.ts'
 import { TextMemo } from './text-memo.ts'
 
@@ -76,7 +76,7 @@ export class KnownText {
     this.altersMeaning = altersMeaning(text)
     const statements = seldom.test(text) ? statementsOf(text) : none
     this.copies = statements.some((statement) => copy.test(statement))
-    this.forgets = statements.some((statement) => forget.test(statement))
+    this.forgets = statements.some((statement) => forget.test(statement)) || (this.altersMeaning && setsForGood(text))
   }
 
   /** Reads or writes rows, and means the same each time. The text is taken apart for it, so ask only where it is to be prepared. */

@@ -92,7 +92,7 @@ export class Batch {
     try {
       if (statements.length === 1 && first!.simple) {
         messages.query(first!.text)
-        if (first!.forgets) this.#connection.prepared?.dropped(true)
+        this.#leave(first!)
       } else {
         for (this.#current = 0; this.#current < statements.length; this.#current++) this.#write(statements[this.#current]!)
         messages.sync()
@@ -121,8 +121,13 @@ export class Batch {
       else if (prepared.fields !== null) statement.fields(prepared.fields, types)
     }
     messages.execute()
-    // What stands behind it, written before it is answered, has to be prepared anew.
-    if (statement.forgets) statements?.dropped(true)
+    this.#leave(statement)
+  }
+
+  /** What stands behind a statement is written before that is answered. */
+  #leave ({ forgets, altersMeaning }: Statement): void {
+    if (forgets) this.#connection.prepared?.dropped(true)
+    if (altersMeaning) this.#connection.prepared?.unsettled()
   }
 
   #executed ({ text, prepared, describes, doubted }: Statement, tag: string): void {

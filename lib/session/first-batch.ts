@@ -2,7 +2,7 @@ import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { BatchFailure } from './batch.ts'
-import { lookAt } from './look.ts'
+import { lookAt, lookAtNames } from './look.ts'
 import { Patience } from './patience.ts'
 import { type Beginning, type Settings, settingStatement } from './settings.ts'
 import { Statement } from './statement.ts'
@@ -31,6 +31,8 @@ export class FirstBatch {
     for (const statement of first) statement.automatic = true
     const look = lookAt(connection)
     if (look !== null) first.push(look)
+    const names = lookAtNames(connection)
+    if (names !== null) first.push(names)
     this.preamble = first.length
     return first
   }

@@ -1,4 +1,6 @@
 import type { Connection } from '../pool/connection.ts'
+import type { PreparedStatements } from '../pool/prepared-statements.ts'
+import { namesQuestion } from '../postgres/pooler.ts'
 import { Statement } from './statement.ts'
 
 /** Asks a connection whose process answers: behind a pooler it is not the one that the connection was given. */
@@ -18,6 +20,30 @@ class Look extends Statement {
   override succeed (): void {
     this.#found(this.#backend)
   }
+}
+
+/** Asks a connection whether names mean the same each time. */
+class LookAtNames extends Statement {
+  readonly #prepared: PreparedStatements
+  #answer: unknown[] = []
+
+  constructor (prepared: PreparedStatements) {
+    super(namesQuestion)
+    this.#prepared = prepared
+  }
+
+  override row (fields: unknown[]): void {
+    this.#answer = fields
+  }
+
+  override succeed (): void {
+    this.#prepared.learned(this.#answer[0] === 't', this.#answer[1] === 't')
+  }
+}
+
+/** Where something would have been prepared if it were known; null mostly. */
+export function lookAtNames ({ prepared }: Connection): Statement | null {
+  return prepared?.asks === true ? new LookAtNames(prepared) : null
 }
 
 /**

@@ -8,7 +8,7 @@ import type { Listed } from '../roster.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
-import { lookAt } from './look.ts'
+import { lookAt, lookAtNames } from './look.ts'
 import { Patience } from './patience.ts'
 import { isRefusal, type SessionHost } from './managed-session.ts'
 import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -72,7 +72,9 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
     const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
     this.unanswered++
     // What stands under one Sync is one transaction, so that the setting is local to the statement.
-    const statements = setting === null ? [this.#call] : [setting, this.#call]
+    const statements: Statement[] = setting === null ? [this.#call] : [setting, this.#call]
+    const names = this.#call.automatic ? lookAtNames(lease.connection) : null
+    if (names !== null) statements.unshift(names)
     const answered = watch(this, limitOf(this.#beginning.silence, statements), 'statement')
     send(lease, statements, (batch, failure) => {
       answered()
@@ -110,7 +112,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
     const lease = this.lease!
     this.lease = null
-    if (failure === null) this.#succeed(lease)
+    if (failure === null) this.#succeed(lease, statements)
     else if (failure.lost) {
       const { error } = failure
       // It stands last. One that was cancelled has given its connection up already.
@@ -132,9 +134,9 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
     this.#end()
   }
 
-  #succeed (lease: Lease): void {
+  #succeed (lease: Lease, statements: readonly Statement[]): void {
     if (this.#call.spoiled !== null) this.#fail(this.#call.spoiled)
-    else if (lease.connection.clean) this.#call.succeed()
+    else if (lease.connection.clean) for (const statement of statements) statement.succeed()
     else this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement began a transaction and left it open, so that it is rolled back. Use scope(fn) or transaction(fn).'))
   }
 

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap'
 import pgScope, { type Engine, type PgScopeOptions, type Session } from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyAnnounced, onlyDirect } from '../../helpers/variant.ts'
+import { onlyAnnounced, onlyDirect, onlyQueue } from '../../helpers/variant.ts'
 
 const postgres = await startTestPostgres(t)
 
@@ -186,4 +186,92 @@ known.test('a table and a sequence that are dropped and made again are the new o
     await postgres.query(`DROP TABLE remade; DROP SEQUENCE remade_ids; ${create}`)
     t.same(await Promise.all(texts.map(async (text) => (await run(db, text, [])).rows[0].n)), [1, true, 0])
   }
+})
+
+/** What a text means when it is parsed now, on the same connection. */
+const unprepared = async (session: Pick<Session, 'query'>, text: string) => (await session.query({ text, prepare: false })).rows
+
+onlyDirect(t, 'temporary tables that outlive their transaction are refused there').test('on a connection that has had temporary tables, a statement means the table that it would mean unprepared', async t => {
+  await postgres.query(`
+    CREATE TABLE hidden (a int); INSERT INTO hidden VALUES (0); CREATE TABLE hidden_too (a int); INSERT INTO hidden_too VALUES (0);
+    CREATE FUNCTION hide() RETURNS void LANGUAGE sql AS 'CREATE TEMP TABLE hidden AS SELECT 1 AS a'`)
+  const { db } = await setUp(t)
+  const texts = ['SELECT a FROM hidden', 'SELECT a FROM hidden_too']
+  const check = async (session: Pick<Session, 'query'>, what: string) => { for (const text of texts) t.same((await session.query(text)).rows, await unprepared(session, text), `${what}: ${text}`) }
+  for (let i = 0; i < 8; i++) await check(db, 'before')
+  for (let round = 0; round < 3; round++) {
+    for (const way of ['CREATE TEMP TABLE hidden AS SELECT 1 AS a', 'SELECT hide()', 'DO $$ BEGIN PERFORM hide(); END $$', 'SELECT 1 AS a INTO TEMP hidden', 'CREATE TABLE pg_temp.hidden AS SELECT 1 AS a']) {
+      await db.scope(async (session) => {
+        await check(session, 'in front of it')
+        await session.query(way)
+        await check(session, way)
+        await session.query('CREATE TEMP TABLE IF NOT EXISTS hidden_too AS SELECT 2 AS a')
+        await check(session, 'and another one')
+      })
+      await check(db, `after ${way}, by itself`)
+      await db.scope(async (session) => {
+        await check(session, `after ${way}, in a transaction`)
+        await session.query('DROP TABLE IF EXISTS pg_temp.hidden')
+        await check(session, 'dropped')
+      })
+      await check(db, 'dropped')
+    }
+  }
+})
+
+known.test('with several schemas in search_path, a table that is created in an earlier one is the one that is meant', async t => {
+  const connectionString = await postgres.createDatabase()
+  const admin = (text: string) => postgres.query(text, undefined, connectionString)
+  await admin(`
+    DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = one, two', current_database()); END $$;
+    CREATE SCHEMA one; CREATE SCHEMA two; CREATE TABLE two.things (a int); INSERT INTO two.things VALUES (2)`)
+  for (const startupCheck of [true, false]) {
+    const { db } = await setUp(t, { connectionString, startupCheck })
+    const text = 'SELECT a FROM things'
+    for (const run of [single, first, later]) {
+      await often(async () => t.same((await run(db, text, [])).rows, [{ a: 2 }]))
+      await admin('CREATE TABLE one.things (a int); INSERT INTO one.things VALUES (1)')
+      for (let i = 0; i < 3; i++) t.same((await run(db, text, [])).rows, [{ a: 1 }])
+      await admin('DROP TABLE one.things')
+    }
+  }
+})
+
+onlyDirect(onlyQueue(t, 'a kept connection'), 'the pooler is not known').test('without the startup check too, what is used often is prepared', async t => {
+  const { db, parsed } = await setUp(t, { startupCheck: false, pooler: 'none' })
+  for (const [i, run] of [single, first, later].entries()) {
+    const text = `SELECT $1::int AS without_check_${i}`
+    for (let a = 0; a < 20; a++) await run(db, text, [a])
+    t.ok(parsed(text) < 10, `parsed ${parsed(text)} times`)
+  }
+})
+
+onlyDirect(onlyQueue(t, 'a kept connection'), 'it is refused there').test('after a SET for the session, literals are read as they would be unprepared', async t => {
+  await postgres.query('CREATE TABLE moments (at timestamptz); INSERT INTO moments VALUES (\'2023-12-31 20:00Z\')')
+  const { db } = await setUp(t)
+  const text = 'SELECT count(*)::int AS count FROM moments WHERE at >= \'2024-01-01\''
+  const zones = ['SET TIME ZONE \'Asia/Tokyo\'', 'SELECT set_config(\'TimeZone\', \'UTC\', false)', 'SET TimeZone = \'Asia/Tokyo\'', 'RESET TimeZone']
+  for (const mode of ['transaction', 'autocommit'] as const) {
+    for (const zone of zones) {
+      await db.scope(async (session) => {
+        for (let i = 0; i < 8; i++) t.same((await session.query(text)).rows, await unprepared(session, text))
+        await session.query(zone)
+        for (let i = 0; i < 8; i++) t.same((await session.query(text)).rows, await unprepared(session, text), zone)
+      }, { mode })
+    }
+  }
+})
+
+onlyDirect(onlyQueue(known, 'a kept connection'), 'what is prepared there is PgBouncer\'s').test('a function of the application\'s own costs the statements of later transactions nothing', async t => {
+  await postgres.query('CREATE FUNCTION own(a int) RETURNS int LANGUAGE sql AS \'SELECT a + 1\'')
+  const { db, parsed } = await setUp(t)
+  const text = 'SELECT $1::int AS beside_own'
+  for (let i = 0; i < 20; i++) {
+    await db.scope(async (session) => {
+      await session.query('SELECT 1 AS before')
+      await session.query(text, [i])
+      t.same((await session.query('SELECT own($1) AS own', [i])).rows, [{ own: i + 1 }])
+    })
+  }
+  t.ok(parsed(text) < 10, `parsed ${parsed(text)} times`)
 })
