@@ -1,5 +1,6 @@
 import type { Engine } from './engine.ts'
-import type { RouteOptions } from './options.ts'
+// Within `declare module 'fastify'` the name RouteOptions is Fastify's own as soon as another plugin adds to it there.
+import type { RouteOptions as DatabaseRouteOptions } from './options.ts'
 import type { Session } from './session.ts'
 
 declare module 'fastify' {
@@ -10,6 +11,6 @@ declare module 'fastify' {
     db: Session
   }
   interface FastifyContextConfig {
-    db?: RouteOptions
+    db?: DatabaseRouteOptions
   }
 }

@@ -39,11 +39,11 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     done()
   })
 
-  app.addHook('onError', (request, _reply, error, done) => {
+  app.addHook('onError', (request, reply, error, done) => {
     if (exposeErrors) exposeDetails(error)
     const scope = scopeOf(request)
     if (scope === null) thrown.add(request)
-    else scope.thrown = true
+    else scope.failed(reply)
     done()
   })
 
@@ -62,7 +62,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     if (scope === null) return done()
     // Hooks that come behind this one, compression say, know what to do with text.
     const body = areRows(payload) ? asNdjson(payload, reply) : payload
-    if (scope.routed) done(null, body)
+    if (scope.routed || settlesLast(request, settle)) done(null, body)
     else settle(request, reply, body, done)
   }) as OnSend as never)
 
@@ -133,6 +133,22 @@ function settleLast (route: FastifyRoute, settle: OnSend): void {
     set
   })
 }
+
+/**
+ * The same for a 404 handler and for a route that was declared before the plugin, whose hooks are a list that Fastify has made by now:
+ * our hook is appended by the first request. It runs for that request too, as Fastify looks for the list's end after each hook.
+ *
+ * @returns false where Fastify keeps the list elsewhere
+ */
+function settlesLast (request: FastifyRequest, settle: OnSend): boolean {
+  contextKey ??= Object.getOwnPropertySymbols(request).find(({ description }) => description === 'fastify.context')
+  const hooks = contextKey === undefined ? null : (request as unknown as Record<symbol, { onSend?: unknown[] | null }>)[contextKey]?.onSend
+  if (!Array.isArray(hooks)) return false
+  if (hooks.at(-1) !== settle) hooks.push(settle)
+  return true
+}
+
+let contextKey: symbol | undefined
 
 function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) => void): void {
   const { handler } = route

@@ -21,7 +21,11 @@ export function asNdjson (rows: CursorStream, reply: FastifyReply): Readable {
   const text = new Transform({
     writableObjectMode: true,
     transform (row, _encoding, done) {
-      lines += JSON.stringify(row) + '\n'
+      try {
+        lines += JSON.stringify(row) + '\n'
+      } catch (error) { // thrown here, it would leave through an event of the rows and end the process
+        return done(error as Error)
+      }
       if (lines.length < pieceLength) return done()
       const piece = lines
       lines = ''

@@ -1,12 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { pgScopeError } from '../errors.ts'
+import { type PgScopeError, pgScopeError } from '../errors.ts'
 import type { Unit } from '../options.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf, type RequestOutcome } from './outcome.ts'
+import { takeBackSuccess } from './error-headers.ts'
+import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
 import { bodyBeforeEnd, isStream } from './reply-stream.ts'
 import { whenOver } from '../one-listener.ts'
 import { asError } from '../session/commit-error.ts'
-import { checkSendable, isResponse, unwrap } from './sendable.ts'
+import { checkPayload, checkSendable, unwrap } from './sendable.ts'
 
 type Headers = ReturnType<FastifyReply['getHeaders']>
 type Done = (error?: Error | null, payload?: unknown) => void
@@ -30,9 +32,11 @@ export class RequestScope {
   /** An answer has reached the point where it is settled. */
   #answered = false
   /** What has become of the work. It is decided once: an answer that comes later changes nothing. */
-  #work: 'open' | 'committing' | 'committed' | 'left behind' | 'given up' = 'open'
+  #work: 'open' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up' = 'open'
   /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
   #overtaken = false
+  /** An error has taken the place of the answer, and the headers on the reply are its own. */
+  #replaced = false
 
   constructor (request: FastifyRequest, unit: Unit, routed: boolean) {
     this.#request = request
@@ -59,18 +63,27 @@ export class RequestScope {
     this.#detach = whenOver(this.#request.raw.socket, () => this.#closed())
   }
 
+  /** An error was thrown. Where a success was about to be sent, the error takes its place. */
+  failed (reply: FastifyReply): void {
+    this.thrown = true
+    if (this.#answered && !this.#replaced && this.#work !== 'committing') takeBackSuccess(reply)
+  }
+
   /** An answer is about to be sent: settle, then let it go. */
   send (reply: FastifyReply, payload: unknown, done: Done): void {
     // Another plugin's onRequest hook failed before ours came to tell.
     if (this.#reply === null) this.attach(reply)
+    if (isOpening(payload) && !reply.raw.headersSent) return whenOpened(payload, () => this.#opened(reply, payload, done))
     if (this.#work === 'committing') {
       // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
       this.#overtaken = true
+      discard(payload)
       this.#tooLate('The request was answered before its work was through')
       return
     }
     if (this.#work === 'committed') {
-      if (this.thrown) this.#request.log.error({ statusCode: reply.statusCode }, 'the transaction was committed, and then an error took the place of its answer')
+      // An error handler that answers with a success tells the client no lie.
+      if (this.thrown && reply.statusCode >= 400) return this.#answerFailed(reply, done)
       return done()
     }
     this.#answered = true
@@ -80,14 +93,15 @@ export class RequestScope {
     let headers: Headers | undefined
     try {
       if (isResponse(payload)) payload = unwrap(payload, reply)
+      watch(payload)
       outcome = this.#outcome(reply)
-      if (outcome === 'commit') {
+      if (outcome !== 'refuse') {
         headers = reply.getHeaders()
-        checkSendable(headers, reply.statusCode, payload)
+        checkSendable(reply, headers, payload)
       }
     } catch (error) {
       this.#rollBack()
-      return done(error as Error)
+      return this.#replace(reply, payload, done, asError(error))
     }
     if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
@@ -95,7 +109,8 @@ export class RequestScope {
     if (failure === null && isStream(payload) && this.session.streaming) return done(null, bodyBeforeEnd(payload, () => this.session.end('rollback')))
     this.#rollBack()
     // The client need not wait for ROLLBACK: nothing of what it could answer changes the error.
-    done(outcome === 'refuse' ? failure : null, payload)
+    if (outcome === 'refuse') this.#replace(reply, payload, done, failure as Error)
+    else done(null, payload)
   }
 
   /** The handler is through, with onAbort 'commit': where its client has gone, no answer may ever come. */
@@ -116,6 +131,7 @@ export class RequestScope {
   forced (error: Error): void {
     if (this.#reply === null || this.#reply.sent || this.#work === 'committing') return
     try {
+      takeBackSuccess(this.#reply)
       this.#reply.send(error)
     } catch { // no answer can be written any more
       this.#reply.raw.destroy()
@@ -149,14 +165,52 @@ export class RequestScope {
         for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
         reply.code(status).headers(headers as Record<string, string>)
       }
-      this.#send(reply, done, null, streaming ? '' : payload)
+      if (streaming) this.#send(reply, done, null, '')
+      else this.#sendCommitted(reply, done, payload)
     }, (reason) => {
-      const error = asError(reason)
       this.#work = 'given up'
-      // Fastify keeps the status of an error that was to be sent.
-      if (this.#overtaken || reply.statusCode >= 400) reply.code(error.statusCode ?? 500)
-      this.#send(reply, done, error)
+      this.#replace(reply, payload, done, asError(reason))
     })
+  }
+
+  /** The payload is a file that is open now, or errored. In the meantime another answer may have been sent. */
+  #opened (reply: FastifyReply, payload: unknown, done: Done): void {
+    if (reply.sent || reply.raw.headersSent) return discard(payload)
+    try {
+      this.send(reply, payload, done)
+    } catch (error) {
+      this.#unsendable(reply, error as Error)
+    }
+  }
+
+  /** A stream can have failed while COMMIT was under way. */
+  #sendCommitted (reply: FastifyReply, done: Done, payload: unknown): void {
+    try {
+      if (isStream(payload)) checkPayload(reply, payload)
+    } catch (error) {
+      discard(payload)
+      return this.#answerFailed(reply, done, error)
+    }
+    this.#send(reply, done, null, payload)
+  }
+
+  /** The client reads an error although the work is committed: the error says so. */
+  #answerFailed (reply: FastifyReply, done: Done, cause?: unknown): void {
+    this.#work = 'answer failed'
+    const error = pgScopeError('FST_PG_SCOPE_ANSWER_FAILED', 'The transaction was committed, and then an error took the place of its answer.', cause)
+    this.#request.log.error({ err: error }, 'the transaction was committed, and then an error took the place of its answer')
+    this.#replace(reply, null, done, error)
+  }
+
+  /** An error takes the place of an answer, which leaves nothing behind. */
+  #replace (reply: FastifyReply, payload: unknown, done: Done, error: Error): void {
+    discard(payload)
+    takeBackSuccess(reply)
+    this.#replaced = true
+    // Where an error handler has run already, Fastify takes status and headers from the reply as they are.
+    const { statusCode = 500, headers } = error as PgScopeError
+    if (this.#overtaken || this.#work === 'answer failed' || reply.statusCode >= 400) reply.code(statusCode >= 400 && statusCode <= 599 ? statusCode : 500).headers(headers ?? {})
+    this.#send(reply, done, error)
   }
 
   #send (reply: FastifyReply, done: Done, error: Error | null, payload?: unknown): void {

@@ -1,6 +1,10 @@
-import { validateHeaderName, validateHeaderValue } from 'node:http'
+import { ServerResponse, validateHeaderName, validateHeaderValue, type OutgoingHttpHeaders } from 'node:http'
 import { errorCodes, type FastifyReply } from 'fastify'
+import { checkStream } from './payload.ts'
 import { isStream } from './reply-stream.ts'
+import { trailerNames } from './trailers.ts'
+
+type Headers = ReturnType<FastifyReply['getHeaders']>
 
 /**
  * Looks at what Fastify and Node look at only behind the last onSend hook: found after COMMIT, it would be an error for work
@@ -8,20 +12,84 @@ import { isStream } from './reply-stream.ts'
  *
  * @throws what they would throw
  */
-export function checkSendable (headers: ReturnType<FastifyReply['getHeaders']>, statusCode: number, payload: unknown): void {
-  for (const name in headers) {
-    validateHeaderName(name)
-    const value = headers[name]
-    if (Array.isArray(value)) for (const one of value) validateHeaderValue(name, one)
-    else validateHeaderValue(name, value as string)
-  }
-  if (payload === undefined || payload === null || typeof payload === 'string' || Buffer.isBuffer(payload) || isStream(payload)) return
-  // Fastify drops the payload of a status that has none.
-  if (statusCode !== 204) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+export function checkSendable (reply: FastifyReply, headers: Headers, payload: unknown): void {
+  const { raw, statusCode } = reply
+  const http2 = isHttp2(reply)
+  if (!isStatus(statusCode)) throw new errorCodes.FST_ERR_BAD_STATUS_CODE(String(statusCode))
+  for (const name in headers) checkHeader(name, headers[name], http2)
+  // HTTP/2 has no status message; to read it there is worth a warning to Node.
+  if (!http2 && raw.statusMessage) validateHeaderValue('statusMessage', raw.statusMessage)
+  const trailers = trailerNames(reply)
+  if (trailers !== null) for (const name of trailers) checkHeader(name, '', http2)
+  if (!http2 && (trailers !== null || headers.trailer !== undefined)) rehearse(reply, headers, trailers, payload)
+  checkPayload(reply, payload)
 }
 
-export function isResponse (payload: unknown): payload is Response {
-  return Object.prototype.toString.call(payload) === '[object Response]'
+/** @throws what Fastify or Node would raise about the payload as it is now */
+export function checkPayload (reply: FastifyReply, payload: unknown): void {
+  const { raw, statusCode } = reply
+  if (isStream(payload)) {
+    if (hasBody(statusCode)) checkStream(payload)
+    return
+  }
+  if (raw.headersSent) throw new errorCodes.FST_ERR_REP_ALREADY_SENT(reply.request.url, reply.request.method)
+  if (payload === undefined || payload === null || typeof payload === 'string' || Buffer.isBuffer(payload)) return
+  // Fastify drops the payload of a status that has none.
+  if (hasBody(statusCode)) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+}
+
+export function isHttp2 (reply: FastifyReply): boolean {
+  return reply.request.raw.httpVersionMajor >= 2
+}
+
+/** As Node's writeHead() has it, which also takes what `reply.code()` does not. */
+export function isStatus (status: unknown): boolean {
+  const number = (status as number) | 0
+  return number >= 100 && number <= 999
+}
+
+function hasBody (status: number): boolean {
+  return status >= 200 && status !== 204
+}
+
+/** Header fields of an HTTP/1 connection (RFC 9113, section 8.2.2). Node drops `connection` itself. */
+const ofHttp1 = new Set(['transfer-encoding', 'keep-alive', 'proxy-connection', 'upgrade', 'http2-settings', 'te'])
+
+/** Those of a response of which Node's HTTP/2 takes one value only. */
+const single = new Set([
+  'access-control-allow-credentials', 'access-control-max-age', 'age', 'content-encoding', 'content-language', 'content-length',
+  'content-location', 'content-md5', 'content-range', 'content-type', 'date', 'etag', 'expires', 'last-modified', 'location',
+  'max-forwards', 'retry-after', 'tk', 'x-content-type-options'
+])
+
+/** @throws what Node would throw for such a header */
+export function checkHeader (name: string, value: unknown, http2: boolean): void {
+  validateHeaderName(name)
+  if (Array.isArray(value)) for (const one of value) validateHeaderValue(name, one)
+  else validateHeaderValue(name, value as string)
+  if (http2) checkHttp2Header(name, value)
+}
+
+function checkHttp2Header (name: string, value: unknown): void {
+  if (value === null) throw refused('ERR_HTTP2_INVALID_HEADER_VALUE', `HTTP/2: the header "${name}" has no value.`)
+  if ((ofHttp1.has(name) && !(name === 'te' && value === 'trailers')) || (name === 'connection' && value === 'trailers')) {
+    throw refused('ERR_HTTP2_INVALID_CONNECTION_HEADERS', `HTTP/2 does not allow the header "${name}".`)
+  }
+  if (Array.isArray(value) && value.length > 1 && single.has(name)) {
+    throw refused('ERR_HTTP2_HEADER_SINGLE_VALUE', `HTTP/2: the header "${name}" takes one value.`)
+  }
+}
+
+function refused (code: string, message: string): Error {
+  return Object.assign(new TypeError(message), { code })
+}
+
+/** Trailers need a chunked body, and whether it is one depends on all the rest: Node itself is asked. */
+function rehearse (reply: FastifyReply, headers: Headers, trailers: string[] | null, payload: unknown): void {
+  const head = { ...headers } as OutgoingHttpHeaders
+  if (trailers !== null) Object.assign(head, { 'transfer-encoding': 'chunked', trailer: trailers.join(' ') })
+  else if (!isStream(payload) && reply.request.method !== 'HEAD') head['content-length'] ??= 0
+  new ServerResponse(reply.request.raw).writeHead(reply.statusCode, head)
 }
 
 /**

@@ -1,0 +1,68 @@
+import { ReadStream } from 'node:fs'
+import { isErrored, type Readable } from 'node:stream'
+import { errorCodes } from 'fastify'
+
+const noop = (): void => {}
+
+function isNodeStream (payload: unknown): payload is Readable {
+  return typeof (payload as Readable | null)?.pipe === 'function'
+}
+
+function isWebStream (payload: unknown): payload is ReadableStream {
+  return typeof (payload as ReadableStream | null)?.getReader === 'function'
+}
+
+export function isResponse (payload: unknown): payload is Response {
+  return Object.prototype.toString.call(payload) === '[object Response]'
+}
+
+/** A file that is not open yet: whether it exists is known in a moment. */
+export function isOpening (payload: unknown): payload is ReadStream {
+  return payload instanceof ReadStream && payload.pending && !payload.destroyed
+}
+
+/** @param next called once, when the file is open or cannot be opened: the stream is errored then */
+export function whenOpened (file: ReadStream, next: () => void): void {
+  watch(file)
+  const opened = (): void => {
+    file.off('ready', opened).off('close', opened)
+    next()
+  }
+  file.on('ready', opened).on('close', opened)
+}
+
+/** An 'error' that nobody listens for ends the process: Fastify listens to a payload only once it sends it. */
+export function watch (payload: unknown): void {
+  if (isNodeStream(payload)) payload.on?.('error', noop)
+}
+
+/**
+ * Looks at a stream as Fastify does when it begins to send it.
+ *
+ * @throws what Fastify or Node would raise
+ */
+export function checkStream (payload: Readable | ReadableStream): void {
+  if (isWebStream(payload)) {
+    if (payload.locked) throw new errorCodes.FST_ERR_REP_READABLE_STREAM_LOCKED()
+    if (isErrored(payload as never)) throw failed('The web stream of the answer has failed.')
+    return
+  }
+  // Only what can be written to, such as another response, has a pipe() that fails.
+  if (typeof payload.on !== 'function' || (typeof payload.readable !== 'boolean' && 'write' in payload)) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+  if (payload.errored) throw payload.errored
+  if (payload.destroyed && !payload.readableEnded) throw failed('The stream of the answer was destroyed before its end.')
+}
+
+function failed (message: string): Error {
+  return Object.assign(new Error(message), { code: 'ERR_STREAM_PREMATURE_CLOSE' })
+}
+
+/** A payload that is not sent holds no file and no connection to another server any longer. */
+export function discard (payload: unknown): void {
+  if (isNodeStream(payload)) {
+    watch(payload)
+    payload.destroy?.()
+  } else if (isWebStream(payload)) {
+    if (!payload.locked) payload.cancel().catch(noop)
+  } else if (isResponse(payload)) discard(payload.body)
+}
