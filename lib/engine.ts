@@ -109,9 +109,9 @@ export class PgEngine implements Engine {
     return this.#watch.pooler
   }
 
-  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+  query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     if (this.#shutdown.closing) return rejected(closed())
-    return this.#own.query(text, values)
+    return this.#own.query(text, values, callback)
   }
 
   async scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {

@@ -39,7 +39,7 @@ export interface Queryable {
    * A text without values may hold several statements separated by semicolons; the answer is then an array of results, as in pg.
    *
    * @throws pg's DatabaseError as it came from the server (`code` is the SQLSTATE): {@link StatementError}
-   * @throws FST_PG_SCOPE_QUERY_INVALID for a text that is not a string, values that are not an array, or a value that cannot be sent
+   * @throws FST_PG_SCOPE_QUERY_INVALID for a text that is not a string, values that are not an array, a value that cannot be sent, a callback, or a config with other fields than {@link StatementConfig}
    * @throws FST_PG_SCOPE_TRANSACTION_CONTROL for BEGIN, COMMIT, ROLLBACK and their kin: the session sends these itself
    * @throws FST_PG_SCOPE_POOL_EXHAUSTED, FST_PG_SCOPE_POOL_QUEUE_FULL, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED when no connection could be had
    * @throws FST_PG_SCOPE_CONNECTION_LOST when the connection died before the answer

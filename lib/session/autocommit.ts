@@ -103,12 +103,12 @@ export class AutocommitSession implements ManagedSession {
     return this.#streams !== null && this.#streams.size > 0
   }
 
-  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+  query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     const inner = this.#inside()
-    if (inner !== null) return inner.query(text, values)
+    if (inner !== null) return inner.query(text, values, callback)
     if (this.#end !== null) return rejected(this.#closed())
     try {
-      const call = readStatement(text, values, true)
+      const call = readStatement(text, callback ?? values, true)
       this.#host.vet(call.text)
       const extra = this.#extra?.()
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.

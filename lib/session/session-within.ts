@@ -29,8 +29,8 @@ export class SessionWithin implements Session {
     return this.#session.signal
   }
 
-  query (text: any, values?: readonly unknown[]): Promise<any> {
-    return this.#promised(() => this.#session.query(text, values))
+  query (text: any, values?: readonly unknown[], callback?: unknown): Promise<any> {
+    return this.#promised(() => this.#session.query(text, (callback ?? values) as readonly unknown[]))
   }
 
   stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {

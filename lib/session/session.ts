@@ -114,12 +114,12 @@ export class ScopedSession implements ManagedSession {
     return this.#progress.state === 'idle' && this.#savepoints.clear && this.#settling === null && this.failure === null
   }
 
-  query (text: unknown, values?: readonly unknown[]): Promise<any> {
+  query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     const late = this.#tooLate()
     if (late !== null) return rejected(late)
     let call: Call
     try {
-      call = readStatement(text, values)
+      call = readStatement(text, callback ?? values)
       this.#host.vet(call.text)
     } catch (error) {
       this.invalid(error)

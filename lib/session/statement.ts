@@ -8,6 +8,7 @@ import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { invalidQuery } from './invalid-query.ts'
 import { checkTextSize, parametersOf } from './parameters.ts'
+import { readConfig } from './statement-config.ts'
 
 /** pg's own result builder, so that a result is the object that pg users know. */
 interface ResultBuilder extends QueryResult {
@@ -211,16 +212,18 @@ export class Call extends Statement {
  * @throws FST_PG_SCOPE_QUERY_INVALID, FST_PG_SCOPE_TRANSACTION_CONTROL
  */
 export function readStatement (textOrConfig: unknown, values?: unknown, alone = false): Call {
-  const config = typeof textOrConfig === 'object' && textOrConfig !== null ? textOrConfig as StatementConfig : undefined
+  const config = typeof textOrConfig === 'object' && textOrConfig !== null ? readConfig(textOrConfig) : undefined
   const text = config === undefined ? textOrConfig : config.text
   const given = values ?? config?.values ?? []
   if (typeof text !== 'string') throw invalidQuery(`the text must be a string, and ${kindOf(text)} came`)
   checkTextSize(text)
   if (text.includes('\0')) throw invalidQuery('the text holds a zero byte, which PostgreSQL cannot take')
+  if (typeof given === 'function') throw invalidQuery('callbacks are not called: await the promise')
   if (!Array.isArray(given)) throw invalidQuery(`the values must be an array, and ${kindOf(given)} came`)
   if (config?.name !== undefined && (typeof config.name !== 'string' || Buffer.byteLength(config.name) > 63 || config.name.includes('\0'))) {
     throw invalidQuery('the name of a prepared statement must be a string of at most 63 bytes, none of them zero')
   }
+  if (config?.rowMode !== undefined && config.rowMode !== 'array') throw invalidQuery('`rowMode` must be \'array\' or left out')
   if (config?.prepare !== undefined && typeof config.prepare !== 'boolean') {
     throw invalidQuery(`\`prepare\` must be a boolean, got ${kindOf(config.prepare)}`)
   }
