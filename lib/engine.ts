@@ -149,7 +149,7 @@ export class PgEngine implements Engine {
    * @param label method and route, for the session of a request
    * @throws FST_PG_SCOPE_CLOSED
    */
-  open (unit: Unit, dynamic?: () => Settings, forced?: (error: Error) => void, label?: string): ManagedSession {
+  open (unit: Unit, dynamic?: () => Settings | Promise<Settings>, forced?: (error: Error) => void, label?: string): ManagedSession {
     if (this.#shutdown.closing) throw closed()
     const session = unit.mode === 'autocommit'
       ? new AutocommitSession(this.#host, unit.single, unit.beginning, dynamic, label)

@@ -1,18 +1,21 @@
-import type { FastifyRequest } from 'fastify'
 import type pg from 'pg'
 import { pgScopeError } from './errors.ts'
-import { checkOptions, either, isBoolean, isCount, isDuration, isFunction, isObject, isOneOf, isPort, isText, isWait, optionsError, type Rules } from './option-rules.ts'
+import {
+  checkOptions, either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOneOf, isPort, isText, isWait, optionsError,
+  ownOptions, quoted, type Rules
+} from './option-rules.ts'
 import type { PoolLimits } from './pool/bounded-pool.ts'
 import type { StrategyKind } from './pool/strategy.ts'
 import { applicationName } from './postgres/application-name.ts'
 import { withCheckedPassword } from './postgres/login.ts'
 import { targetOf } from './postgres/target.ts'
-import { type Beginning, beginning, readSettings, type Settings } from './session/settings.ts'
+import { Beginning, mergeSettings, type Settings } from './session/settings.ts'
+import { askEach, type GivenSettings, readFixed, type RequestSettings } from './session/user-settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
 
 const transactionRules: Rules = {
   mode: isOneOf('transaction', 'autocommit'),
-  isolation: isOneOf('read committed', 'repeatable read', 'serializable'),
+  isolation: isOneOf('read uncommitted', 'read committed', 'repeatable read', 'serializable'),
   readOnly: isBoolean,
   deferrable: isBoolean,
   statementTimeout: isDuration,
@@ -48,7 +51,7 @@ const connectionRules: Rules = {
   ssl: either(isBoolean, isObject),
   keepAlive: isBoolean,
   keepAliveInitialDelayMillis: isDuration,
-  types: isObject
+  types: isInstance
 }
 
 const pluginRules: Rules = {
@@ -85,7 +88,7 @@ export interface Unit {
   /** How a statement by itself is sent, in mode 'autocommit'. */
   readonly single: Beginning
   /** Settings that depend on the request. */
-  readonly dynamic: ((request: FastifyRequest) => Settings) | null
+  readonly dynamic: RequestSettings | null
   readonly commitOn: 'send' | 'response'
   readonly commitIf: RouteOptions['commitIf']
   readonly onAbort: 'rollback' | 'commit'
@@ -114,19 +117,22 @@ export interface ResolvedOptions {
  *
  * @throws FST_PG_SCOPE_OPTIONS
  */
-export function checkPluginOptions (options: PgScopeOptions): void {
-  checkOptions(options, pluginRules, '')
+export function checkPluginOptions (given: PgScopeOptions): void {
+  checkOptions(given, pluginRules, '')
+  const options = ownOptions(given)
   if (options.pool !== undefined) {
     checkOptions(options.pool, poolRules, 'pool.')
-    const { min = 0, max = 10 } = options.pool
-    if (min > max) throw optionsError('pool.min', `at most pool.max (${max})`, min)
+    const { min = 0, max = 10 } = ownOptions(options.pool)
+    if (min > max) throw optionsError('pool.min', `≤ \`pool.max\` (${max})`, min)
   }
   if (options.connectionString !== undefined) checkConnectionString(options.connectionString)
-  unitOf(pick(options, routeRules))
+  unitOf([pick(options, routeRules)], '')
 }
 
-export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
-  const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = options.pool ?? {}
+export function resolveOptions (given: PgScopeOptions): ResolvedOptions {
+  const options = ownOptions(given)
+  const pool = ownOptions(options.pool ?? {})
+  const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = pool
   return Object.freeze({
     decorator: options.decorator ?? 'db',
     client: withCheckedPassword({
@@ -138,8 +144,8 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
       application_name: options.applicationName ?? applicationName()
     }),
     pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing, leakDetectionThreshold: options.leakDetectionThreshold ?? 0 }),
-    strategy: options.pool?.strategy ?? 'queue',
-    defaults: Object.freeze({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) }),
+    strategy: pool.strategy ?? 'queue',
+    defaults: Object.freeze(ownOptions({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) })),
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
     closeTimeout: options.closeTimeout ?? 10000,
@@ -152,46 +158,60 @@ export function resolveOptions (options: PgScopeOptions): ResolvedOptions {
 /** @throws FST_PG_SCOPE_OPTIONS */
 export function routeUnit (defaults: RouteOptions, route: unknown, path: string): Unit {
   checkOptions(route, routeRules, path)
-  return unitOf({ ...defaults, ...defined(route as RouteOptions) }, defaults, route as RouteOptions, path)
+  return unitOf([defaults, route as RouteOptions], path)
 }
 
 /** @throws FST_PG_SCOPE_OPTIONS */
 export function scopeUnit (defaults: RouteOptions, scope: ScopeOptions): Unit {
   checkOptions(scope, scopeRules, '')
   // Functions of a request have nothing to say where there is none; commitIf and its kin belong to an answer.
-  const { settings, role, commitOn, commitIf, onAbort, ...rest } = defaults
-  const base: RouteOptions = { ...rest, ...(typeof settings === 'object' && { settings }), ...(typeof role === 'string' && { role }) }
-  const { signal, ...own } = scope
-  return unitOf({ ...base, ...defined(own) }, base, own)
+  const { settings, role, commitOn, commitIf, onAbort, ...rest } = ownOptions(defaults)
+  const base: RouteOptions = { ...rest, ...(typeof settings !== 'function' && { settings }), ...(typeof role === 'string' && { role }) }
+  const { signal, ...own } = ownOptions(scope)
+  return unitOf([base, own], '')
 }
 
-function unitOf (options: RouteOptions, defaults: RouteOptions = {}, own: RouteOptions = options, path = ''): Unit {
+/** @param layers the app's options, and those of a route or scope, which win */
+function unitOf (layers: readonly RouteOptions[], path: string): Unit {
+  const given = layers.map((layer) => ownOptions(defined(layer)))
+  const options: RouteOptions = Object.assign(Object.create(null), ...given)
+  const nearest = given.at(-1)!
   const { mode = 'transaction', commitOn = 'send', onAbort = 'rollback', streamTimeout = 600000, commitIf, role } = options
-  const nonsense = (what: string): Error => pgScopeError('FST_PG_SCOPE_OPTIONS', `${path}${what}`)
+  const nonsense = (name: string, what: string): Error => pgScopeError('FST_PG_SCOPE_OPTIONS', `${quoted(path + name)} ${what}.`)
   if (options.deferrable === true && !(options.isolation === 'serializable' && options.readOnly === true)) {
-    throw nonsense('deferrable: has a meaning only together with isolation: \'serializable\' and readOnly: true.')
+    throw nonsense('deferrable', 'has a meaning only together with `isolation: \'serializable\'` and `readOnly: true`')
   }
   if (mode === 'autocommit') {
     for (const name of ['commitOn', 'commitIf', 'onAbort'] as const) {
-      if (own[name] !== undefined) throw nonsense(`${name}: has no meaning in mode 'autocommit', where each statement is committed by itself.`)
+      if (nearest[name] !== undefined) throw nonsense(name, 'has no meaning in mode \'autocommit\', where each statement is committed by itself')
     }
   }
-  const sources = [defaults.settings, own === defaults ? undefined : own.settings]
-  const fixed = Object.assign({}, ...sources.map((source) => typeof source === 'function' ? {} : readSettings(source, undefined)), typeof role === 'function' ? {} : readSettings(undefined, role))
-  const functions = sources.filter((source) => typeof source === 'function')
+  const { fixed, dynamic } = settingsOf(given, role)
   const { idleInTransactionTimeout, ...singleOptions } = options
   return Object.freeze({
     mode,
-    beginning: beginning(options, fixed),
-    single: beginning(singleOptions, options.readOnly === true ? { ...fixed, transaction_read_only: 'on' } : fixed),
-    dynamic: functions.length === 0 && typeof role !== 'function'
-      ? null
-      : (request: FastifyRequest) => Object.assign({}, ...functions.map((settings) => readSettings(settings(request), undefined)), typeof role === 'function' ? readSettings(undefined, role(request)) : {}),
+    beginning: new Beginning(options, fixed),
+    single: new Beginning(singleOptions, options.readOnly === true ? mergeSettings(fixed, { transaction_read_only: 'on' }) : fixed),
+    dynamic,
     commitOn,
-    commitIf,
+    // Nothing is left to be decided where each statement is committed by itself.
+    commitIf: mode === 'autocommit' ? undefined : commitIf,
     onAbort,
     streamTimeout
   })
+}
+
+/** Settings of all layers come together, the nearest wins; of several roles there is only the nearest. */
+function settingsOf (layers: readonly RouteOptions[], role: RouteOptions['role']): { fixed: Settings, dynamic: RequestSettings | null } {
+  const given: GivenSettings[] = layers.filter(({ settings }) => settings !== undefined).map(({ settings }) => ({ given: settings, kind: 'settings' }))
+  if (role !== undefined) given.push({ given: role, kind: 'role' })
+  const fixed = given.map(readFixed)
+  const first = fixed.indexOf(null)
+  return {
+    fixed: mergeSettings(...fixed.slice(0, first === -1 ? undefined : first) as Settings[]),
+    // What stands behind a function wins over what it returns.
+    dynamic: first === -1 ? null : askEach(given.slice(first))
+  }
 }
 
 /** What pg takes from a URL, and what stands in its place here. */

@@ -3,8 +3,9 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { CustomTypesConfig } from 'pg'
 
 export type Mode = 'transaction' | 'autocommit'
-export type IsolationLevel = 'read committed' | 'repeatable read' | 'serializable'
+export type IsolationLevel = 'read uncommitted' | 'read committed' | 'repeatable read' | 'serializable'
 export type SettingValue = string | number | boolean
+type MaybePromise<T> = T | Promise<T>
 
 /**
  * How a transaction begins. Every duration is in milliseconds, 0 switches a limit off.
@@ -48,14 +49,21 @@ export interface ScopeOptions extends TransactionOptions {
 
 /** For a route: `config: { db: { … } }`. */
 export interface RouteOptions extends TransactionOptions {
-  /** Settings local to the transaction, or a function of the request that returns them. */
-  settings?: Record<string, SettingValue> | ((request: FastifyRequest) => Record<string, SettingValue>) | undefined
-  /** The role for the transaction, or a function of the request that names it. */
-  role?: string | ((request: FastifyRequest) => string) | undefined
+  /**
+   * Settings local to the transaction, or a function of the request that returns them, or a promise of them. BEGIN waits for the promise, and no
+   * connection is taken before it is fulfilled. Anything but a plain object of strings, finite numbers and booleans is an error
+   * (FST_PG_SCOPE_OPTIONS), and no statement runs. The function must not use the session of its own request: use `app.db` there.
+   */
+  settings?: Record<string, SettingValue> | ((request: FastifyRequest) => MaybePromise<Record<string, SettingValue>>) | undefined
+  /** The role for the transaction, or a function of the request that names it, or promises to, under the same rules. `'none'` is an error: leave the option out. */
+  role?: string | ((request: FastifyRequest) => MaybePromise<string>) | undefined
   /** 'send' (default): COMMIT is answered before the reply is sent. 'response': COMMIT after the answer left; the answer is then no promise. */
   commitOn?: 'send' | 'response' | undefined
-  /** Decides instead of the status code. Never asked after a failed statement, setRollbackOnly() or an error answered with a success. */
-  commitIf?: ((request: FastifyRequest, reply: FastifyReply) => boolean) | undefined
+  /**
+   * Decides instead of the status code, with true, false or a promise of one; anything else is an error (FST_PG_SCOPE_OPTIONS), and the work is rolled
+   * back. Never asked after a failed statement, setRollbackOnly() or an error answered with a success.
+   */
+  commitIf?: ((request: FastifyRequest, reply: FastifyReply) => MaybePromise<boolean>) | undefined
   /**
    * The longest that rows of `stream()` may take to be read by the client, once they are sent as its answer: the transaction is open for as
    * long. Then it is rolled back, and the body breaks off. Milliseconds, default 600000; 0 for no limit.

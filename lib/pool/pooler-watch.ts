@@ -17,6 +17,8 @@ const mostPrepared = 100
 /** What travels in a startup packet; PgBouncer takes none of it. */
 const startupSettings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
+const noSettings: Record<string, string> = Object.freeze(Object.create(null))
+
 interface PoolerOptions {
   readonly pooler: NonNullable<PgScopeOptions['pooler']>
   readonly preparedStatements: PgScopeOptions['preparedStatements']
@@ -38,14 +40,14 @@ export class PoolerWatch {
     const { pooler, preparedStatements } = options
     this.#options = options
     this.#target = target
-    this.#startup = Object.fromEntries(Object.entries(timeouts).filter(([name]) => startupSettings.includes(name)))
+    this.#startup = Object.assign(Object.create(null), Object.fromEntries(Object.entries(timeouts).filter(([name]) => startupSettings.includes(name))))
     this.#log = log
     this.pooler = pooler === 'auto' ? { kind: 'unknown' } : poolerSetByHand(pooler, typeof preparedStatements === 'boolean' ? preparedStatements : undefined)
   }
 
   /** Settings for the startup packet of the next connection. */
   baseline (): Record<string, string> {
-    return this.pooler.kind === 'none' ? this.#startup : {}
+    return this.pooler.kind === 'none' ? this.#startup : noSettings
   }
 
   /** For what the next connection prepares, or null where it may not. */

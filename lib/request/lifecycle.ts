@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as Fas
 import type { PgEngine } from '../engine.ts'
 import { exposeDetails } from '../errors.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
+import { settingsFor } from '../session/user-settings.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { boundStream } from './stream-timeout.ts'
@@ -86,7 +87,8 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const unit = config?.[unitMark] as Unit | undefined
     const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
     scope.thrown = thrown.has(request)
-    scope.session = engine.open(scope.unit, scope.unit.dynamic?.bind(null, request), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
+    const { dynamic } = scope.unit
+    scope.session = engine.open(scope.unit, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
     if (reply === null) scope.attachSocket()
     else scope.attach(reply)
     request[mark] = scope

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type PgScopeError, pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import type { Unit } from '../options.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf, type RequestOutcome } from './outcome.ts'
@@ -32,11 +33,13 @@ export class RequestScope {
   /** An answer has reached the point where it is settled. */
   #answered = false
   /** What has become of the work. It is decided once: an answer that comes later changes nothing. */
-  #work: 'open' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up' = 'open'
+  #work: 'open' | 'deciding' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up' = 'open'
   /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
   #overtaken = false
   /** An error has taken the place of the answer, and the headers on the reply are its own. */
   #replaced = false
+  /** Ends the wait for the promise of commitIf: an error takes the place of the answer. */
+  #stopDeciding: (error: Error) => void = () => {}
 
   constructor (request: FastifyRequest, unit: Unit, routed: boolean) {
     this.#request = request
@@ -74,7 +77,7 @@ export class RequestScope {
     // Another plugin's onRequest hook failed before ours came to tell.
     if (this.#reply === null) this.attach(reply)
     if (isOpening(payload) && !reply.raw.headersSent) return whenOpened(payload, () => this.#opened(reply, payload, done))
-    if (this.#work === 'committing') {
+    if (this.#work === 'deciding' || this.#work === 'committing') {
       // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
       this.#overtaken = true
       discard(payload)
@@ -89,12 +92,39 @@ export class RequestScope {
     this.#answered = true
     // An error that took the place of a refused success comes through here again, while ROLLBACK is still under way.
     if (this.#work !== 'open' || this.session.state === 'closed') return done()
-    let outcome: RequestOutcome
-    let headers: Headers | undefined
+    let outcome: ReturnType<typeof outcomeOf>
     try {
       if (isResponse(payload)) payload = unwrap(payload, reply)
       watch(payload)
       outcome = this.#outcome(reply)
+    } catch (error) {
+      this.#rollBack()
+      return this.#replace(reply, payload, done, asError(error))
+    }
+    if (isPromiseLike(outcome)) this.#decide(outcome, reply, payload, done)
+    else this.#settle(outcome, reply, payload, done)
+  }
+
+  /** commitIf returned a promise. What ends the wait for COMMIT ends this wait too: the work is rolled back, and the client gets an error. */
+  #decide (outcome: PromiseLike<RequestOutcome>, reply: FastifyReply, payload: unknown, done: Done): void {
+    const answer: Done = (error, payload) => this.#send(reply, done, error ?? null, payload)
+    const decided = (next: () => void): void => {
+      if (this.#work !== 'deciding') return
+      this.#work = 'open'
+      next()
+    }
+    const refuse = (error: Error): void => decided(() => {
+      this.#rollBack(asError(error))
+      this.#replace(reply, payload, answer, asError(error))
+    })
+    this.#work = 'deciding'
+    this.#stopDeciding = refuse
+    outcome.then((outcome) => decided(() => this.#settle(outcome, reply, payload, answer)), refuse)
+  }
+
+  #settle (outcome: RequestOutcome, reply: FastifyReply, payload: unknown, done: Done): void {
+    let headers: Headers | undefined
+    try {
       if (outcome !== 'refuse') {
         headers = reply.getHeaders()
         checkSendable(reply, headers, payload)
@@ -115,10 +145,12 @@ export class RequestScope {
 
   /** The handler is through, with onAbort 'commit': where its client has gone, no answer may ever come. */
   handled (): void {
-    setImmediate(() => {
+    setImmediate(async () => {
       if (!this.#gone || this.#answered) return
       try {
-        if (this.#outcome(this.#reply!) === 'rollback') this.#rollBack()
+        const outcome = await this.#outcome(this.#reply!)
+        if (this.#answered) return
+        if (outcome === 'rollback') this.#rollBack()
         else this.#inBackground()
       } catch (error) {
         this.#request.log.error({ err: error }, 'commitIf failed, and no answer was waiting for it')
@@ -130,6 +162,8 @@ export class RequestScope {
   /** close() waits no longer. */
   forced (error: Error): void {
     if (this.#reply === null || this.#reply.sent || this.#work === 'committing') return
+    if (this.#work === 'deciding') return this.#stopDeciding(error)
+    this.#work = 'given up'
     try {
       takeBackSuccess(this.#reply)
       this.#reply.send(error)
@@ -139,7 +173,7 @@ export class RequestScope {
   }
 
   /** @throws what the user's commitIf throws */
-  #outcome (reply: FastifyReply): RequestOutcome {
+  #outcome (reply: FastifyReply): ReturnType<typeof outcomeOf> {
     const { failure, rollbackOnly } = this.session
     return outcomeOf(
       { status: reply.statusCode, thrown: this.thrown, failed: failure !== null, rollbackOnly },
@@ -233,7 +267,9 @@ export class RequestScope {
 
   /** Where COMMIT has not been written yet, because statements are still under way, it is not written any more. */
   #tooLate (what: string): void {
-    this.session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and the work rolled back.`)).catch(() => {})
+    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and the work rolled back.`)
+    if (this.#work === 'deciding') this.#stopDeciding(error)
+    else this.session.end('rollback', error).catch(() => {})
   }
 
   #rollBack (reason?: Error): void {
@@ -266,7 +302,11 @@ export class RequestScope {
 
   #settleAtClose (): void {
     if (this.session.state === 'closed') return
-    if (this.#work === 'committing') return this.#tooLate('The client went away before its answer')
+    if (this.#work === 'deciding' && this.unit.onAbort === 'commit') {
+      this.#gone = true
+      return
+    }
+    if (this.#work === 'deciding' || this.#work === 'committing') return this.#tooLate('The client went away before its answer')
     if (this.#delivered && this.#answered) {
       // commitOn 'response', or a stream that has committed already.
       return this.#inBackground()

@@ -8,7 +8,7 @@ import { ObservedPromise, UnawaitedFailures } from './observed-promise.ts'
 import { asError } from './commit-error.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './session.ts'
-import { type Beginning, type Settings, settingStatement } from './settings.ts'
+import { type Beginning, mergeSettings, type Settings, settingStatement } from './settings.ts'
 import { rejected } from './rejected.ts'
 import { SingleStatement } from './single-statement.ts'
 import { readStatement } from './statement.ts'
@@ -25,6 +25,7 @@ interface Inside {
 const inside = new AsyncLocalStorage<Inside>()
 
 const nothing = Promise.resolve()
+const noSettings = mergeSettings()
 
 /** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
 export class AutocommitSession implements ManagedSession {
@@ -38,7 +39,7 @@ export class AutocommitSession implements ManagedSession {
   readonly #host: SessionHost
   readonly #single: Beginning
   readonly #beginning: Beginning
-  readonly #extra: (() => Settings) | undefined
+  readonly #extra: (() => Settings | Promise<Settings>) | undefined
   readonly #label: string | undefined
   readonly #hooks: OutcomeHooks
   readonly #running = new Roster<SingleStatement>()
@@ -60,7 +61,7 @@ export class AutocommitSession implements ManagedSession {
    * @param single how a statement by itself is sent
    * @param beginning how transaction(fn) and stream() begin
    */
-  constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings, label?: string) {
+  constructor (host: SessionHost, single: Beginning, beginning: Beginning, extra?: () => Settings | Promise<Settings>, label?: string) {
     this.#label = label
     this.endIsAwaited = label !== undefined
     this.#host = host
@@ -110,16 +111,18 @@ export class AutocommitSession implements ManagedSession {
     try {
       const call = readStatement(text, callback ?? values, true)
       this.#host.vet(call.text)
-      const extra = this.#extra?.()
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
-      if (call.several && settingStatement(this.#single, {}, extra) !== null) return this.transaction((session) => session.query(call.text))
-      const single = new SingleStatement(this.#host, call, this.#single, extra, this.#label, (single, error) => {
+      if (call.several && (this.#extra !== undefined || settingStatement(this.#single, noSettings) !== null)) {
+        return this.transaction((session) => session.query(call.text))
+      }
+      const single = new SingleStatement(this.#host, call, this.#single, this.#label, (single, error) => {
         this.#running.delete(single)
         if (error !== null) this.#failed(error)
         this.#changed()
       })
+      const settings = this.#extra?.()
       this.#running.add(single)
-      this.#host.pool.acquire(single)
+      single.start(settings)
       return call.promise
     } catch (error) {
       return this.#rejected(error)
@@ -196,6 +199,8 @@ export class AutocommitSession implements ManagedSession {
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
+    // Its settings may never come.
+    if (outcome === 'rollback') this.#dropUnsent()
     if (this.#end !== null) return this.#end
     if (this.unused) {
       // The end of nearly every session: #finish() comes to the same.
@@ -249,6 +254,11 @@ export class AutocommitSession implements ManagedSession {
     if (this.#label === undefined) return Promise.reject(error)
     this.#failed(error)
     return rejected(error)
+  }
+
+  /** What waits for `settings(request)` or `role(request)` is not sent any more. */
+  #dropUnsent (): void {
+    for (const single of this.#running) if (single.awaitsSettings) single.cancel(this.#closed())
   }
 
   #over (): void {

@@ -12,19 +12,19 @@ export class FirstBatch {
   /** How many of its statements are ours: BEGIN and the settings. */
   preamble = 0
   readonly #beginning: Beginning
-  readonly #extra: Settings | undefined
+  /** Those that depend on the request. */
+  settings: Settings | undefined
   /** It was sent again unprepared. */
   #unprepared = false
   #patience: Patience | null = null
 
-  constructor (beginning: Beginning, extra: Settings | undefined) {
+  constructor (beginning: Beginning) {
     this.#beginning = beginning
-    this.#extra = extra
   }
 
   /** What goes ahead of the caller's statements. */
   ahead (connection: Connection): Statement[] {
-    const setting = settingStatement(this.#beginning, connection.baseline, this.#extra)
+    const setting = settingStatement(this.#beginning, connection.baseline, this.settings)
     const first: Statement[] = [new Statement(this.#beginning.begin)]
     if (setting !== null) first.push(setting)
     // Every transaction begins with them.

@@ -58,6 +58,11 @@ export class Outbox implements Running, ConnectionUser {
     for (const watcher of watchers) watcher()
   }
 
+  /** Called, and not yet written. */
+  get waiting (): readonly Statement[] {
+    return this.#queue
+  }
+
   put (statements: readonly Statement[]): void {
     for (const statement of statements) this.#queue.push(statement)
   }

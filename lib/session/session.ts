@@ -1,4 +1,5 @@
 import { noFunction, pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
 import { enterWorkOf } from '../pool/holder.ts'
 import { type ManagedSession, type Outcome, sessionClosed, type SessionHost, transactionEnded } from './managed-session.ts'
@@ -26,7 +27,7 @@ export class ScopedSession implements ManagedSession {
   readonly #host: SessionHost
   readonly #beginning: Beginning
   /** Settings that depend on the request: worked out when a transaction begins. */
-  #extra: (() => Settings) | undefined
+  #extra: (() => Settings | Promise<Settings>) | undefined
   readonly #label: string | undefined
   readonly #progress = new Progress()
   readonly #savepoints = new Savepoints()
@@ -51,7 +52,7 @@ export class ScopedSession implements ManagedSession {
   #reason: Error | undefined
   #controller: AbortController | null = null
 
-  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings, label?: string, requestOf: object | null = null) {
+  constructor (host: SessionHost, beginning: Beginning, extra?: () => Settings | Promise<Settings>, label?: string, requestOf: object | null = null) {
     this.#label = label
     this.endIsAwaited = requestOf !== null
     this.requestOf = requestOf
@@ -322,15 +323,17 @@ export class ScopedSession implements ManagedSession {
   #submit (statements: Statement[]): void {
     if (this.#gone) return this.#refuse(statements)
     if (this.#transaction === null || this.#transaction.over) {
-      let extra: Settings | undefined
+      let settings: Settings | Promise<Settings> | undefined
       const { invalid } = statements[0]!
       let failure = invalid === null ? null : transactionAborted(invalid) as Error
       try {
-        if (failure === null) extra = this.#extra?.()
+        if (failure === null) settings = this.#extra?.()
       } catch (error) { // the user's settings(request) or role(request)
         failure = error as Error
       }
-      this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, extra, this, this.#label)
+      // A function that used this session has begun a transaction already, which has failed for it.
+      if (this.#transaction?.over === false) return this.#refuseBehind(this.#transaction, statements, settings)
+      this.#transaction = new Transaction(this.#host, this.#progress, this.#beginning, settings, this, this.#label)
       if (failure !== null) {
         this.#savepoints.ahead(this.#transaction)
         return this.#transaction.refuseAll(failure, statements)
@@ -339,6 +342,12 @@ export class ScopedSession implements ManagedSession {
       if (this.requestOf !== null) enterWorkOf(this)
     }
     this.#transaction.submit(this.#savepoints.clear ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
+  }
+
+  /** @param settings nobody will look at them any more */
+  #refuseBehind (failed: Transaction, statements: Statement[], settings: unknown): void {
+    if (isPromiseLike(settings)) settings.then(undefined, noop)
+    failed.submit(statements)
   }
 
   #refuse (statements: Statement[]): void {
@@ -400,6 +409,7 @@ export class ScopedSession implements ManagedSession {
   async #rollback (next: 'idle' | 'closed', reason?: () => Error): Promise<void> {
     const transaction = this.#transaction
     this.#closeStreams()
+    if (transaction?.awaitsSettings && reason === undefined) await transaction.stop(pgScopeError('FST_PG_SCOPE_CANCELED', 'rollback() was called while the transaction waited for `settings(request)` or `role(request)`: the statement was not sent.'))
     if (transaction !== null && reason === undefined) await transaction.settled()
     if (transaction === null || transaction.over) {
       if (this.#progress.state !== next) this.#progress.to(next)

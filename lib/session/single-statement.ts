@@ -1,4 +1,5 @@
 import { pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
@@ -30,7 +31,10 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   readonly #host: SessionHost
   readonly #call: Call
   readonly #beginning: Beginning
-  readonly #extra: Settings | undefined
+  /** Those that depend on the request. */
+  #settings: Settings | undefined
+  /** They are being worked out; until then it asks for no connection. */
+  awaitsSettings = false
   readonly #over: (single: SingleStatement, error: unknown) => void
   #error: unknown = null
   #reason: Error | null = null
@@ -38,14 +42,36 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   #patience: Patience | null = null
   #watchers: (() => void)[] | null = null
 
-  constructor (host: SessionHost, call: Call, beginning: Beginning, extra: Settings | undefined, label: string | undefined, over: (single: SingleStatement, error: unknown) => void) {
+  constructor (host: SessionHost, call: Call, beginning: Beginning, label: string | undefined, over: (single: SingleStatement, error: unknown) => void) {
     this.label = label
     this.#host = host
     this.#call = call
     this.#beginning = beginning
-    this.#extra = extra
     this.#over = over
-    if (altersMeaning(beginning, extra)) call.automatic = false
+  }
+
+  /** @param settings those that depend on the request */
+  start (settings: Settings | Promise<Settings> | undefined): void {
+    if (!isPromiseLike(settings)) return this.#acquire(settings)
+    this.awaitsSettings = true
+    settings.then((settings) => {
+      if (this.#stopWaiting()) this.#acquire(settings)
+    }, (error) => {
+      if (this.#stopWaiting()) this.refused(error)
+    })
+  }
+
+  /** The wait for the settings is over; false where it was before. */
+  #stopWaiting (): boolean {
+    const waited = this.awaitsSettings
+    this.awaitsSettings = false
+    return waited
+  }
+
+  #acquire (settings: Settings | undefined): void {
+    this.#settings = settings
+    if (altersMeaning(this.#beginning, settings)) this.#call.automatic = false
+    this.#host.pool.acquire(this)
   }
 
   granted (lease: Lease): void {
@@ -69,7 +95,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   }
 
   #send (lease: Lease): void {
-    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#extra)
+    const setting = settingStatement(this.#beginning, lease.connection.baseline, this.#settings)
     this.unanswered++
     // What stands under one Sync is one transaction, so that the setting is local to the statement.
     const statements: Statement[] = setting === null ? [this.#call] : [setting, this.#call]
@@ -101,7 +127,7 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   async cancel (reason: Error): Promise<void> {
     this.#reason = reason
     if (this.lease === null) {
-      if (this.#patience?.end() || this.#host.pool.giveUp(this)) this.refused(reason)
+      if (this.#stopWaiting() || this.#patience?.end() || this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
     const { lease } = this

@@ -1,4 +1,5 @@
 import { isPgScopeError, pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import type { Offer } from '../pool/hand-over.ts'
 import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
@@ -55,17 +56,20 @@ export class Transaction implements Waiter, Sender {
   /** What runs is being cancelled. */
   #stopped: Promise<void> | null = null
   /** Texts do not mean what they meant on this connection before. */
-  #altered: boolean
+  #altered = false
+  /** Settings that depend on the request, while they are being worked out. */
+  #awaited: Promise<Settings> | null = null
 
-  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, extra: Settings | undefined, holder: TransactionOwner, label?: string) {
+  constructor (host: TransactionHost, progress: Progress, beginning: Beginning, settings: Settings | Promise<Settings> | undefined, holder: TransactionOwner, label?: string) {
     this.holder = holder
     this.label = label
     this.#host = host
     this.#progress = progress
     this.#beginning = beginning
-    this.#first = new FirstBatch(beginning, extra)
+    this.#first = new FirstBatch(beginning)
     this.#outbox = new Outbox(this, beginning.silence)
-    this.#altered = altersMeaning(beginning, extra)
+    if (isPromiseLike(settings)) this.#awaited = settings
+    else this.#use(settings)
   }
 
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
@@ -81,8 +85,42 @@ export class Transaction implements Waiter, Sender {
     if (state === 'active') this.#outbox.flush()
     else if (state === 'idle') {
       this.#progress.to('opening')
-      this.#host.pool.acquire(this)
+      if (this.#awaited === null) this.#host.pool.acquire(this)
+      else this.#awaitSettings(this.#awaited)
     }
+  }
+
+  /** Settings that depend on the request are being worked out: until they are known it asks for no connection. */
+  get awaitsSettings (): boolean {
+    return this.#awaited !== null
+  }
+
+  #awaitSettings (awaited: Promise<Settings>): void {
+    awaited.then((settings) => {
+      if (!this.#stopAwaiting()) return
+      this.#use(settings)
+      this.#host.pool.acquire(this)
+    }, (error) => {
+      if (!this.#stopAwaiting()) return
+      this.unasked = true
+      this.#fail(error)
+      for (const statement of this.#outbox.takeBack()) statement.fail(error)
+      this.#outbox.changed()
+    })
+  }
+
+  /** False where it had stopped already. */
+  #stopAwaiting (): boolean {
+    const awaited = this.#awaited !== null
+    this.#awaited = null
+    return awaited
+  }
+
+  #use (settings: Settings | undefined): void {
+    this.#first.settings = settings
+    if (!altersMeaning(this.#beginning, settings)) return
+    this.#altered = true
+    for (const statement of this.#outbox.waiting) statement.automatic = false
   }
 
   /** Nothing is waiting or under way. */
@@ -175,7 +213,7 @@ export class Transaction implements Waiter, Sender {
     this.#reason = reason
     this.#fail(reason)
     this.#refuse(this.#outbox.takeBack())
-    if (this.#outbox.lease === null) this.#first.end() || this.#host.pool.giveUp(this)
+    if (this.#outbox.lease === null) this.#stopAwaiting() || this.#first.end() || this.#host.pool.giveUp(this)
     else await cancelRunning(this.#outbox)
     if (this.#outbox.unanswered > 0) this.#outbox.release()
     this.#outbox.changed()

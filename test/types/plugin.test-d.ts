@@ -47,12 +47,18 @@ await app.register(pgScope, { pool: { max: '5' } })
 await app.register(pgScope, { pool: { strategy: 'stack' } })
 // @ts-expect-error a duration with a unit
 await app.register(pgScope, { statementTimeout: '5s' })
-// @ts-expect-error PostgreSQL treats it as read committed: say so
 await app.register(pgScope, { isolation: 'read uncommitted' })
+// @ts-expect-error no such level
+await app.register(pgScope, { isolation: 'snapshot' })
 // @ts-expect-error no such moment
 await app.register(pgScope, { commitOn: 'request' })
-// @ts-expect-error a decision is made when the answer is known, not later
-await app.register(pgScope, { commitIf: async () => true })
+await app.register(pgScope, { commitIf: async () => true, settings: async () => ({ 'app.tenant': 'a' }), role: async () => 'reader' })
+// @ts-expect-error a decision is true or false
+await app.register(pgScope, { commitIf: async () => 'yes' })
+// @ts-expect-error a missing header is no setting
+await app.register(pgScope, { settings: async (request) => ({ 'app.tenant': request.headers.tenant }) })
+// @ts-expect-error nor a role
+await app.register(pgScope, { role: (request) => request.headers.role?.at(0) })
 // @ts-expect-error a setting has one value
 await app.register(pgScope, { settings: { 'app.user': { id: 1 } } })
 // @ts-expect-error null is not a way to leave something out

@@ -84,8 +84,8 @@ t.test('a function that throws is the statement\'s error; it opens nothing and i
 
 t.test('what such a function returns is checked: a missing tenant is no empty one', async t => {
   const answer = await app.inject('/tenant')
-  t.match(answer.json(), { code: 'FST_PG_SCOPE_OPTIONS', message: /settings\.app\.tenant/ })
-  t.match((await app.inject({ url: '/tenant', headers: { tenant: 'a', role: '' } })).json(), { code: 'FST_PG_SCOPE_OPTIONS', message: /^role/ })
+  t.match(answer.json(), { code: 'FST_PG_SCOPE_OPTIONS' })
+  t.match((await app.inject({ url: '/tenant', headers: { tenant: 'a', role: '' } })).json(), { code: 'FST_PG_SCOPE_OPTIONS' })
 })
 
 t.test('a role that does not exist keeps the handler\'s statements from running', async t => {
