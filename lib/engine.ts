@@ -21,6 +21,7 @@ import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
 import { whenOver } from './one-listener.ts'
+import { ObservedPromise } from './session/observed-promise.ts'
 import { ScopedSession } from './session/session.ts'
 import { rejected } from './session/rejected.ts'
 import type { Settings } from './session/settings.ts'
@@ -114,13 +115,20 @@ export class PgEngine implements Engine {
     return this.#own.query(text, values, callback)
   }
 
-  async scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
+  scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
+    if (currentWork() === null) return this.#scope(fn, options)
+    // The work around it can go on, unless it awaits this.
+    const promise: ObservedPromise<T> = new ObservedPromise((resolve) => resolve(this.#scope(fn, options, () => !promise.observed)))
+    return promise
+  }
+
+  async #scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions, unawaited?: () => boolean): Promise<T> {
     if (typeof fn !== 'function') throw noFunction('scope', fn)
     const session = this.session(options) as ManagedSession
     session.endIsAwaited = true
     let result: T
     try {
-      result = await asWorkOf(session, () => fn(session))
+      result = await asWorkOf(session, () => fn(session), unawaited)
     } catch (error) {
       await session.end('rollback').catch(() => {})
       throw error

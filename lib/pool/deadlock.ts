@@ -3,15 +3,15 @@ import { askedBeside, type Holder } from './holder.ts'
 import type { Lease } from './lease.ts'
 import type { Waiter } from './strategy.ts'
 
-/** How long until work that waits, and still has a statement of its own under way, is looked at again. Milliseconds. */
+/** How long until the pool is looked at again while a deadlock is still possible. Milliseconds. */
 const interval = 50
 
 /**
  * Finds out when every connection is held by work that waits for another one, so that nobody would ever go on: the newest of
  * those who wait is refused then, and the others go on before anybody who holds nothing yet: each of them gives back two.
  *
- * It looks when the running code has come to a rest, and again while statements run, for a handler need not wait for
- * all that it has asked for.
+ * It looks when the running code has come to a rest, and again for as long as all connections are in use and work inside of other
+ * work waits: a statement that runs may be all that a handler waits for, and a promise may be awaited later.
  */
 export class DeadlockWatch {
   readonly #max: number
@@ -79,11 +79,9 @@ export class DeadlockWatch {
   }
 
   get #stuck (): boolean {
-    if (!this.#possible) return false
-    // Work may wait inside of work: all that is around a waiter waits with it.
     const blocked = new Set<Holder>()
-    for (const { within } of this.#waiting) for (let work = within; work !== null; work = work.within) blocked.add(work.holder)
-    for (const { holder } of this.#leases) if (!blocked.has(holder)) return false
+    for (const waiter of this.#waiting) for (const holder of blockedBy(waiter)) blocked.add(holder)
+    for (const { over, holder } of this.#leases) if (over || holder.settling === true || !blocked.has(holder)) return false
     return true
   }
 
@@ -97,8 +95,8 @@ export class DeadlockWatch {
   }
 
   #decide (): void {
-    if (!this.#stuck) return
-    if (this.#atWork) {
+    if (!this.#possible) return
+    if (!this.#stuck || this.#atWork) {
       this.#again = setTimeout(() => {
         this.#again = null
         this.#decide()
@@ -118,13 +116,10 @@ export class DeadlockWatch {
     return false
   }
 
-  /** Those who wait inside of work that holds a connection here. */
+  /** Those that work which holds a connection here waits for. */
   get #concerned (): Waiter[] {
     const holders = new Set(Array.from(this.#leases, ({ holder }) => holder))
-    return Array.from(this.#waiting).filter(({ within }) => {
-      for (let work = within; work !== null; work = work.within) if (holders.has(work.holder)) return true
-      return false
-    })
+    return Array.from(this.#waiting).filter((waiter) => blockedBy(waiter).some((holder) => holders.has(holder)))
   }
 }
 
@@ -132,4 +127,15 @@ export class DeadlockWatch {
 function insideOther ({ within, holder }: Waiter): boolean {
   for (let work = within; work !== null; work = work.within) if (work.holder !== holder) return true
   return false
+}
+
+/** What cannot go on before it is served. Work may wait inside of work: all that is around a waiter waits with it, as far as it is awaited. */
+function blockedBy (waiter: Waiter): Holder[] {
+  const holders: Holder[] = []
+  let awaited = waiter.unawaited !== true
+  for (let work = waiter.within; work !== null && awaited; work = work.within) {
+    holders.push(work.holder)
+    awaited = work.unawaited?.() !== true
+  }
+  return holders
 }

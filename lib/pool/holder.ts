@@ -6,12 +6,16 @@ export interface Holder {
   readonly over: boolean
   /** The engine, where it is the session of a request. */
   readonly requestOf?: object | null
+  /** It is ending its transaction, and waits for nothing else before it gives its connection back. */
+  readonly settling?: boolean
 }
 
 /** Work that may hold a connection, and the work around it. */
 export interface Within {
   readonly holder: Holder
   readonly within: Within | null
+  /** True while nothing awaits it, so that the work around it goes on. Left out where that cannot be known. */
+  readonly unawaited?: () => boolean
 }
 
 const holders = new AsyncLocalStorage<Within | null>()
@@ -54,10 +58,10 @@ export function currentWork (): Within | null {
 }
 
 /** Runs fn as the work of a holder. */
-export async function asWorkOf<T> (holder: Holder, fn: () => Promise<T> | T): Promise<T> {
+export async function asWorkOf<T> (holder: Holder, fn: () => Promise<T> | T, unawaited?: () => boolean): Promise<T> {
   works++
   try {
-    return await holders.run({ holder, within: currentWork() }, fn)
+    return await holders.run({ holder, within: currentWork(), ...(unawaited && { unawaited }) }, fn)
   } finally {
     works--
   }

@@ -19,8 +19,10 @@ export interface Waiter {
   readonly alone: boolean
   /** Who will hold it. */
   readonly holder: Holder
-  /** The work that the wait happens in, which cannot go on meanwhile. */
+  /** The work that the wait happens in, which cannot go on meanwhile if it awaits it. */
   readonly within: Within | null
+  /** Nothing awaits its promise so far, so that the work around it goes on. */
+  readonly unawaited?: boolean
   /** Method and route, for reports. */
   readonly label: string | undefined
   /** The queue's own. */

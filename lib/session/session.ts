@@ -80,6 +80,10 @@ export class ScopedSession implements ManagedSession {
     return this.#progress.state === 'closed'
   }
 
+  get settling (): boolean {
+    return this.#settling !== null || this.#gone || (this.#end !== null && this.#savepoints.top === null)
+  }
+
   get losesNothing (): boolean {
     return this.#beginning.losesNothing
   }

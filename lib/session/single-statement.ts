@@ -10,6 +10,7 @@ import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './commit-error.ts'
 import { lookAt, lookAtNames } from './look.ts'
+import type { ObservedPromise } from './observed-promise.ts'
 import { Patience } from './patience.ts'
 import { isRefusal, type SessionHost } from './managed-session.ts'
 import { altersMeaning, type Beginning, type Settings, settingStatement } from './settings.ts'
@@ -28,6 +29,8 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
   listedAt = -1
   lease: Lease | null = null
   unanswered = 0
+  /** Its promise, where it was called inside of other work. */
+  readonly #observed: ObservedPromise<unknown> | null
   readonly #host: SessionHost
   readonly #call: Call
   readonly #beginning: Beginning
@@ -44,10 +47,15 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
 
   constructor (host: SessionHost, call: Call, beginning: Beginning, label: string | undefined, over: (single: SingleStatement, error: unknown) => void) {
     this.label = label
+    this.#observed = this.within === null ? null : call.observe()
     this.#host = host
     this.#call = call
     this.#beginning = beginning
     this.#over = over
+  }
+
+  get unawaited (): boolean {
+    return this.#observed?.observed === false
   }
 
   /** @param settings those that depend on the request */

@@ -7,6 +7,7 @@ import { attribute } from '../postgres/statement-error.ts'
 import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { invalidQuery } from './invalid-query.ts'
+import { ObservedPromise } from './observed-promise.ts'
 import { checkTextSize, parametersOf } from './parameters.ts'
 import { readConfig } from './statement-config.ts'
 
@@ -116,7 +117,7 @@ export class Call extends Statement {
   override readonly several: boolean
   override readonly describes = true
   /** Fulfilled with a pg Result, or with an array of them where the text held several statements. */
-  readonly promise: Promise<QueryResult>
+  promise: Promise<QueryResult>
   readonly #rowMode: 'array' | undefined
   readonly #types: CustomTypesConfig | undefined
   #resolve!: (result: QueryResult | Promise<never>) => void
@@ -134,6 +135,13 @@ export class Call extends Statement {
     this.#rowMode = config?.rowMode
     this.#types = config?.types
     this.promise = new Promise<QueryResult>((resolve) => { this.#resolve = resolve })
+  }
+
+  /** Its promise, from here on one that knows whether it is awaited. */
+  observe (): ObservedPromise<QueryResult> {
+    const promise = new ObservedPromise<QueryResult>((resolve) => { this.#resolve = resolve })
+    this.promise = promise
+    return promise
   }
 
   override fields (fields: FieldDef[], types: CustomTypesConfig): void {
