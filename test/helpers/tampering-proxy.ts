@@ -7,8 +7,8 @@ export interface ServerMessage {
   readonly bytes: Buffer
 }
 
-/** What is passed on in the place of a message. @returns null to close the connection on the client's side */
-export type Tamper = (message: ServerMessage, index: number) => Buffer | null
+/** What is passed on in the place of a message. @returns null to close the connection on the client's side, `last` to do so behind it */
+export type Tamper = (message: ServerMessage, index: number) => Buffer | null | { last: Buffer }
 
 export interface TamperingProxy {
   /** The given URL with this proxy's host and port. */
@@ -62,7 +62,11 @@ export async function startTamperingProxy (t: { teardown (fn: () => unknown): un
         kept = kept.subarray(bytes.length)
         const instead = mine.tamper({ type: String.fromCharCode(bytes[0]!), bytes }, index++)
         if (instead === null) closes = true
-        else passed.push(instead)
+        else if (instead instanceof Uint8Array) passed.push(instead)
+        else {
+          closes = true
+          passed.push(instead.last)
+        }
       }
       const bytes = Buffer.concat(passed)
       if (closes) client.end(bytes)
