@@ -28,9 +28,14 @@ export interface Surroundings {
   forget (): void
 }
 
+/** How many fn may start inside of each other on one stack. */
+const deepest = 50
+
 /** The calls of transaction(fn) in one session: each a savepoint, kept when fn resolves and undone when it rejects. */
 export class Nesting {
   readonly #around: Surroundings
+  /** How many fn are being started on the current stack: each may call transaction(fn) before it returns. */
+  #starting = 0
 
   constructor (around: Surroundings) {
     this.#around = around
@@ -67,7 +72,9 @@ export class Nesting {
     const { session, savepoints, hooks } = this.#around
     savepoint.hooks = hooks.count
     try {
-      const result = await fn(new SessionWithin(session, savepoint))
+      // A stack of its own; meanwhile only what is called from within fn may go on.
+      if (this.#starting === deepest) await null
+      const result = await this.#start(() => fn(new SessionWithin(session, savepoint)))
       savepoint.fn = 'settled'
       await savepoints.innermost(savepoint)
       const { first } = savepoint.unawaited
@@ -80,6 +87,15 @@ export class Nesting {
       await this.#undo(savepoint, error)
       hooks.undone(savepoint)
       throw error
+    }
+  }
+
+  #start<T> (fn: () => T): T {
+    this.#starting++
+    try {
+      return fn()
+    } finally {
+      this.#starting--
     }
   }
 

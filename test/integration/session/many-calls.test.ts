@@ -48,3 +48,35 @@ t.test('1,000 levels of transaction(fn) that fail run each hook once', async (t)
   await t.rejects(db.scope((session) => level(session, 1)), { message: 'no' })
   t.equal(ran, 1000)
 })
+
+for (const mode of ['transaction', 'autocommit'] as const) {
+  for (const through of ['the session passed to fn', 'the outer session'] as const) {
+    t.test(`3,000 levels of transaction(fn), each called at once through ${through}, run and can be undone (mode ${mode})`, async (t) => {
+      const { db } = await setUp(t)
+      for (const outcome of ['resolves', 'rejects']) {
+        const started: number[] = []
+        const work = db.scope((outer) => {
+          const level = (session: Session, depth: number): Promise<string> => session.transaction<string>((inner) => {
+            started.push(depth)
+            if (depth < 3000) return level(through === 'the outer session' ? outer : inner, depth + 1)
+            if (outcome === 'rejects') throw new Error('no')
+            return 'innermost'
+          })
+          return level(outer, 1)
+        }, { mode })
+        if (outcome === 'resolves') t.equal(await work, 'innermost')
+        else await t.rejects(work, { message: 'no' })
+        t.same(started, Array.from({ length: 3000 }, (_, i) => i + 1))
+      }
+    })
+  }
+}
+
+t.test('3,000 levels of transaction(fn) with a statement in the innermost reach the server in order', async (t) => {
+  const { db, proxy } = await setUp(t)
+  const level = (session: Session, depth: number): Promise<unknown> =>
+    session.transaction((inner) => depth < 3000 ? level(inner, depth + 1) : inner.query('SELECT 1 AS one'))
+  t.match(await db.scope((session) => level(session, 1)), { rows: [{ one: 1 }] })
+  const savepoints = proxy.executed.filter((text) => text.startsWith('SAVEPOINT'))
+  t.same(savepoints, Array.from({ length: 3000 }, (_, i) => `SAVEPOINT scope_${i + 1}`))
+})
