@@ -1,5 +1,4 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type pg from 'pg'
 import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
 import type { ScopeOptions } from '../types/options.ts'
 import type { OwnedSession, Session } from '../types/session.ts'
@@ -8,7 +7,6 @@ import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { noticeObserver } from './notices.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
-import type { Connection } from './pool/connection.ts'
 import { asWorkOf, beginRequest, countEngine, currentWork, type Holder } from './pool/holder.ts'
 import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
@@ -17,6 +15,7 @@ import { PoolerWatch } from './pool/pooler-watch.ts'
 import { closed } from './pool/refusal.ts'
 import { newCounters, type PoolHost, type Source, type Strategy } from './pool/strategy.ts'
 import { look } from './postgres/pooler.ts'
+import { makeRaw } from './postgres/raw-client.ts'
 import { nameOf, type Target, targetOf } from './postgres/target.ts'
 import { AutocommitSession } from './session/autocommit.ts'
 import type { ManagedSession, SessionHost } from './session/managed-session.ts'
@@ -171,8 +170,9 @@ export class PgEngine implements Engine {
   async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
     if (this.#shutdown.closing) throw closed()
     if (typeof fn !== 'function') throw noFunction('lease', fn)
-    let over = false
-    const holder: Holder = { get over () { return over } }
+    let returned = false
+    let ended = false
+    const holder: Holder = { get over () { return returned } }
     this.#shutdown.asking++
     let lease: Lease
     try {
@@ -182,18 +182,22 @@ export class PgEngine implements Engine {
       this.#shutdown.asking--
       this.#shutdown.changed()
     }
-    // In the types of pg it is for reading only, and only a client of pg.Pool has a release.
-    const client = lease.connection.client as pg.Client & { pipeline: boolean, release?: unknown }
-    // pg-cursor and its kin cannot run on a pipelined client; the connection is never used by anybody else after this.
-    client.pipeline = false
-    rememberPrepared(lease.connection)
-    delete client.release
+    const giveBack = (): void => {
+      returned = true
+      lease.destroy()
+    }
+    const { client, prepared } = lease.connection
+    // fn may not notice that its connection is lost, or go on for long: what is gone does not count against `max`.
+    lease.usedBy({ unanswered: 0, connectionLost: giveBack })
+    makeRaw(client, prepared?.named() ?? [], (error) => {
+      if (!ended) this.#log.error({ err: error }, 'a stream on a leased client failed, and nothing listens for its error')
+    })
     try {
       return await asWorkOf(holder, () => fn(client))
     } finally {
-      over = true
+      ended = true
       this.#shutdown.leases.delete(lease)
-      lease.destroy()
+      giveBack()
       this.#shutdown.changed()
     }
   }
@@ -243,10 +247,4 @@ export class PgEngine implements Engine {
   close (): Promise<void> {
     return this.#shutdown.close()
   }
-}
-
-/** pg keeps a book of its own on prepared names: what sessions have prepared is entered there for a raw client. */
-function rememberPrepared ({ client, prepared }: Connection): void {
-  const { parsedStatements } = client.connection as pg.Connection & { parsedStatements: Record<string, string> } // private to pg
-  for (const [name, text] of prepared?.named() ?? []) parsedStatements[name] = text
 }

@@ -87,6 +87,7 @@ export class Shutdown {
     }
     this.#own.end('rollback', error)
     for (const lease of this.leases) {
+      if (lease.over) continue // its connection was lost
       this.#host.counters.canceled++
       // A server that works on a statement does not notice that its client has gone.
       lease.connection.cancel().finally(() => lease.destroy())

@@ -62,7 +62,8 @@ export interface Engine extends Queryable {
   /** A session that the caller ends; `await using` works, and rolls back what was not committed. */
   session (options?: ScopeOptions): OwnedSession
   /**
-   * A raw pg client on a connection of its own, counted against `max`. It is ended when fn settles: nothing that was set on a direct
+   * A raw pg client on a connection of its own, counted against `max`, with which pg-copy-streams, pg-cursor and pg-query-stream work as
+   * with a client of pg. Await what you start in fn: the connection is ended when fn settles, so that nothing that was set on a direct
    * connection reaches anybody else. Behind PgBouncer in transaction mode its rules hold for this client too, and nobody checks them here.
    */
   lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T>
