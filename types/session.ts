@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import type { Queryable } from './query.ts'
+import type { Queryable, StatementConfig } from './query.ts'
 
 export type SessionState = 'idle' | 'opening' | 'active' | 'failed' | 'settling' | 'closed'
 
@@ -19,7 +19,12 @@ export interface Session extends Queryable {
    * Rows as a stream, by DECLARE CURSOR and FETCH in this session's transaction
    * (https://www.postgresql.org/docs/current/sql-declare.html): SELECT and VALUES only.
    * Sent as a reply, the transaction stays open until the last row has been read.
+   *
+   * It takes the same config as query(). `rowMode` and `types` hold for its rows; `name` is refused, as a cursor is declared anew each
+   * time, and `prepare` changes nothing. What is refused is an error of the stream.
    */
+  stream<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }, options?: StreamOptions): RowStream<R>
+  stream<R = any> (config: StatementConfig & { rowMode?: undefined }, options?: StreamOptions): RowStream<R>
   stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R>
   /**
    * A transaction inside the transaction: a savepoint, released when fn resolves, rolled back to when it rejects.

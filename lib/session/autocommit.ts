@@ -129,7 +129,7 @@ export class AutocommitSession implements ManagedSession {
     }
   }
 
-  stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+  stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     const inner = this.#inside()
     if (inner !== null) return inner.stream(text, values, options)
     if (this.#end !== null) throw this.#closed()

@@ -1,30 +1,38 @@
 import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../postgres/statement-error.ts'
+import type { StatementConfig } from '../../types/query.ts'
 import { Call } from './statement.ts'
+
+/** How the rows of a statement are built. */
+export type RowFormat = Pick<StatementConfig, 'rowMode' | 'types'>
 
 /** Where a cursor comes from: the user's SELECT, and the call of stream(). Errors of DECLARE and FETCH lead to it. */
 export class CursorOrigin {
   readonly #ahead: string
   readonly #select: string
+  readonly #format: RowFormat
   /** Captured by V8, and made into text only when an error asks for it. */
   readonly stack!: string
 
   /**
    * @param ahead what stands in front of the user's SELECT
+   * @param format how its rows are built
    * @param constructor the stack begins with its caller
    */
-  constructor (ahead: string, select: string, constructor: Function) {
+  constructor (ahead: string, select: string, format: RowFormat, constructor: Function) {
     this.#ahead = ahead
     this.#select = select
+    this.#format = format
     Error.captureStackTrace(this, constructor)
   }
 
   declare (values: WireValue[]): Call {
-    return new CursorCall(this, this.#ahead + this.#select, values)
+    return new CursorCall(this, this.#ahead + this.#select, values, {})
   }
 
+  /** FETCH, whose rows are those of the SELECT. */
   call (text: string): Call {
-    return new CursorCall(this, text, [])
+    return new CursorCall(this, text, [], this.#format)
   }
 
   /** PostgreSQL runs the SELECT as FETCH asks for rows, and counts `position` in the text of DECLARE. */
@@ -37,8 +45,8 @@ export class CursorOrigin {
 class CursorCall extends Call {
   readonly #origin: CursorOrigin
 
-  constructor (origin: CursorOrigin, text: string, values: WireValue[]) {
-    super(text, values)
+  constructor (origin: CursorOrigin, text: string, values: WireValue[], format: RowFormat) {
+    super(text, values, format)
     this.#origin = origin
   }
 

@@ -33,7 +33,7 @@ export class SessionWithin implements Session {
     return this.#promised(() => this.#session.query(text, (callback ?? values) as readonly unknown[]))
   }
 
-  stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+  stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     if (!this.#open) return refusedStream(transactionEnded()) as RowStream<R>
     return this.#savepoint.run(() => this.#session.stream<R>(text, values, options))
   }

@@ -138,7 +138,7 @@ export class ScopedSession implements ManagedSession {
     if (this.#open) this.#call([new InvalidCall(error)])
   }
 
-  stream<R = any> (text: string, values?: readonly unknown[], options?: StreamOptions): RowStream<R> {
+  stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     const late = this.#tooLate()
     if (late !== null) return refusedStream(late) as RowStream<R>
     this.#streams ??= new Set()

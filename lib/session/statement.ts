@@ -118,8 +118,9 @@ export class Call extends Statement {
   override readonly describes = true
   /** Fulfilled with a pg Result, or with an array of them where the text held several statements. */
   promise: Promise<QueryResult>
-  readonly #rowMode: 'array' | undefined
-  readonly #types: CustomTypesConfig | undefined
+  /** How its rows are built. */
+  readonly rowMode: 'array' | undefined
+  readonly types: CustomTypesConfig | undefined
   #resolve!: (result: QueryResult | Promise<never>) => void
   #results: ResultBuilder[] = []
   /** Why its rows are of no use although the server answered, or null. */
@@ -127,13 +128,13 @@ export class Call extends Statement {
 
   override get spoiled (): unknown { return this.#spoiled }
 
-  constructor (text: string, values: WireValue[], config?: StatementConfig, several = false) {
+  constructor (text: string, values: WireValue[], config?: Pick<StatementConfig, 'name' | 'rowMode' | 'types'>, several = false) {
     super(text, values, several)
     // An empty name is the unnamed statement's own, which every other Parse replaces: it must never pass for a prepared one.
     this.name = config?.name || undefined
     this.several = several
-    this.#rowMode = config?.rowMode
-    this.#types = config?.types
+    this.rowMode = config?.rowMode
+    this.types = config?.types
     this.promise = new Promise<QueryResult>((resolve) => { this.#resolve = resolve })
   }
 
@@ -207,7 +208,7 @@ export class Call extends Statement {
   #result (types: CustomTypesConfig): ResultBuilder {
     const last = this.#results.at(-1)
     if (last !== undefined && (!this.several || last.command === null)) return last
-    const next = new Result(this.#rowMode, this.#types ?? types)
+    const next = new Result(this.rowMode, this.types ?? types)
     this.#results.push(next)
     return next
   }

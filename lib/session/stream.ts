@@ -1,9 +1,10 @@
 import { Readable } from 'node:stream'
 import type { QueryResult } from 'pg'
-import { isPgScopeError, pgScopeError } from '../errors.ts'
-import type { StreamOptions } from '../../types/session.ts'
+import { isPgScopeError } from '../errors.ts'
 import type { Savepoint } from './savepoint.ts'
 import { CursorOrigin } from './cursor-call.ts'
+import { readStreamArguments } from './stream-arguments.ts'
+import { invalidQuery } from './invalid-query.ts'
 import { readStatement, Statement } from './statement.ts'
 
 /** What a stream needs of its session. */
@@ -36,7 +37,7 @@ export class CursorStream extends Readable {
   readonly #session: StreamSession
   readonly #open: Set<CursorStream>
   readonly #cursor = `scope_cursor_${++count}`
-  readonly #batchSize: number
+  #batchSize = 0
   /** The user's SELECT and the call of stream(), for errors; there is one before anything is sent. */
   #origin!: CursorOrigin
   /** Where the cursor was declared, and goes when that is rolled back; undefined before. */
@@ -49,18 +50,19 @@ export class CursorStream extends Readable {
   #declared = false
 
   /** @param open where the stream stands until its last row has come, or it was destroyed */
-  constructor (session: StreamSession, open: Set<CursorStream>, text: unknown, values?: readonly unknown[], { batchSize = 500 }: StreamOptions = {}) {
+  constructor (session: StreamSession, open: Set<CursorStream>, text: unknown, valuesOrOptions?: unknown, options?: unknown) {
     super({ objectMode: true, highWaterMark: 16 })
     // A failure is the session's too, which refuses to commit: one that nobody listens for must not end the process.
     this.on('error', noop)
     this.#session = session
     this.#open = open
-    this.#batchSize = batchSize
     try {
-      if (!Number.isInteger(batchSize) || batchSize < 1) throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `stream: batchSize must be a whole number of rows from 1 on, and ${String(batchSize)} came.`)
+      const { values, batchSize } = readStreamArguments(text, valuesOrOptions, options)
+      this.#batchSize = batchSize
       const select = readStatement(text, values)
+      if (select.name !== undefined) throw invalidQuery('`name` prepares a statement, and a cursor is declared anew each time: leave it out')
       session.vet(select.text)
-      this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, CursorStream)
+      this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, select, CursorStream)
       const declare = this.#origin.declare(select.values)
       declare.altersMeaning = select.altersMeaning
       open.add(this)

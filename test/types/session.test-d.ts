@@ -75,6 +75,10 @@ readable.pipe(process.stdout)
 for await (const row of stream) typeOf(row).is<Account>()
 // @ts-expect-error a number of rows
 session.stream('select 1', [], { batchSize: '100' })
+typeOf(session.stream<Account>({ text: 'select id, owner from accounts where id = $1', values: [1] }, { batchSize: 100 })).is<RowStream<Account>>()
+typeOf(session.stream<[number, string]>({ text: 'select id, owner from accounts', rowMode: 'array' })).is<RowStream<[number, string]>>()
+// @ts-expect-error it has no such field
+session.stream({ text: 'select 1', rows: 10 })
 Fastify().get('/ledger', async (request, reply) => reply.send(request.db.stream('select 1')))
 
 // A session of one's own
