@@ -200,7 +200,7 @@ t.test('a long-lived signal does not collect listeners', async t => {
   signal.addEventListener = (...args: Parameters<typeof addEventListener>) => { listeners++; addEventListener.apply(signal, args) }
   signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => { listeners--; removeEventListener.apply(signal, args) }
   for (let i = 0; i < 20; i++) await db.scope((session) => session.query('SELECT 1'), { signal })
-  t.equal(listeners, 0)
+  t.ok(listeners <= 1, 'one listener serves all')
 })
 
 t.test('a timeout that the plugin sets holds for every session, and a scope can set its own', async t => {

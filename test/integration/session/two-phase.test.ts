@@ -57,7 +57,7 @@ t.test('in a session both are refused before anything is sent, with what to call
     const session = db.session()
     await t.rejects(session.query(text), refusal)
     await t.rejects(session.stream(text).toArray(), refusal)
-    t.equal(session.state, 'idle')
+    t.equal(session.state, 'failed')
     await session.close()
     await t.rejects(db.scope((session) => session.transaction((inner) => inner.query(text)), { mode: 'autocommit' }), refusal)
   }
