@@ -1,5 +1,6 @@
 import fastifyEnv from '@fastify/env'
 import type { FastifyInstance } from 'fastify'
+import { readConnectionUrl } from './connection-url.ts'
 import { pgScopeError } from './errors.ts'
 import type { PgScopeOptions } from '../types/options.ts'
 
@@ -33,6 +34,7 @@ const variables: Record<string, { type: 'string' | 'integer', place: Place }> = 
   PG_SCOPE_CLOSE_TIMEOUT: { type: 'integer', place: option('closeTimeout') }
 }
 
+const ofLibpq = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD', 'PGDATABASE']
 const connection = ['DATABASE_URL', 'PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
 
 /**
@@ -47,10 +49,17 @@ export async function withEnvironment (app: FastifyInstance, given: PgScopeOptio
     throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'No connection is given: pass connectionString (or host, user, database, …), or set DATABASE_URL (or PGHOST, PGUSER, PGDATABASE, …) in the environment.')
   }
   const options = { ...given }
+  const url = values.DATABASE_URL as string | undefined
   for (const [name, { place }] of Object.entries(variables)) {
-    if (values[name] !== undefined) place(options, values[name] as never)
+    if (values[name] !== undefined && !yieldsTo(url, name)) place(options, values[name] as never)
   }
   return options
+}
+
+/** The URL wins over other variables, and an option would win over the URL. What the URL leaves open pg takes from libpq's variables. */
+function yieldsTo (url: string | undefined, name: string): boolean {
+  if (url === undefined) return false
+  return ofLibpq.includes(name) || (name === 'PG_SCOPE_APPLICATION_NAME' && readConnectionUrl(url).application_name !== undefined)
 }
 
 async function readEnvironment (app: FastifyInstance): Promise<Record<string, unknown>> {

@@ -63,11 +63,6 @@ const aliases: Record<string, string> = {
   min: 'pool.min'
 }
 
-/** The options that were given: what Object.prototype may hold is none of them. */
-export function ownOptions<T extends object> (options: T): T {
-  return Object.assign(Object.create(null), options)
-}
-
 /**
  * Holds options against rules. An option that is undefined counts as not given.
  *

@@ -1,14 +1,14 @@
 import type pg from 'pg'
+import { connectionConfig } from './connection-config.ts'
+import { readConnectionUrl } from './connection-url.ts'
 import { pgScopeError } from './errors.ts'
 import {
   checkOptions, either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOneOf, isPort, isText, isWait, optionsError,
-  ownOptions, quoted, type Rules
+  quoted, type Rules
 } from './option-rules.ts'
+import { ownFields } from './own-fields.ts'
 import type { PoolLimits } from './pool/bounded-pool.ts'
 import type { StrategyKind } from './pool/strategy.ts'
-import { applicationName } from './postgres/application-name.ts'
-import { withCheckedPassword } from './postgres/login.ts'
-import { targetOf } from './postgres/target.ts'
 import { Beginning, mergeSettings, type Settings } from './session/settings.ts'
 import { askEach, type GivenSettings, readFixed, type RequestSettings } from './session/user-settings.ts'
 import type { PgScopeOptions, RouteOptions, ScopeOptions } from '../types/options.ts'
@@ -46,7 +46,7 @@ const connectionRules: Rules = {
   host: isText,
   port: isPort,
   user: isText,
-  password: either((value) => typeof value === 'string' ? null : 'a string', isFunction),
+  password: either((value) => value === '' ? null : isText(value), isFunction),
   database: isText,
   ssl: either(isBoolean, isObject),
   keepAlive: isBoolean,
@@ -119,33 +119,26 @@ export interface ResolvedOptions {
  */
 export function checkPluginOptions (given: PgScopeOptions): void {
   checkOptions(given, pluginRules, '')
-  const options = ownOptions(given)
+  const options = ownFields(given)
   if (options.pool !== undefined) {
     checkOptions(options.pool, poolRules, 'pool.')
-    const { min = 0, max = 10 } = ownOptions(options.pool)
+    const { min = 0, max = 10 } = ownFields(options.pool)
     if (min > max) throw optionsError('pool.min', `≤ \`pool.max\` (${max})`, min)
   }
-  if (options.connectionString !== undefined) checkConnectionString(options.connectionString)
+  if (options.connectionString !== undefined) readConnectionUrl(options.connectionString)
   unitOf([pick(options, routeRules)], '')
 }
 
 export function resolveOptions (given: PgScopeOptions): ResolvedOptions {
-  const options = ownOptions(given)
-  const pool = ownOptions(options.pool ?? {})
+  const options = ownFields(given)
+  const pool = ownFields(options.pool ?? {})
   const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = pool
   return Object.freeze({
     decorator: options.decorator ?? 'db',
-    client: withCheckedPassword({
-      keepAlive: true,
-      // The system's two hours are longer than any request, and than what firewalls remember.
-      keepAliveInitialDelayMillis: 10000,
-      ...pick(options, { connectionString: isText, ...connectionRules }) as pg.ClientConfig,
-      // PgBouncer shows the previous client's name for one that sends none.
-      application_name: options.applicationName ?? applicationName()
-    }),
+    client: connectionConfig(options.connectionString, options.applicationName, pick(options, connectionRules)),
     pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing, leakDetectionThreshold: options.leakDetectionThreshold ?? 0 }),
     strategy: pool.strategy ?? 'queue',
-    defaults: Object.freeze(ownOptions({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) })),
+    defaults: Object.freeze(ownFields({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) })),
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
     closeTimeout: options.closeTimeout ?? 10000,
@@ -165,15 +158,15 @@ export function routeUnit (defaults: RouteOptions, route: unknown, path: string)
 export function scopeUnit (defaults: RouteOptions, scope: ScopeOptions): Unit {
   checkOptions(scope, scopeRules, '')
   // Functions of a request have nothing to say where there is none; commitIf and its kin belong to an answer.
-  const { settings, role, commitOn, commitIf, onAbort, ...rest } = ownOptions(defaults)
+  const { settings, role, commitOn, commitIf, onAbort, ...rest } = ownFields(defaults)
   const base: RouteOptions = { ...rest, ...(typeof settings !== 'function' && { settings }), ...(typeof role === 'string' && { role }) }
-  const { signal, ...own } = ownOptions(scope)
+  const { signal, ...own } = ownFields(scope)
   return unitOf([base, own], '')
 }
 
 /** @param layers the app's options, and those of a route or scope, which win */
 function unitOf (layers: readonly RouteOptions[], path: string): Unit {
-  const given = layers.map((layer) => ownOptions(defined(layer)))
+  const given = layers.map((layer) => ownFields(defined(layer)))
   const options: RouteOptions = Object.assign(Object.create(null), ...given)
   const nearest = given.at(-1)!
   const { mode = 'transaction', commitOn = 'send', onAbort = 'rollback', streamTimeout = 600000, commitIf, role } = options
@@ -211,29 +204,6 @@ function settingsOf (layers: readonly RouteOptions[], role: RouteOptions['role']
     fixed: mergeSettings(...fixed.slice(0, first === -1 ? undefined : first) as Settings[]),
     // What stands behind a function wins over what it returns.
     dynamic: first === -1 ? null : askEach(given.slice(first))
-  }
-}
-
-/** What pg takes from a URL, and what stands in its place here. */
-const notInUrl: Record<string, string> = {
-  statement_timeout: 'Use the option statementTimeout.',
-  lock_timeout: 'Use the option lockTimeout.',
-  idle_in_transaction_session_timeout: 'Use the option idleInTransactionTimeout.',
-  query_timeout: 'Use the options statementTimeout and answerTimeout.'
-}
-
-function checkConnectionString (text: string): void {
-  if (text.startsWith('/') || text.startsWith('socket:')) return // a socket's folder, as pg takes it
-  const url = URL.canParse(text) ? new URL(text) : null
-  const malformed = pgScopeError('FST_PG_SCOPE_OPTIONS', 'connectionString: expected a URL such as postgres://user:password@host:5432/database, and something else came. Characters such as # / ? @ % in a password must be percent-encoded.')
-  if (url === null || !['postgres:', 'postgresql:'].includes(url.protocol)) throw malformed
-  for (const [name, instead] of Object.entries(notInUrl)) {
-    if (url.searchParams.has(name)) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `connectionString: holds ${name}, which pg would set behind the session's back. ${instead}`)
-  }
-  try {
-    targetOf({ connectionString: text })
-  } catch (error) { // what only pg's own parser refuses: a bad percent-encoding, a certificate's file that is not there
-    throw error instanceof URIError ? malformed : pgScopeError('FST_PG_SCOPE_OPTIONS', `connectionString: ${(error as Error).message}.`, error)
   }
 }
 

@@ -92,13 +92,14 @@ export interface PoolOptions {
   prePing?: boolean | undefined
 }
 
-/** pg's own fields for a connection. */
+/** pg's own fields for a connection. Each wins over the same field of the URL, and the URL wins over libpq's variables. */
 export interface ConnectionFields {
   host?: string | undefined
   port?: number | undefined
   user?: string | undefined
   password?: string | (() => string | Promise<string>) | undefined
   database?: string | undefined
+  /** TLS. Takes the place of all that the URL says about it (`sslmode` and the like), so that `{ ca }` verifies whatever the URL says. */
   ssl?: boolean | TlsOptions | undefined
   /** TCP keep-alive. Default true. */
   keepAlive?: boolean | undefined
@@ -127,6 +128,7 @@ export interface Notice {
 
 /** What `app.register(pgScope, options)` takes. Without connection fields DATABASE_URL and pg's PG… variables are read. */
 export interface PgScopeOptions extends ConnectionFields, RouteOptions {
+  /** postgres://user:password@host:5432/database. Parameters that are not honoured stop the boot. */
   connectionString?: string | undefined
   /** The name on app, request and a route's config. Default 'db'. */
   decorator?: string | undefined

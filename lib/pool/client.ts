@@ -1,4 +1,5 @@
 import pg from 'pg'
+import { ownFields } from '../own-fields.ts'
 import { type Answers, readAnswersOf } from '../postgres/answers.ts'
 import { Told } from '../postgres/pooler.ts'
 import { Connection, cutOff } from './connection.ts'
@@ -44,7 +45,7 @@ export class Clients {
         // Read for each new connection: what is known of the pooler may change.
         const settings = host.baseline()
         // pg.Pool hides the password from being enumerated, and so from being copied.
-        super({ ...config, ...host.client, ...settings, pipeline: true } as pg.ClientConfig)
+        super(ownFields(config ?? {}, host.client, settings, { pipeline: true }) as pg.ClientConfig)
         this.baseline = settings
         this.answers = readAnswersOf(this)
         this.told = new Told(this)

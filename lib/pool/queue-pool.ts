@@ -17,7 +17,13 @@ export class KeptConnections implements Source {
     this.#min = limits.min
     this.#clients = new Clients(host, limits.maxLifetime)
     this.#pool = new pg.Pool({
-      ...host.client,
+      // All that pg.Pool reads: what is missing here it would find in a polluted Object.prototype.
+      Promise: undefined,
+      log: undefined,
+      verify: undefined,
+      onConnect: undefined,
+      allowExitOnIdle: false,
+      maxUses: Infinity,
       Client: this.#clients.Client,
       max: limits.max,
       min: limits.min,

@@ -5,9 +5,13 @@ import { dirname, join } from 'node:path'
 /** PostgreSQL cuts names to NAMEDATALEN - 1 bytes (https://www.postgresql.org/docs/current/runtime-config-logging.html). */
 const longest = 63
 
-/** `name:user@host`, for PgBouncer hides who is connected. The name is that of the package that was started. */
-export function applicationName (): string {
-  return process.env.PGAPPNAME || cut(`${packageName() ?? 'node'}:${userName()}@${hostname()}`)
+/**
+ * `name:user@host`, for PgBouncer hides who is connected. The name is that of the package that was started.
+ *
+ * @param fallback used in its place where PGAPPNAME is not set
+ */
+export function applicationName (fallback?: string): string {
+  return process.env.PGAPPNAME || fallback || cut(`${packageName() ?? 'node'}:${userName()}@${hostname()}`)
 }
 
 /** At most 63 bytes, and never half a character. */

@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import pg from 'pg'
+import { ownFields } from '../own-fields.ts'
 
 /** How long the server may need to take a CancelRequest. Milliseconds. */
 const patience = 500
@@ -17,7 +18,7 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
   const { host, port, ssl, processID, secretKey } = client as pg.Client & { processID: number | null, secretKey: number }
   // A pooler need not give out a key to cancel with.
   if (processID === null) return Promise.resolve(true)
-  const wire = new pg.Connection({ ssl } as pg.ConnectionConfig) as pg.Connection & {
+  const wire = new pg.Connection(ownFields<object>({ ssl }) as pg.ConnectionConfig) as pg.Connection & {
     connect (portOrPath: number | string, host?: string): void
     requestSsl (): void
     cancel (processID: number, secretKey: number): void

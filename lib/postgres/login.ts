@@ -1,4 +1,7 @@
 import type pg from 'pg'
+import { kindOf } from '../kind-of.ts'
+import { isText } from '../option-rules.ts'
+import { ownFields } from '../own-fields.ts'
 
 /** The user's password function failed, so that no login was tried. */
 export class PasswordError extends Error {}
@@ -21,8 +24,7 @@ export function loginReason ({ message }: Error): string {
 export function withCheckedPassword (config: pg.ClientConfig): pg.ClientConfig {
   const { password } = config
   if (typeof password !== 'function') return config
-  return {
-    ...config,
+  return ownFields(config, {
     password: async () => {
       let answer: unknown
       try {
@@ -30,8 +32,9 @@ export function withCheckedPassword (config: pg.ClientConfig): pg.ClientConfig {
       } catch (error) {
         throw new PasswordError(`the password function failed${error instanceof Error ? `: ${error.message}` : ''}`, { cause: error })
       }
-      if (typeof answer === 'string' && answer !== '') return answer
-      throw new PasswordError(`the password function must return a string that is not empty, and ${answer === '' ? 'an empty one' : answer === null ? 'null' : typeof answer} came`)
+      const expected = isText(answer)
+      if (expected === null) return answer as string
+      throw new PasswordError(`the password function must return ${expected}, got ${kindOf(answer)}`)
     }
-  }
+  })
 }

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import type { Pooler } from '../../types/engine.ts'
+import { ownFields } from '../own-fields.ts'
 import { readAnswersOf } from './answers.ts'
 import { ProtocolViolation } from './backend-messages.ts'
 import { failureKind, isFarewell, ranOutOfTime } from './sqlstate.ts'
@@ -45,7 +46,7 @@ const startupQuestion = 'SELECT pg_backend_pid() AS pid, current_setting(\'serve
   'cardinality(current_schemas(false)) < 2 AS one_schema'
 
 async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Found> {
-  const client = new pg.Client({ ...config, connectionTimeoutMillis: timeout, query_timeout: timeout })
+  const client = new pg.Client(ownFields(config, { connectionTimeoutMillis: timeout, query_timeout: timeout }))
   const told = new Told(client)
   client.on('error', () => {})
   readAnswersOf(client)

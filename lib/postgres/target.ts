@@ -16,6 +16,22 @@ export function targetOf (config: pg.ClientConfig): Target {
   return { host, port, database: database ?? user ?? '', user: user ?? '' }
 }
 
+/**
+ * What a client would send when it connects, as pg works it out.
+ *
+ * @throws FST_PG_SCOPE_OPTIONS for what pg refuses, such as PGSSLNEGOTIATION=direct without TLS
+ */
+export function startupOf (config: pg.ClientConfig): Target & Readonly<Record<'password' | 'options' | 'application_name', unknown>> {
+  try {
+    // Private to pg.
+    const { password, connectionParameters } = new pg.Client(config) as pg.Client & { connectionParameters: Record<string, unknown> }
+    const { options, application_name: name } = connectionParameters
+    return { ...targetOf(config), password, options, application_name: name }
+  } catch (error) {
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', `The connection's options contradict each other: ${(error as Error).message}.`, error)
+  }
+}
+
 export function nameOf ({ host, port, database, user }: Target): string {
   return `database "${database}" on ${host}:${port} as user "${user}"`
 }

@@ -93,10 +93,10 @@ for (const [name, value] of [['PGPORT', 'many'], ['PG_SCOPE_POOL_MAX', '1.5'], [
 
 t.test('a variable of the right type and an impossible value stops the boot like an option', async (t) => {
   for (const [name, value, message] of [
-    ['PG_SCOPE_POOL_MAX', '-1', /^pool\.max: expected a whole number from 1 on, and -1 came/],
-    ['PG_SCOPE_POOL_MIN', '11', /^pool\.min: expected at most pool\.max \(10\), and 11 came/],
-    ['PGPORT', '70000', /^port: .*70000 came/],
-    ['DATABASE_URL', 'mysql://app:s3cret@db/shop', /^connectionString: expected a URL/]
+    ['PG_SCOPE_POOL_MAX', '-1', /^`pool\.max` must be an integer ≥ 1, got -1/],
+    ['PG_SCOPE_POOL_MIN', '11', /^`pool\.min` must be ≤ `pool\.max` \(10\), got 11/],
+    ['PGPORT', '70000', /^`port` must .* got 70000/],
+    ['DATABASE_URL', 'mysql://app:s3cret@db/shop', /^`connectionString` must be a URL/]
   ] as const) {
     setEnvironment(t, { PGHOST: 'db', [name]: value })
     const app = Fastify()

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util'
+import pg from 'pg'
 import t from 'tap'
 import { checkPluginOptions, resolveOptions, routeUnit, scopeUnit } from '../../lib/options.ts'
 import type { PgScopeError } from '../../lib/errors.ts'
@@ -68,7 +69,7 @@ const malformed = ['localhost/shop', 'mysql://app:s3cret@db/shop', 'postgres://a
 for (const url of malformed) {
   t.test(`the malformed URL ${url} is refused, and not shown: it may hold a password`, async (t) => {
     const message = refusal({ connectionString: url })
-    t.match(message, /^connectionString: expected a URL such as postgres:\/\//)
+    t.match(message, /^`connectionString` must be a URL such as postgres:\/\//)
     t.match(message, /percent-encoded/, 'it says what is usually wrong')
     t.notMatch(message, /s3c/)
   })
@@ -137,7 +138,8 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
     startupCheck: true,
     exposeErrors: false
   })
-  t.match(client, { keepAlive: true, connectionString, application_name: String })
+  t.match(client, { keepAlive: true, host: 'db.example', port: 5432, user: 'app', database: 'shop', application_name: String })
+  t.notOk('connectionString' in client, 'in pg it would win over the options')
   for (const each of [resolveOptions({ connectionString }), resolved.pool, resolved.defaults]) t.ok(Object.isFrozen(each))
 })
 
@@ -176,6 +178,68 @@ t.test('a scope: no request, so no option that needs one', async (t) => {
 
 t.test('a certificate that a URL names must be there', async (t) => {
   const message = refusal({ connectionString: `${connectionString}?sslrootcert=/nowhere/ca.pem` })
-  t.match(message, /^connectionString: .*\/nowhere\/ca\.pem/)
+  t.match(message, /^`connectionString`: .*\/nowhere\/ca\.pem/)
   t.notMatch(message, /s3c/)
+})
+
+for (const [name, meant] of Object.entries({
+  statement_timeout: 'statementTimeout',
+  lock_timeout: 'lockTimeout',
+  idle_in_transaction_session_timeout: 'idleInTransactionTimeout',
+  query_timeout: 'answerTimeout',
+  schema: 'search_path',
+  connection_limit: 'pool.max',
+  pool_timeout: 'pool.acquireTimeout',
+  connect_timeout: 'pool.acquireTimeout',
+  pgbouncer: 'pooler',
+  target_session_attrs: 'primary',
+  colour: 'sslmode',
+  constructor: 'sslmode',
+  SSLMODE: 'sslmode'
+})) {
+  t.test(`the URL parameter ${name} stops the boot, and the error says what to use`, async (t) => {
+    const message = refusal({ connectionString: `${connectionString}?${name}=s3c` })
+    t.ok(message.startsWith(`\`connectionString\`: the parameter \`${name}\` is not supported. `), message)
+    t.ok(message.includes(meant), message)
+    t.notMatch(message, /s3c/)
+    t.match(refusal({ connectionString: `socket:/tmp?db=shop&${name}=1` }), new RegExp(`\`${name}\` is not supported`))
+  })
+}
+
+for (const parameter of ['sslmode=allow', 'sslmode=off', 'ssl=maybe', 'port=0', 'port=many', 'sslnegotiation=never', 'channel_binding=yes']) {
+  t.test(`the URL parameter ${parameter} stops the boot: its value means nothing`, async (t) => {
+    t.match(refusal({ connectionString: `${connectionString}?${parameter}` }), new RegExp(`^\`connectionString\`: the parameter \`${parameter.split('=')[0]}\` must be `))
+  })
+}
+
+t.test('zero bytes, which add parameters to the startup packet, stop the boot wherever they come from', async (t) => {
+  const zero = 'app%00options%00-c%20role=admin'
+  for (const url of [
+    `postgres://${zero}@db/shop`, `postgres://app:${zero}@db/shop`, 'postgres://app@db/shop%00x', `postgres://app@db/shop?application_name=${zero}`,
+    `postgres://app@db/shop?options=${zero}`, `postgres://db/shop?user=${zero}`, `postgres://app@/shop?host=${zero}`,
+    `postgres://app@db/shop?client_encoding=${zero}`, `postgres://app@db/shop?fallback_application_name=${zero}`, 'socket:/tmp?db=a%00b'
+  ]) {
+    t.match(refusal({ connectionString: url }), /^`connectionString`/, url)
+    t.throws(() => resolveOptions({ connectionString: url }), { code: 'FST_PG_SCOPE_OPTIONS' }, url)
+  }
+  for (const name of ['host', 'user', 'password', 'database', 'applicationName']) {
+    t.match(refusal({ host: 'db', [name]: 's3c\0x' }), new RegExp(`^\`${name}\` must be a string without zero bytes`))
+  }
+  const before = process.env
+  t.teardown(() => { process.env = before })
+  for (const name of ['PGAPPNAME', 'PGUSER', 'PGDATABASE', 'PGPASSWORD', 'PGOPTIONS', 'PGHOST']) {
+    process.env = { [name]: 's3c\0x' } // what a real environment cannot hold
+    t.throws(() => resolveOptions({ connectionString: 'postgres:///' }), { code: 'FST_PG_SCOPE_OPTIONS' }, name)
+  }
+})
+
+t.test('a polluted Object.prototype says nothing about a connection', async (t) => {
+  const polluted: Record<string, unknown> = { ssl: { rejectUnauthorized: false }, host: 'evil', port: 1, options: '-c role=admin', statement_timeout: 1, user: 'evil', password: 'evil' }
+  t.teardown(() => { for (const name of Object.keys(polluted)) delete (Object.prototype as Record<string, unknown>)[name] })
+  Object.assign(Object.prototype, polluted)
+  const { client } = resolveOptions({ connectionString: 'postgres://app@db/shop' })
+  const { connectionParameters } = new pg.Client(client) as unknown as { connectionParameters: Record<string, unknown> }
+  for (const name of Object.keys(polluted)) delete (Object.prototype as Record<string, unknown>)[name]
+  t.match(connectionParameters, { host: 'db', port: 5432, user: 'app', database: 'shop', ssl: false })
+  for (const name of ['options', 'statement_timeout', 'password']) t.notOk(connectionParameters[name], name)
 })

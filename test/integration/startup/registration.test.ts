@@ -93,7 +93,7 @@ t.test('what is wrong with the options stops the boot before anything connects',
   for (const [options, message] of [
     [{ connectionString, pool: { max: -1 } }, /^pool\.max: .*-1 came/],
     [{ connectionString, statement_timeout: 5 }, /Did you mean statementTimeout\?/],
-    [{ connectionString: 'postgres://app:s3cret@:port/shop' }, /^connectionString: expected a URL/]
+    [{ connectionString: 'postgres://app:s3cret@:port/shop' }, /^`connectionString` must be a URL/]
   ] as [PgScopeOptions, RegExp][]) {
     const app = setUp(t)
     app.register(pgScope, options)

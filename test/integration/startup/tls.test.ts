@@ -1,0 +1,58 @@
+import { chown, copyFile, chmod, readFile, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
+import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect } from '../../helpers/variant.ts'
+import { waitFor } from '../../helpers/wait-for.ts'
+
+// For 127.0.0.1 and localhost; known to everybody, so of no use but here.
+const certificate = join(import.meta.dirname, '../../helpers/tls/test-only.crt')
+const ca = await readFile(certificate, 'utf8')
+const db = await startTestPostgres(t, { password: 's3cret' })
+await switchTlsOn()
+
+/** PostgreSQL wants a key that is its own and that nobody else may read. */
+async function switchTlsOn (): Promise<void> {
+  const { rows: [{ folder }] } = await db.query('SELECT current_setting(\'data_directory\') AS folder')
+  const { uid, gid } = await stat(folder)
+  for (const [name, from] of [['server.crt', certificate], ['server.key', certificate.replace('.crt', '.key')]] as const) {
+    const to = join(folder, name)
+    await copyFile(from, to)
+    await chmod(to, 0o600)
+    await chown(to, uid, gid)
+  }
+  await db.query('ALTER SYSTEM SET ssl = on')
+  await db.query('SELECT pg_reload_conf()')
+  await waitFor(async () => (await db.query('SHOW ssl')).rows[0].ssl === 'on', { message: 'TLS is on' })
+}
+
+async function boot (t: Test, options: PgScopeOptions) {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  app.register(pgScope, options)
+  await app.ready()
+  const { rows: [row] } = await app.db.query('SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()')
+  return row.ssl as boolean
+}
+
+const url = `postgres://${db.user}:s3cret@${db.host}:${db.port}/${db.database}`
+const tls = onlyDirect(t, 'the server itself has a certificate, PgBouncer has none here')
+
+for (const mode of ['disable', 'no-verify', 'verify-full']) {
+  tls.test(`the option ssl wins over sslmode=${mode}: the certificate is verified`, async (t) => {
+    const connectionString = `${url}?sslmode=${mode}`
+    t.equal(await boot(t, { connectionString, ssl: { ca } }), true, 'by the certificate that was given')
+    await t.rejects(boot(t, { connectionString, ssl: true }), { code: 'FST_PG_SCOPE_UNREACHABLE', details: /self-signed certificate/ })
+    t.equal(await boot(t, { connectionString, ssl: false }), false, 'or without TLS')
+  })
+}
+
+tls.test('what a URL says about TLS is done', async (t) => {
+  t.equal(await boot(t, { connectionString: `${url}?sslmode=disable` }), false)
+  t.equal(await boot(t, { connectionString: `${url}?sslmode=no-verify` }), true)
+  t.equal(await boot(t, { connectionString: `${url}?sslrootcert=${certificate}` }), true)
+  t.equal(await boot(t, { connectionString: `${url}?sslmode=no-verify&channel_binding=require` }), true)
+  await t.rejects(boot(t, { connectionString: `${url}?sslmode=verify-full` }), { code: 'FST_PG_SCOPE_UNREACHABLE' })
+})
