@@ -14,8 +14,8 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   // Symbols of this engine's own: another one may stand beside it.
   const mark = Symbol(decorator)
   const unitMark = Symbol(`${decorator}.unit`)
-  /** One mark for both, since Fastify sets each of them anew for each request: the reply, until the session is touched. */
-  type Marked = FastifyRequest & { [mark]: RequestScope | FastifyReply | null }
+  /** One mark for all, since Fastify sets each of them anew for each request: the reply, until the session is touched. */
+  type Marked = FastifyRequest & { [mark]: RequestScope | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
     const marked = (request as Marked)[mark]
     return marked instanceof RequestScope ? marked : null
@@ -50,9 +50,13 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   const settle: OnSend = (request, reply, payload, done) => {
     const scope = scopeOf(request)
-    if (scope === null) return done()
-    boundStream(scope, reply, payload)
-    scope.send(reply, payload, done)
+    if (scope !== null) {
+      boundStream(scope, reply, payload)
+      return scope.send(reply, payload, done)
+    }
+    // A stream may touch the session for the first time when it is sent.
+    if (typeof payload === 'object' && payload !== null) (request as Marked)[mark] = new SentBody(reply, payload)
+    done()
   }
 
   // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.
@@ -60,7 +64,12 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
     if (engine.draining && request.raw.httpVersionMajor < 2) reply.header('connection', 'close')
     const scope = scopeOf(request)
-    if (scope === null) return done()
+    if (scope === null) {
+      const isBody = typeof payload === 'object' && payload !== null
+      if (!isBody || isSeen(request) || settlesLast(request, settle)) done()
+      else settle(request, reply, payload, done)
+      return
+    }
     // Hooks that come behind this one, compression say, know what to do with text.
     const body = areRows(payload) ? asNdjson(payload, reply) : payload
     if (scope.routed || settlesLast(request, settle)) done(null, body)
@@ -81,17 +90,22 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   })
   app.addHook('onClose', () => engine.close())
 
-  /** @param reply null where no hook of ours has run yet */
-  function open (request: Marked, reply: FastifyReply | null): RequestScope {
+  function isSeen (request: FastifyRequest): boolean {
+    return (request.routeOptions.config as unknown as Record<symbol, unknown> | undefined)?.[unitMark] !== undefined
+  }
+
+  /** @param marked null where no hook of ours has run yet */
+  function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
     const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
     const unit = config?.[unitMark] as Unit | undefined
     const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
     scope.thrown = thrown.has(request)
     const { dynamic } = scope.unit
     scope.session = engine.open(scope.unit, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
-    if (reply === null) scope.attachSocket()
-    else scope.attach(reply)
     request[mark] = scope
+    if (marked === null) scope.attachSocket()
+    else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)
+    else scope.attach(marked)
     return scope
   }
 
@@ -110,6 +124,17 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     let unit = late.get(config)
     if (unit === undefined) late.set(config, unit = routeUnit(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
     return unit
+  }
+}
+
+/** A payload that is sent by a request which has not touched its session. */
+class SentBody {
+  readonly reply: FastifyReply
+  readonly payload: object
+
+  constructor (reply: FastifyReply, payload: object) {
+    this.reply = reply
+    this.payload = payload
   }
 }
 

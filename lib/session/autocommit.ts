@@ -197,6 +197,13 @@ export class AutocommitSession implements ManagedSession {
     this.#inside()?.afterRollback(fn)
   }
 
+  async settle (outcome: Outcome): Promise<void> {
+    if (outcome === 'rollback') return
+    await Promise.all([this.settled(), ...this.#inner ?? []])
+    const failure = this.#failure ?? this.#unawaited?.first ?? null
+    if (failure !== null) throw failure.error
+  }
+
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
     // Its settings may never come.

@@ -40,6 +40,13 @@ export interface ManagedSession extends OwnedSession, Holder, Listed {
   /** Nothing is open, under way or about to begin: its end has nothing to do, and nobody has to wait for it. */
   readonly unused: boolean
   /**
+   * Ends the transaction but not the session: the body that is sent now may go on using it. Waits for what is under way, also where
+   * it is called inside of a transaction(fn).
+   *
+   * @throws the error that keeps the work from being committed
+   */
+  settle (outcome: Outcome): Promise<void>
+  /**
    * The end. Only the first call decides; later ones get its promise.
    *
    * @param reason why a rollback comes now: what statements that wait or run are told

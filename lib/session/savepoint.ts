@@ -100,6 +100,11 @@ export class Savepoints {
     return false
   }
 
+  /** Runs a function as if its caller stood in none, of whatever session. */
+  outside<T> (fn: () => T): T {
+    return current.getStore() === undefined ? fn() : current.run(undefined as never, fn)
+  }
+
   /**
    * Runs at once when it is the caller's turn, otherwise when the savepoints that its caller does not stand in have ended.
    *

@@ -204,6 +204,10 @@ export class ScopedSession implements ManagedSession {
     return this.#byHand('rollback', () => this.#rollback('idle'))
   }
 
+  settle (outcome: Outcome): Promise<void> {
+    return this.#savepoints.outside(() => outcome === 'commit' ? this.commit() : this.rollback())
+  }
+
   setRollbackOnly (reason = ''): void {
     this.#rollbackOnly ??= reason
   }

@@ -10,6 +10,8 @@ export interface HttpRequest {
   method?: string
   /** Default '/'. */
   path?: string
+  /** Default '1.1'. */
+  version?: '1.0' | '1.1'
   /** Win over those that are set here: a larger content-length announces a body that never comes whole. */
   headers?: Record<string, string>
   /** Anything but a string or Buffer is sent as JSON. */
@@ -109,7 +111,7 @@ function open (port: number, request: HttpRequest, onData: (reader: HttpResponse
 }
 
 function encode (port: number, method: string, request: HttpRequest): Buffer {
-  const { path = '/', body, keepAlive = false } = request
+  const { path = '/', version = '1.1', body, keepAlive = false } = request
   const raw = typeof body === 'string' || Buffer.isBuffer(body)
   const payload = body === undefined ? null : Buffer.from(raw ? body : JSON.stringify(body))
   const headers: Record<string, string> = {
@@ -120,6 +122,6 @@ function encode (port: number, method: string, request: HttpRequest): Buffer {
   }
   for (const [name, value] of Object.entries(request.headers ?? {})) headers[name.toLowerCase()] = value
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}\r\n`)
-  const head = Buffer.from(`${method} ${path} HTTP/1.1\r\n${lines.join('')}\r\n`)
+  const head = Buffer.from(`${method} ${path} HTTP/${version}\r\n${lines.join('')}\r\n`)
   return payload ? Buffer.concat([head, payload]) : head
 }
