@@ -3,6 +3,7 @@ import type { PgEngine } from '../engine.ts'
 import { exposeDetails } from '../errors.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
 import { settingsFor } from '../session/user-settings.ts'
+import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { boundStream } from './stream-timeout.ts'
@@ -37,6 +38,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const scope = scopeOf(request)
     if (scope === null) (request as Marked)[mark] = reply
     else scope.attach(reply)
+    notePipelined(request.raw, reply.raw)
     done()
   })
 
@@ -61,8 +63,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.
   app.addHook('onSend', ((request, reply, payload, done) => {
-    // A connection that stays open would keep the server from closing for as long as its keep-alive lasts.
-    if (engine.draining && request.raw.httpVersionMajor < 2) reply.header('connection', 'close')
+    if (engine.draining) announceEnd(request.raw, reply)
     const scope = scopeOf(request)
     if (scope === null) {
       const isBody = typeof payload === 'object' && payload !== null
