@@ -3,8 +3,10 @@ import type { Engine, Pooler, RawClient, Stats } from '../types/engine.ts'
 import type { ScopeOptions } from '../types/options.ts'
 import type { OwnedSession, Session } from '../types/session.ts'
 import { noFunction, pgScopeError } from './errors.ts'
+import { optionsError } from './option-rules.ts'
 import { type ResolvedOptions, scopeUnit, type Unit } from './options.ts'
 import { noticeObserver } from './notices.ts'
+import { ownFields } from './own-fields.ts'
 import { BoundedPool } from './pool/bounded-pool.ts'
 import type { Lease } from './pool/lease.ts'
 import { asWorkOf, beginRequest, countEngine, currentWork, type Holder } from './pool/holder.ts'
@@ -139,7 +141,7 @@ export class PgEngine implements Engine {
   session (options: ScopeOptions = {}): OwnedSession {
     const unit = Object.keys(options).length === 0 ? this.#unit : scopeUnit(this.#options.defaults, options)
     const session = this.open(unit)
-    const { signal } = options
+    const { signal } = ownFields(options)
     if (signal !== undefined) {
       const abort = (): void => { session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: its running statement is cancelled, and its work rolled back.', signal.reason)).catch(() => {}) }
       if (signal.aborted) abort()
@@ -216,7 +218,7 @@ export class PgEngine implements Engine {
   }
 
   async ping (timeout = 1000): Promise<number> {
-    if (!Number.isInteger(timeout) || timeout < 1) throw pgScopeError('FST_PG_SCOPE_OPTIONS', `ping(): expected a whole number of milliseconds from 1 on, and ${String(timeout)} came.`)
+    if (!Number.isInteger(timeout) || timeout < 1) throw optionsError('timeout', 'an integer ≥ 1 (milliseconds)', timeout)
     const start = performance.now()
     const session = new AutocommitSession({ ...this.#host, ended: () => {} }, this.#unit.single, this.#unit.beginning)
     const exhausted = (): boolean => this.#pool.stats().waiting > 0 && this.#pool.stats().inUse >= this.#options.pool.max

@@ -4,7 +4,7 @@ import { readConnectionUrl } from './connection-url.ts'
 import { pgScopeError } from './errors.ts'
 import {
   checkOptions, either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOneOf, isPort, isText, isWait, optionsError,
-  quoted, type Rules
+  quoted, type Rule, type Rules
 } from './option-rules.ts'
 import { ownFields } from './own-fields.ts'
 import type { PoolLimits } from './pool/bounded-pool.ts'
@@ -54,6 +54,10 @@ const connectionRules: Rules = {
   types: isInstance
 }
 
+/** What Fastify itself reads of the options of register(), and @fastify/autoload passes to every plugin: it says nothing about this one. */
+const ofRegister: Rule = () => null
+const rulesOfRegister: Rules = { prefix: ofRegister, logLevel: ofRegister, logSerializers: ofRegister }
+
 const pluginRules: Rules = {
   connectionString: isText,
   ...connectionRules,
@@ -67,7 +71,8 @@ const pluginRules: Rules = {
   closeTimeout: isDuration,
   onNotice: isFunction,
   startupCheck: isBoolean,
-  exposeErrors: isBoolean
+  exposeErrors: isBoolean,
+  ...rulesOfRegister
 }
 
 const poolRules: Rules = {

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as Fas
 import type { PgEngine } from '../engine.ts'
 import { exposeDetails } from '../errors.ts'
 import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
+import { ownFields } from '../own-fields.ts'
 import { settingsFor } from '../session/user-settings.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
@@ -78,7 +79,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   }) as OnSend as never)
 
   app.addHook('onRoute', (route) => {
-    const { [decorator]: own = {} } = (route.config ?? {}) as Record<string, unknown>
+    const { [decorator]: own = {} } = ownFields((route.config ?? {}) as Record<string, unknown>)
     const unit = declaredUnit(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [unitMark]: unit })
     settleLast(route, settle)
@@ -121,7 +122,8 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   /** The unit of a route that was declared before the plugin was loaded: its options are looked at by its first request. */
   function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): Unit {
-    if (config?.[decorator] === undefined) return otherwise
+    // What a polluted Object.prototype holds is no option of a route.
+    if (config === undefined || !Object.hasOwn(config, decorator) || config[decorator] === undefined) return otherwise
     let unit = late.get(config)
     if (unit === undefined) late.set(config, unit = routeUnit(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
     return unit

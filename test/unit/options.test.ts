@@ -243,3 +243,9 @@ t.test('a polluted Object.prototype says nothing about a connection', async (t) 
   t.match(connectionParameters, { host: 'db', port: 5432, user: 'app', database: 'shop', ssl: false })
   for (const name of ['options', 'statement_timeout', 'password']) t.notOk(connectionParameters[name], name)
 })
+
+t.test('what register() and autoload pass to every plugin does not stop the boot', async (t) => {
+  const options = { connectionString, prefix: '/v1', logLevel: 'warn', logSerializers: {} }
+  checkPluginOptions(options as PgScopeOptions)
+  t.notOk('prefix' in resolveOptions(options as PgScopeOptions).client)
+})
