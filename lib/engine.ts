@@ -14,6 +14,7 @@ import { LeakWatch, noLeakDetection } from './pool/leak-detector.ts'
 import { NoConnections } from './pool/null-pool.ts'
 import { KeptConnections } from './pool/queue-pool.ts'
 import { PoolerWatch } from './pool/pooler-watch.ts'
+import { SessionState } from './pool/session-state.ts'
 import { closed } from './pool/refusal.ts'
 import { newCounters, type PoolHost, type Source, type Strategy } from './pool/strategy.ts'
 import { look } from './postgres/pooler.ts'
@@ -36,6 +37,8 @@ export class PgEngine implements Engine {
   readonly #log: FastifyBaseLogger
   readonly #counters = newCounters()
   readonly #watch: PoolerWatch
+  /** null where what sessions leave on their connections stays. */
+  readonly #sessionState: SessionState | null
   readonly #pool: Strategy
   readonly #host: SessionHost
   /** Statements of the engine itself. */
@@ -49,11 +52,15 @@ export class PgEngine implements Engine {
     this.#unit = scopeUnit(options.defaults, {})
     const watch = new PoolerWatch(options, this.#target, this.#unit.beginning.timeouts, log)
     this.#watch = watch
+    // What stays on a server connection of a pooler in transaction mode is not this connection's.
+    const resets = options.sessionState === 'reset' && options.strategy !== 'null'
+    this.#sessionState = resets ? new SessionState(() => !watch.poolsTransactions) : null
     const host: PoolHost = {
       client: options.client,
       baseline: () => watch.baseline(),
       prepared: () => watch.prepared(),
       pooled: () => watch.pooler.kind !== 'none',
+      sessionState: this.#sessionState,
       connected: (connection, told) => watch.connected(connection, told, source.keeps),
       target: this.#target,
       counters: this.#counters,
@@ -92,7 +99,11 @@ export class PgEngine implements Engine {
    */
   async start (): Promise<void> {
     if (!this.#options.startupCheck) return
-    const { pooler, version, oneSchema } = await look(this.#options.client, this.#target, this.#options.pool.acquireTimeout)
+    const { client, pool: { acquireTimeout } } = this.#options
+    const { pooler, version, oneSchema } = await look(client, this.#target, acquireTimeout, async (client, pooler) => {
+      this.#watch.found(pooler)
+      await this.#sessionState?.learn(client)
+    })
     if (this.#unit.beginning.timeouts.transaction_timeout !== undefined && version < 170000) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }

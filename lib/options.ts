@@ -67,6 +67,7 @@ const pluginRules: Rules = {
   ...routeRules,
   pooler: isOneOf('auto', 'none', 'session', 'transaction'),
   preparedStatements: either(isBoolean, isCount(0)),
+  sessionState: isOneOf('reset', 'keep'),
   leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,
   onNotice: isFunction,
@@ -111,6 +112,7 @@ export interface ResolvedOptions {
   readonly defaults: RouteOptions
   readonly pooler: NonNullable<PgScopeOptions['pooler']>
   readonly preparedStatements: boolean | number | undefined
+  readonly sessionState: 'reset' | 'keep'
   readonly closeTimeout: number
   readonly onNotice: PgScopeOptions['onNotice']
   readonly startupCheck: boolean
@@ -146,6 +148,7 @@ export function resolveOptions (given: PgScopeOptions): ResolvedOptions {
     defaults: Object.freeze(ownFields({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) })),
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
+    sessionState: options.sessionState ?? 'reset',
     closeTimeout: options.closeTimeout ?? 10000,
     onNotice: options.onNotice,
     startupCheck: options.startupCheck ?? true,

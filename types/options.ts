@@ -144,6 +144,18 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
    * statements (https://www.pgbouncer.org/config.html#max_prepared_statements); true does it behind any.
    */
   preparedStatements?: boolean | number | undefined
+  /**
+   * What happens to state that a session leaves on its connection: settings without LOCAL, a role, LISTEN, temporary objects, session
+   * advisory locks, prepared statements, cursors WITH HOLD.
+   *
+   * - `'reset'` (default): the pool sends DISCARD ALL when such a connection comes back, before another session gets it
+   *   (https://www.postgresql.org/docs/current/sql-discard.html). Sessions that leave nothing behind cost no round trip.
+   * - `'keep'`: the next session finds it.
+   *
+   * Behind a pooler in transaction mode such statements are refused and nothing is reset. With `pool.strategy: 'null'` the connection
+   * ends with its session.
+   */
+  sessionState?: 'reset' | 'keep' | undefined
   /** A connection that is held longer than this is reported in the log, with route and stack, and again when it comes back. Milliseconds, default 0: never. */
   leakDetectionThreshold?: number | undefined
   /**

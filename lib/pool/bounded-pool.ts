@@ -70,7 +70,7 @@ export class BoundedPool implements Strategy {
       returned: (lease, connection, keep) => {
         this.#over(lease)
         connection.kept = true
-        if (keep && source.keeps && this.#closing === null) this.#hand(connection)
+        if (keep && source.keeps && this.#closing === null) this.#reset(connection)
         else this.#put(connection, keep)
       },
       handedOver: (lease) => {
@@ -177,6 +177,16 @@ export class BoundedPool implements Strategy {
     if (waiter === null || unfit) return this.#put(connection, !unfit)
     if (ping) this.#ping(connection)
     else this.#grant(connection)
+  }
+
+  /** Takes away what its session has left on it. Meanwhile it counts as in use, and nobody waits for it but the next session. */
+  #reset (connection: Connection): void {
+    const reset = connection.leftovers?.any === true ? connection.leftovers.clear(connection) : null
+    if (reset === null) return this.#hand(connection)
+    reset.then((done) => {
+      if (done && this.#closing === null) this.#hand(connection)
+      else this.#put(connection, done)
+    })
   }
 
   #ping (connection: Connection): void {

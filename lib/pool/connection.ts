@@ -2,6 +2,8 @@ import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
 import type { Answers } from '../postgres/answers.ts'
 import type { ScopeClient } from './client.ts'
+import type { Traces } from '../postgres/session-state.ts'
+import type { Leftovers, SessionState } from './session-state.ts'
 import type { PreparedStatements } from './prepared-statements.ts'
 
 /** What is larger is not copied for the sake of a single write. Bytes. */
@@ -13,6 +15,16 @@ export interface ConnectionUser {
   readonly unanswered: number
   /** The connection ended although nobody here ended it. Batches under way are told by themselves. */
   connectionLost (error: unknown): void
+}
+
+/** What a connection needs to know when it is opened. */
+export interface ConnectionHost {
+  /** For what the next connection prepares, or null where it may not. */
+  prepared (): PreparedStatements | null
+  /** Whether a pooler may stand behind the next connection. */
+  pooled (): boolean
+  /** Takes away what sessions leave behind; null where it stays. */
+  readonly sessionState: SessionState | null
 }
 
 /** One connection to the server for as long as it lives, whoever uses it. */
@@ -45,6 +57,8 @@ export class Connection {
   /** Answers may be on their way to one session while another writes: nothing in between could give them to a stranger. */
   sharable = false
   readonly #answers: Answers
+  /** What sessions have left on it; null where that stays. */
+  readonly leftovers: Leftovers | null
   #ending = false
   #watchers: (() => void)[] = []
   /** CancelRequests that the server may not have taken yet: each hits whatever the connection runs when it arrives. */
@@ -56,13 +70,14 @@ export class Connection {
   #unsent: Buffer[] = []
 
   /** @param maxLifetime milliseconds, 0 for no limit */
-  constructor (client: ScopeClient, maxLifetime: number, host: { prepared (): PreparedStatements | null, pooled (): boolean }) {
+  constructor (client: ScopeClient, maxLifetime: number, host: ConnectionHost) {
     this.client = client
     this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types // private to pg
     this.prepared = host.prepared()
     this.pooled = host.pooled()
     this.baseline = client.baseline
     this.#answers = client.answers
+    this.leftovers = host.sessionState?.opened() ?? null
     // Up to a tenth earlier, so that connections opened together are not replaced together.
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener a client that is killed between two statements would end the process.
@@ -133,6 +148,11 @@ export class Connection {
   whenNotCanceling (callback: () => void): void {
     if (this.#cancels > 0) this.#afterCancels.push(callback)
     else callback()
+  }
+
+  /** A statement was written that may leave something behind. */
+  leaves (traces: Traces | null): void {
+    if (traces !== null) this.leftovers?.add(traces)
   }
 
   /** Another session may have it. */

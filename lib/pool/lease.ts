@@ -51,8 +51,8 @@ export class Lease implements Listed {
 
   /** Somebody else may write behind what is under way. */
   get sharable (): boolean {
-    const { sharable, expired, lost, canceling } = this.#connection
-    return sharable && !this.#returned && !expired && lost === null && !canceling
+    const { sharable, expired, lost, canceling, leftovers } = this.#connection
+    return sharable && !this.#returned && !expired && lost === null && !canceling && leftovers?.any !== true
   }
 
   /** Ends it as the connection goes on to somebody else, who may write at once. What is under way is answered to whoever sent it. */

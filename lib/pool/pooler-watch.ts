@@ -53,10 +53,11 @@ export class PoolerWatch {
   /** For what the next connection prepares, or null where it may not. */
   prepared (): PreparedStatements | null {
     const { preparedStatements } = this.#options
-    return this.#follows ? new PreparedStatements(typeof preparedStatements === 'number' ? preparedStatements : mostPrepared, this.#plans, this.#pooled) : null
+    return this.#follows ? new PreparedStatements(typeof preparedStatements === 'number' ? preparedStatements : mostPrepared, this.#plans, this.poolsTransactions) : null
   }
 
-  get #pooled (): boolean {
+  /** Each transaction may run on another server connection. */
+  get poolsTransactions (): boolean {
     return this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction'
   }
 
@@ -124,6 +125,6 @@ export class PoolerWatch {
 
   /** @throws FST_PG_SCOPE_POOLER_UNSUPPORTED where the text cannot work over this pooler */
   vet (text: string): void {
-    if (this.#pooled) refuseUnsupported(text)
+    if (this.poolsTransactions) refuseUnsupported(text)
   }
 }

@@ -116,6 +116,12 @@ export class PreparedStatements {
     return this.#automatically(text, messages)
   }
 
+  /** The server has dropped all of them, and nothing is under way. */
+  cleared (): void {
+    this.#named.clear()
+    this.#automatic.clear()
+  }
+
   /**
    * The server has dropped one, or all of them.
    *

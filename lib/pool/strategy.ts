@@ -3,10 +3,9 @@ import type { Notice } from '../../types/options.ts'
 import type { Told } from '../postgres/pooler.ts'
 import type { Target } from '../postgres/target.ts'
 import type { Holder, Within } from './holder.ts'
-import type { Connection } from './connection.ts'
+import type { Connection, ConnectionHost } from './connection.ts'
 import type { CommitPace, Offer } from './hand-over.ts'
 import type { Lease } from './lease.ts'
-import type { PreparedStatements } from './prepared-statements.ts'
 import type { Place } from './wait-queue.ts'
 
 export type StrategyKind = 'queue' | 'null'
@@ -78,14 +77,10 @@ export interface Source {
 }
 
 /** What a source needs of the engine. */
-export interface SourceHost {
+export interface SourceHost extends ConnectionHost {
   readonly client: pg.ClientConfig
   /** Settings for the startup packet of the next connection. */
   baseline (): Record<string, string>
-  /** For what the next connection prepares, or null where it may not. */
-  prepared (): PreparedStatements | null
-  /** Whether a pooler may stand behind the next connection. */
-  pooled (): boolean
   /** Told of each connection before anybody uses it. */
   connected (connection: Connection, told: Told): void
   /** The server said something that is no answer: NOTICE, WARNING. @param label method and route, where it came with a request's statement */

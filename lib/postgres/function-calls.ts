@@ -54,11 +54,16 @@ const known = new Set([
  * @param statement as statementsOf() leaves it
  */
 export function callsOthers (statement: string): boolean {
+  return otherCalls(statement).next().done !== true
+}
+
+/** The names of those functions, in lower case; empty for a quoted name that is no plain word. */
+export function * otherCalls (statement: string): Generator<string, void> {
   for (const { 1: schema, 2: name, index } of statement.matchAll(call)) {
-    if (schema === undefined ? known.has(plain(name!)) : plain(schema) === 'pg_catalog') continue
-    if (!named.test(statement.slice(0, index))) return true
+    const word = plain(name!)
+    if (schema === undefined ? known.has(word) : plain(schema) === 'pg_catalog') continue
+    if (!named.test(statement.slice(0, index))) yield word
   }
-  return false
 }
 
 function plain (name: string): string {

@@ -11,6 +11,8 @@ interface Rule {
   readonly reason: string
   /** How to do it. */
   readonly instead: string
+  /** It only takes away what others left, or does no harm to whoever has the connection next. */
+  readonly harmless?: true
 }
 
 /** Statements that begin so; one space stands for any white space. */
@@ -42,6 +44,7 @@ export const rules: readonly Rule[] = [
   },
   {
     what: 'RESET',
+    harmless: true,
     matches: begins('reset\\b'),
     reason: changesOthers,
     instead: 'Settings that are local to the transaction end by themselves'
@@ -91,18 +94,21 @@ export const rules: readonly Rule[] = [
   },
   {
     what: 'DEALLOCATE',
+    harmless: true,
     matches: begins('deallocate\\b'),
     reason: changesOthers,
     instead: 'Nothing needs to be deallocated here'
   },
   {
     what: 'DISCARD',
+    harmless: true,
     matches: begins('discard\\b'),
     reason: changesOthers,
     instead: 'Nothing needs to be discarded here'
   },
   {
     what: 'LOAD',
+    harmless: true,
     matches: begins('load\\b'),
     reason: 'the library is loaded into one server connection only',
     instead: 'Set session_preload_libraries for the database or the role'
@@ -115,10 +121,11 @@ const suspicious = /\b(?:(?:un)?listen|(?:re)?set|set_config|pg_(?:try_)?advisor
 /** What arguments of calls are told by, and the calls of set_config among them. */
 const parts = /(\bset_config"? ?)?\(|[)[\],]/gi
 const isFalse = /^ ?(?:is_local ?(?:=>|:=) ?)?false(?: ?:: ?bool(?:ean)?)? ?$/i
+const isTrue = /^ ?(?:is_local ?(?:=>|:=) ?)?true(?: ?:: ?bool(?:ean)?)? ?$/i
 
-/** Whether the last argument of a set_config says false; the others may hold parentheses and commas of their own. */
-function setsForGood (statement: string): boolean {
-  if (!/\bset_config\b/i.test(statement)) return false
+/** The last argument of each set_config; the others may hold parentheses and commas of their own. */
+function * lastArguments (statement: string): Iterable<string> {
+  if (!/\bset_config\b/i.test(statement)) return
   const open: { readonly name: string | undefined, from: number }[] = []
   for (const { 0: part, 1: name, index } of statement.matchAll(parts)) {
     const from = index + part.length
@@ -128,10 +135,20 @@ function setsForGood (statement: string): boolean {
     else if (part === ',') innermost.from = from
     else {
       open.pop()
-      if (innermost.name !== undefined && isFalse.test(statement.slice(innermost.from, index))) return true
+      if (innermost.name !== undefined) yield statement.slice(innermost.from, index)
     }
   }
+}
+
+function setsForGood (statement: string): boolean {
+  for (const argument of lastArguments(statement)) if (isFalse.test(argument)) return true
   return false
+}
+
+/** Whether a statement, as statementsOf() leaves it, leaves state on its connection. A set_config does unless its last argument is true. */
+export function leavesState (statement: string): boolean {
+  for (const argument of lastArguments(statement)) if (!isTrue.test(argument)) return true
+  return rules.some(({ matches, harmless }) => harmless !== true && matches(statement))
 }
 
 const known = new TextMemo((text) => suspicious.test(text) ? brokenBy(text) : null)

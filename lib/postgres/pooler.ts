@@ -18,6 +18,8 @@ export interface Found {
 /** Whether names are looked for in no more than one schema, and whether there ever was a temporary object in this session. */
 export const namesQuestion = 'SELECT cardinality(current_schemas(false)) < 2, pg_my_temp_schema() <> 0'
 
+type AlsoAsk = (client: pg.Client, pooler: Pooler) => Promise<void>
+
 /**
  * PgBouncer may give out a server connection that has just died, and after a restart of PostgreSQL it refuses whoever comes first
  * until server_login_retry is over (1 s in docs/pgbouncer.ini): for how long that is tried again, and how often. Milliseconds.
@@ -29,12 +31,13 @@ const pause = 100
  * Connects, and looks at what answers: behind a pooler the process id that the connection was given is not the backend's.
  *
  * @param timeout milliseconds
+ * @param also what else is to be asked on the same connection
  * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED
  */
-export async function look (config: pg.ClientConfig, target: Target, timeout: number): Promise<Found> {
+export async function look (config: pg.ClientConfig, target: Target, timeout: number, also?: AlsoAsk): Promise<Found> {
   for (const deadline = performance.now() + Math.min(timeout, patience); ; await sleep(pause)) {
     try {
-      return await lookOnce(config, timeout)
+      return await lookOnce(config, timeout, also)
     } catch (error) {
       const passing = failureKind(error) === 'connection-lost' && isFarewell(error) && !ranOutOfTime(error)
       if (!passing || performance.now() > deadline) throw connectError(error, target)
@@ -45,7 +48,7 @@ export async function look (config: pg.ClientConfig, target: Target, timeout: nu
 const startupQuestion = 'SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version, ' +
   'cardinality(current_schemas(false)) < 2 AS one_schema'
 
-async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Found> {
+async function lookOnce (config: pg.ClientConfig, timeout: number, also?: AlsoAsk): Promise<Found> {
   const client = new pg.Client(ownFields(config, { connectionTimeoutMillis: timeout, query_timeout: timeout }))
   const told = new Told(client)
   client.on('error', () => {})
@@ -54,11 +57,13 @@ async function lookOnce (config: pg.ClientConfig, timeout: number): Promise<Foun
     await client.connect()
     const { rows: [row] } = await client.query<{ pid: number, version: number, one_schema: boolean }>(startupQuestion)
     if (row === undefined) throw new ProtocolViolation('the server answered a SELECT without a row')
+    const pooler = told.pooler(Number(row.pid))
+    await also?.(client, pooler)
     client.end().catch(() => {})
     return {
       version: Number(row.version),
       oneSchema: row.one_schema,
-      pooler: told.pooler(Number(row.pid))
+      pooler
     }
   } catch (error) {
     // Not every server that fails here would heed a goodbye.

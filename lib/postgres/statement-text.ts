@@ -1,4 +1,5 @@
 import { altersMeaning, hasStablePlan, setsForGood } from './meaning.ts'
+import { tracesOf, type Traces } from './session-state.ts'
 import { statementsOf } from './statement-words.ts'
 import { TextMemo } from './text-memo.ts'
 
@@ -62,6 +63,8 @@ export class KnownText {
   readonly endsPrepared: boolean
   /** It takes prepared statements away. */
   readonly forgets: boolean
+  /** What it may leave behind on its connection, or null. */
+  readonly traces: Traces | null
   /** How often it was used. */
   uses = 0
   /** How often it has to be used before it is worth to be prepared. */
@@ -74,6 +77,7 @@ export class KnownText {
     this.kind = textKind(text)
     this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)
     this.altersMeaning = altersMeaning(text)
+    this.traces = tracesOf(text)
     const statements = seldom.test(text) ? statementsOf(text) : none
     this.copies = statements.some((statement) => copy.test(statement))
     this.forgets = statements.some((statement) => forget.test(statement)) || (this.altersMeaning && setsForGood(text))

@@ -125,7 +125,8 @@ export class Batch {
   }
 
   /** What stands behind a statement is written before that is answered. */
-  #leave ({ forgets, altersMeaning }: Statement): void {
+  #leave ({ forgets, altersMeaning, traces }: Statement): void {
+    this.#connection.leaves(traces)
     if (forgets) this.#connection.prepared?.dropped(true)
     if (altersMeaning) this.#connection.prepared?.unsettled()
   }

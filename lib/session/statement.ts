@@ -4,6 +4,7 @@ import { pgScopeError } from '../errors.ts'
 import type { PreparedStatement } from '../pool/prepared-statements.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../postgres/statement-error.ts'
+import type { Traces } from '../postgres/session-state.ts'
 import { knownText } from '../postgres/statement-text.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { invalidQuery } from './invalid-query.ts'
@@ -54,6 +55,8 @@ export class Statement {
   copies = false
   /** What was prepared before it is not there behind it. */
   forgets = false
+  /** What it may leave behind on its connection, or null. */
+  traces: Traces | null = null
   /** It ended the transaction, or began another, although that is the session's to do. */
   meddled = false
   /** The tag of the last command, as the server sent it: `COMMIT`, `ROLLBACK`, … */
@@ -251,6 +254,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   call.altersMeaning = known.altersMeaning
   call.copies = known.copies
   call.forgets = known.forgets
+  call.traces = known.traces
   known.uses++
   return call
 }

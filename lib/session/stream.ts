@@ -65,6 +65,7 @@ export class CursorStream extends Readable {
       this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, select, CursorStream)
       const declare = this.#origin.declare(select.values)
       declare.altersMeaning = select.altersMeaning
+      declare.traces = select.traces
       open.add(this)
       const first = this.#origin.call(this.#forward)
       this.#next = declare.promise.then(() => first.promise)

@@ -23,6 +23,7 @@ await app.register(pgScope, {
   role: () => 'shop_user',
   commitIf: (request, reply) => request.method !== 'GET' && reply.statusCode < 500,
   streamTimeout: 60000,
+  sessionState: 'keep',
   closeTimeout: 1000,
   onNotice: (notice, route) => {
     typeOf(notice).is<Notice>()
@@ -43,6 +44,8 @@ await app.register(pgScope, { onNotice: ({ message }) => message.length })
 await app.register(pgScope, { pool: { maximum: 5 } })
 // @ts-expect-error a number as a text
 await app.register(pgScope, { pool: { max: '5' } })
+// @ts-expect-error no such way to treat what a session leaves behind
+await app.register(pgScope, { sessionState: 'discard' })
 // @ts-expect-error no such strategy
 await app.register(pgScope, { pool: { strategy: 'stack' } })
 // @ts-expect-error a duration with a unit
