@@ -1,5 +1,6 @@
 import { altersMeaning, hasStablePlan, setsForGood } from './meaning.ts'
 import { tracesOf, type Traces } from './session-state.ts'
+import { goesFirst, mayChangeMode } from './set-transaction.ts'
 import { statementsOf } from './statement-words.ts'
 import { TextMemo } from './text-memo.ts'
 
@@ -63,6 +64,10 @@ export class KnownText {
   readonly endsPrepared: boolean
   /** It takes prepared statements away. */
   readonly forgets: boolean
+  /** SET TRANSACTION, which must stand ahead of every query of its transaction. */
+  readonly goesFirst: boolean
+  /** Its transaction may be read-only, or serializable, no more or only behind it. */
+  readonly changesMode: boolean
   /** What it may leave behind on its connection, or null. */
   readonly traces: Traces | null
   /** How often it was used. */
@@ -74,7 +79,9 @@ export class KnownText {
 
   constructor (text: string) {
     this.#text = text
-    this.kind = textKind(text)
+    this.goesFirst = goesFirst(text)
+    this.changesMode = mayChangeMode(text)
+    this.kind = this.goesFirst ? 'plain' : textKind(text)
     this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)
     this.altersMeaning = altersMeaning(text)
     this.traces = tracesOf(text)

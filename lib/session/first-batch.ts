@@ -9,9 +9,9 @@ import { Statement } from './statement.ts'
 
 /** BEGIN, and what travels with it. Until it is answered nothing can have been committed, so that it may be sent again. */
 export class FirstBatch {
-  /** How many of its statements are ours: BEGIN and the settings. */
-  preamble = 0
   readonly #beginning: Beginning
+  /** BEGIN, the settings, and what a new connection is asked. */
+  #ours: readonly Statement[] = []
   /** Those that depend on the request. */
   settings: Settings | undefined
   /** It was sent again unprepared. */
@@ -22,7 +22,7 @@ export class FirstBatch {
     this.#beginning = beginning
   }
 
-  /** What goes ahead of the caller's statements. */
+  /** What goes ahead of the caller's statements; between the first of it, BEGIN, and the others stands his SET TRANSACTION. */
   ahead (connection: Connection): Statement[] {
     const setting = settingStatement(this.#beginning, connection.baseline, this.settings)
     const first: Statement[] = [new Statement(this.#beginning.begin)]
@@ -33,8 +33,13 @@ export class FirstBatch {
     if (look !== null) first.push(look)
     const names = lookAtNames(connection)
     if (names !== null) first.push(names)
-    this.preamble = first.length
+    this.#ours = first
     return first
+  }
+
+  /** Whether a statement was made here. */
+  made (statement: Statement): boolean {
+    return this.#ours.includes(statement)
   }
 
   /**

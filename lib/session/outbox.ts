@@ -15,6 +15,13 @@ export interface Sender {
   cameToInvalid (error: unknown): void
 }
 
+/** SET TRANSACTION, which PostgreSQL takes only ahead of every query, goes in front of the settings. */
+function behindBegin ([begin, ...ours]: readonly Statement[], called: readonly Statement[]): Statement[] {
+  const other = called.findIndex(({ goesFirst }) => !goesFirst)
+  const end = other === -1 ? called.length : other
+  return [begin!, ...called.slice(0, end), ...ours, ...called.slice(end)]
+}
+
 /** What a transaction has called and not written yet, and what it has written that is not answered yet. */
 export class Outbox implements Running, ConnectionUser {
   lease: Lease | null = null
@@ -78,10 +85,11 @@ export class Outbox implements Running, ConnectionUser {
     return this.#queue.splice(0)
   }
 
-  /** Writes the first batch: what goes ahead, and as much of the queue as may go with it. */
+  /** Writes the first batch: what goes ahead, BEGIN first, and as much of the queue as may go with it. */
   begin (lease: Lease, ahead: readonly Statement[]): void {
     this.lease = lease.usedBy(this)
-    this.write([...ahead, ...this.#queue.splice(0, this.#together(0))])
+    const called = this.#queue.splice(0, this.#together(0))
+    this.write(called[0]?.goesFirst === true ? behindBegin(ahead, called) : [...ahead, ...called])
   }
 
   /** Writes what waits, without waiting for answers where that is safe. */

@@ -48,6 +48,8 @@ export class ScopedSession implements ManagedSession {
   #unawaited: UnawaitedFailures | null = null
   /** A commit() by hand that failed, and that nobody has taken note of: what it was to save is not saved. */
   #uncommitted: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
+  /** A transaction of it need not be one that can lose nothing, although it begins so. */
+  #changedMode = false
   /** What late statements are told. */
   #reason: Error | undefined
   #controller: AbortController | null = null
@@ -85,7 +87,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   get losesNothing (): boolean {
-    return this.#beginning.losesNothing
+    return this.#beginning.losesNothing && !this.#changedMode
   }
 
   /** The end has begun. */
@@ -130,6 +132,7 @@ export class ScopedSession implements ManagedSession {
       this.invalid(error)
       return rejected(error)
     }
+    if (call.changesMode) this.#changedMode = true
     this.#call([call])
     return call.promise
   }

@@ -55,6 +55,10 @@ export class Statement {
   copies = false
   /** What was prepared before it is not there behind it. */
   forgets = false
+  /** It is sent ahead of ours where it is called first. */
+  goesFirst = false
+  /** Its transaction may be read-only, or serializable, no more or only behind it. */
+  changesMode = false
   /** What it may leave behind on its connection, or null. */
   traces: Traces | null = null
   /** It ended the transaction, or began another, although that is the session's to do. */
@@ -254,6 +258,8 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   call.altersMeaning = known.altersMeaning
   call.copies = known.copies
   call.forgets = known.forgets
+  call.goesFirst = known.goesFirst
+  call.changesMode = known.changesMode
   call.traces = known.traces
   known.uses++
   return call

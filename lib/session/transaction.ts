@@ -297,7 +297,7 @@ export class Transaction implements Waiter, Sender {
     this.#host.counters.resent++
     this.#outbox.release(true)
     this.fresh = true
-    this.#outbox.putBack(statements.slice(this.#first.preamble))
+    this.#outbox.putBack(statements.filter((statement) => !this.#first.made(statement)))
     this.#first.again(() => this.#host.pool.acquire(this))
     return true
   }
@@ -315,7 +315,8 @@ export class Transaction implements Waiter, Sender {
   #failed (statements: readonly Statement[], { error, statement: index, unsent, unprepared }: BatchFailure): void {
     // Unprepared it might have succeeded, and the next time it is prepared anew.
     if (unprepared && this.#progress.state !== 'opening' && !isOfValue(error)) maySucceedLater(error)
-    const begun = this.#progress.state !== 'opening' || index >= this.#first.preamble
+    const failed = statements[index]
+    const begun = this.#progress.state !== 'opening' || failed === undefined || !this.#first.made(failed)
     // What runs into a transaction that failed already hears of the first failure.
     const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
     if (first) this.#fail(error)
