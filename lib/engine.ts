@@ -154,7 +154,7 @@ export class PgEngine implements Engine {
     const session = this.open(unit)
     const { signal } = ownFields(options)
     if (signal !== undefined) {
-      const abort = (): void => { session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: its running statement is cancelled, and its work rolled back.', signal.reason)).catch(() => {}) }
+      const abort = (): void => { session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: its running statement is cancelled, and what is not committed is rolled back.', signal.reason)).catch(() => {}) }
       if (signal.aborted) abort()
       else {
         const forget = whenOver(signal, abort)

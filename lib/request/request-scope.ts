@@ -364,7 +364,7 @@ export class RequestScope implements BodySource {
 
   /** Where COMMIT has not been written yet, because statements are still under way, it is not written any more. */
   #tooLate (what: string): void {
-    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and the work rolled back.`)
+    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and what is not committed is rolled back.`)
     if (this.#work === 'deciding') this.#stopDeciding(error)
     else this.session.end('rollback', error).catch(() => {})
   }
@@ -418,7 +418,7 @@ export class RequestScope implements BodySource {
     if (this.#work === 'deciding' || this.#work === 'committing') {
       if (!this.#outlivesClient) this.#tooLate('The client went away before its answer')
     } else if (!this.#outlivesClient || this.#bodyOutcome === 'rollback') {
-      this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its answer: the running statement is cancelled, and the work rolled back.'))
+      this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its answer: the running statement is cancelled, and what is not committed is rolled back.'))
     } else if (this.#answered) this.#endWithoutClient()
   }
 

@@ -199,7 +199,7 @@ export class AutocommitSession implements ManagedSession {
 
   async settle (outcome: Outcome): Promise<void> {
     if (outcome === 'rollback') return
-    await Promise.all([this.settled(), ...this.#inner ?? []])
+    await this.#quiet()
     const failure = this.#failure ?? this.#unawaited?.first ?? null
     if (failure !== null) throw failure.error
   }
@@ -208,7 +208,11 @@ export class AutocommitSession implements ManagedSession {
     this.#reason ??= reason
     // Its settings may never come.
     if (outcome === 'rollback') this.#dropUnsent()
-    if (this.#end !== null) return this.#end
+    if (this.#end !== null) {
+      // It waits for statements that nobody awaits any more.
+      if (outcome === 'rollback' && reason !== undefined) this.abort(reason)
+      return this.#end
+    }
     if (this.unused) {
       // The end of nearly every session: #finish() comes to the same.
       this.#end = nothing
@@ -230,6 +234,12 @@ export class AutocommitSession implements ManagedSession {
     while (this.working) await new Promise<void>((resolve) => this.#watchers.push(resolve))
   }
 
+  /** Resolves when what was called has ended well or badly. Streams are not read to their end by waiting for them: they end now. */
+  async #quiet (): Promise<void> {
+    for (const stream of this.#streams ?? []) stream.destroy()
+    await Promise.all([this.settled(), ...this.#inner ?? []])
+  }
+
   /** Cancels what runs, and takes nothing more. */
   async abort (reason: Error): Promise<void> {
     this.#reason = reason
@@ -241,7 +251,7 @@ export class AutocommitSession implements ManagedSession {
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
     if (reason !== undefined) await this.abort(reason)
-    else if (outcome === 'commit') await Promise.all([this.settled(), ...this.#inner ?? []])
+    else if (outcome === 'commit') await this.#quiet()
     else {
       await Promise.all(Array.from(this.#sessions ?? [], (session) => session.end('rollback').catch(() => {})))
       await this.settled()

@@ -13,8 +13,9 @@ export function commitError (error: unknown): PgScopeError {
   }
 }
 
-export function unknownOutcome (error: unknown): PgScopeError {
-  return pgScopeError('FST_PG_SCOPE_COMMIT_UNKNOWN', 'The connection was lost while COMMIT was under way: the work may be saved or not. Look it up before you try again.', error)
+/** @param what was under way when the connection was lost */
+export function unknownOutcome (error: unknown, what = 'COMMIT'): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_COMMIT_UNKNOWN', `The connection was lost while ${what} was under way: the work may be saved or not. Look it up before you try again.`, error)
 }
 
 export function transactionAborted (cause: unknown): PgScopeError {

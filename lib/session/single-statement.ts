@@ -4,7 +4,7 @@ import { currentWork, type Holder } from '../pool/holder.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Waiter } from '../pool/strategy.ts'
 import type { Place } from '../pool/wait-queue.ts'
-import { isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { Listed } from '../roster.ts'
 import { type BatchFailure, send } from './batch.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
@@ -149,21 +149,22 @@ export class SingleStatement implements Waiter, Running, Holder, Listed {
     if (failure === null) this.#succeed(lease, statements)
     else if (failure.lost) {
       const { error } = failure
-      // It stands last. One that was cancelled has given its connection up already.
-      const mayHaveRun = this.#reason !== null || failure.begun === statements.length
-      const again = !mayHaveRun && this.#patience?.left !== false && !ranOutOfTime(error)
+      // It stands last.
+      const mayHaveRun = failure.begun === statements.length
+      const again = !mayHaveRun && this.#reason === null && this.#patience?.left !== false && !ranOutOfTime(error)
       lease.destroy()
       if (again) {
         this.fresh = true
         return this.#again(statements)
       }
-      this.#fail(this.#reason ?? (mayHaveRun ? unknownOutcome(error) : connectionLost(error)))
+      this.#fail(mayHaveRun ? unknownOutcome(error, 'a statement that commits by itself') : this.#reason ?? connectionLost(error))
     } else if (failure.unprepared && this.#reason === null) {
       // The error proves that it took no effect.
       lease.release()
       for (const statement of statements) statement.unprepared = true
       return this.#again(statements)
-    } else this.#fail(this.#reason ?? withStatus(failure.error))
+    } else if (this.#reason !== null && failureKind(failure.error) === 'canceled') this.#fail(this.#reason)
+    else this.#fail(withStatus(failure.error))
     lease.release()
     this.#end()
   }
