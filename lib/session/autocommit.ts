@@ -72,7 +72,7 @@ export class AutocommitSession implements ManagedSession {
   }
 
   get state (): Session['state'] {
-    if (this.#end !== null) return 'closed'
+    if (this.#end !== null) return this.working ? 'settling' : 'closed'
     return this.working ? 'active' : 'idle'
   }
 

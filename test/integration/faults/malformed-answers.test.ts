@@ -5,6 +5,7 @@ import Fastify from 'fastify'
 import pgScope from '../../helpers/plugin.ts'
 import { onlyDirect } from '../../helpers/variant.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { waitFor } from '../../helpers/wait-for.ts'
 import { serverMessage, startTamperingProxy, type ServerMessage, type Tamper } from '../../helpers/tampering-proxy.ts'
 
 const postgres = await startTestPostgres(t)
@@ -219,5 +220,5 @@ onlyDirect(t, 'of its memory').test('a value that is longer than a string can be
   const { pid } = (await db.query('SELECT pg_backend_pid() AS pid')).rows[0]
   await t.rejects(db.query('SELECT repeat(\'x\', 537000000) AS a'), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /longer than a string/ })
   t.not((await db.query('SELECT pg_backend_pid() AS pid')).rows[0].pid, pid)
-  t.match(db.stats(), { inUse: 0 })
+  await waitFor(() => db.stats().inUse === 0)
 })
