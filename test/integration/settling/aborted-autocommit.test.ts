@@ -81,4 +81,3 @@ test('a stream of which one row was read does not keep a scope waiting', {}, asy
   t.same(value, { i: 1 })
   await waitFor(async () => app.db.stats().inUse === 0)
 })
-
