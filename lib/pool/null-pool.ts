@@ -39,7 +39,7 @@ export class NoConnections implements Source {
     client.connect((error: unknown) => {
       clearTimeout(timer)
       if (error != null) {
-        this.#clients.leave(client)
+        // Not counted as leaving: the server has no place taken by it, and the pool must not wait for that place.
         cutOff(client)
         done(late ?? error, null)
       } else done(undefined, this.#clients.opened(client))

@@ -127,8 +127,9 @@ t.test('in transaction mode', (t) => eachPlace(t, postgres, ['transaction'], asy
 t.test('directly, and in session mode, all of it is accepted', (t) => eachPlace(t, postgres, ['direct', 'session'], async (t, place) => {
   for (const strategy of ['queue', 'null'] as const) {
     const { db } = await startApp(t, { connectionString: place.connectionString, pool: { max: 1, strategy }, ...options(place) })
-    // Without kept connections nothing is left for the next statement to deallocate.
-    if (strategy === 'queue') for (const [, text] of belongings) await t.resolves(db.query(text), text)
+    // What one statement leaves on its connection is gone before the next, so there is no a7 to deallocate.
+    for (const [, text] of belongings) if (!text.endsWith('a7')) await t.resolves(db.query(text), text)
+    await t.rejects(db.query('DEALLOCATE a7'), { code: '26000' })
     await db.scope(async (session) => { for (const [, text] of inTransaction) await t.resolves(session.query(text), text) })
     await db.query('SELECT 1')
   }

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pgScope from '../../helpers/plugin.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { byStrategy } from '../../helpers/variant.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
 import type { ScopeOptions } from '../../../types/options.ts'
 import type { Session } from '../../../types/session.ts'
@@ -232,7 +233,9 @@ t.test('a signal ends a statement that a dead network swallows, and its connecti
   const app = Fastify()
   await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), closeTimeout: 500 })
   t.teardown(() => app.close())
-  for (const [options, code] of [[autocommit, 'FST_PG_SCOPE_COMMIT_UNKNOWN'], [{}, 'FST_PG_SCOPE_CANCELED']] as const) {
+  // On a kept connection an autocommitted statement was sent, and may have run; a new connection was never opened.
+  const single = byStrategy({ queue: 'FST_PG_SCOPE_COMMIT_UNKNOWN', null: 'FST_PG_SCOPE_CANCELED' })
+  for (const [options, code] of [[autocommit, single], [{}, 'FST_PG_SCOPE_CANCELED']] as const) {
     await app.db.query('SELECT 1')
     proxy.pause({ drop: true })
     const begun = performance.now()

@@ -4,6 +4,7 @@ import { startApp } from '../pooler/app.ts'
 import { eachPlace } from '../pooler/places.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect } from '../../helpers/variant.ts'
 import type { PgScopeOptions, Queryable } from '../../../lib/index.ts'
 
 const postgres = await startTestPostgres(t)
@@ -80,7 +81,7 @@ t.test('a setting that the server refuses is the failure of what stands behind i
   })
 })
 
-t.test('nothing but SET TRANSACTION runs before the settings', async (t) => {
+onlyDirect(t, 'SET SESSION is refused behind a pooler').test('nothing but SET TRANSACTION runs before the settings', async (t) => {
   const proxy = await startPgProxy(t, postgres)
   const { db } = await setUp(t, proxy.connectionString(postgres.connectionString), everything)
   for (const first of ['SET LOCAL app.tenant = \'theirs\'', 'SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE', 'SHOW transaction_isolation', '-- SET\rSELECT 1 AS\n"SET TRANSACTION"']) {
