@@ -60,7 +60,8 @@ for (const mode of ['transaction', 'autocommit'] as const) {
       return { ok: true }
     })
     const { socket, response } = openRequest(await listen())
-    await running()
+    // On a busy machine the time may be up before a new connection is open.
+    await Promise.race([running().catch(() => {}), response])
     await Promise.all([other(), response])
     socket.destroy()
   })
