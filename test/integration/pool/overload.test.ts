@@ -92,7 +92,7 @@ for (const strategy of strategies) {
   t.test(`strategy '${strategy}': who could not be served in time is refused at once`, async (t) => {
     const app = await setUp(t, { strategy, max: 1, acquireTimeout: 5000 }, 50)
     const early = many(app, 300)
-    await waitFor(() => app.db.stats().counters.acquired >= 30)
+    await waitFor(() => app.db.stats().counters.acquired >= 30, { timeout: 60000 })
     const waiting = app.db.stats().waiting
     t.ok(waiting > 200)
     const late = await many(app, 20)

@@ -71,7 +71,7 @@ known.test('later in a transaction a statement whose types were altered is answe
   t.equal((await app.inject('/')).statusCode, 200)
 })
 
-known.test('a value that fits no type fails as it does unprepared, and what is prepared stays prepared, for everybody', async t => {
+onlyQueue(known, 'a connection prepares for the statements after it').test('a value that fits no type fails as it does unprepared, and what is prepared stays prepared, for everybody', async t => {
   const { db, parsed } = await setUp(t, { pool: { max: 2 } })
   await postgres.query('CREATE TABLE valued (id uuid)')
   const text = 'SELECT * FROM valued WHERE id = $1'
@@ -109,7 +109,7 @@ onlyDirect(t, 'PREPARE is refused there').test('a name that the connection has a
   }
 })
 
-known.test('prepare: false keeps one statement from being prepared', async t => {
+onlyQueue(known, 'a connection prepares for the statements after it').test('prepare: false keeps one statement from being prepared', async t => {
   const { db, parsed } = await setUp(t)
   const text = 'SELECT $1::int AS never_prepared'
   for (let i = 0; i < 10; i++) t.equal((await db.query({ text, values: [i], prepare: false })).rows[0].never_prepared, i)
