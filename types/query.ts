@@ -19,6 +19,12 @@ export interface StatementConfig {
   rowMode?: 'array' | undefined
   /** Type parsers for this statement alone, as in pg. */
   types?: CustomTypesConfig | undefined
+  /**
+   * Stops this statement: it is not sent any more, or cancelled on the server if it runs, and rejects with FST_PG_SCOPE_CANCELED, whose
+   * `cause` is the signal's reason. In a transaction the session has failed then. Once the statement is answered an abort does nothing.
+   * A statement with a signal shares its round trip with no other one.
+   */
+  signal?: AbortSignal | undefined
 }
 
 /** What a statement that the server refused rejects with: pg's own error, which knows its statement. */
@@ -43,6 +49,7 @@ export interface Queryable {
    * @throws FST_PG_SCOPE_TRANSACTION_CONTROL for BEGIN, COMMIT, ROLLBACK and their kin: the session sends these itself
    * @throws FST_PG_SCOPE_POOL_EXHAUSTED, FST_PG_SCOPE_POOL_QUEUE_FULL, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED when no connection could be had
    * @throws FST_PG_SCOPE_CONNECTION_LOST when the connection died before the answer
+   * @throws FST_PG_SCOPE_CANCELED when its `signal` was aborted; FST_PG_SCOPE_COMMIT_UNKNOWN when a statement that commits by itself was sent and its answer never came
    */
   query<R extends QueryResultRow = any> (text: string, values?: readonly unknown[]): Promise<QueryResult<R>>
   query<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }): Promise<QueryArrayResult<R>>

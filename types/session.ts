@@ -21,7 +21,8 @@ export interface Session extends Queryable {
    * Sent as a reply, the transaction stays open until the last row has been read.
    *
    * It takes the same config as query(). `rowMode` and `types` hold for its rows; `name` is refused, as a cursor is declared anew each
-   * time, and `prepare` changes nothing. What is refused is an error of the stream.
+   * time, and `prepare` changes nothing. What is refused is an error of the stream. `signal` ends the stream with FST_PG_SCOPE_CANCELED,
+   * as long as not all of its rows have come.
    */
   stream<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }, options?: StreamOptions): RowStream<R>
   stream<R = any> (config: StatementConfig & { rowMode?: undefined }, options?: StreamOptions): RowStream<R>

@@ -113,7 +113,7 @@ export class AutocommitSession implements ManagedSession {
       this.#host.vet(call.text)
       // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
       if (call.several && (this.#extra !== undefined || settingStatement(this.#single, noSettings) !== null)) {
-        return this.transaction((session) => session.query(call.text))
+        return this.transaction((session) => session.query(text as string, values))
       }
       const single = new SingleStatement(this.#host, call, this.#single, this.#label, (single, error) => {
         this.#running.delete(single)
@@ -122,6 +122,7 @@ export class AutocommitSession implements ManagedSession {
       })
       const settings = this.#extra?.()
       this.#running.add(single)
+      call.signal?.listen((error) => single.cancel(error))
       single.start(settings)
       return call.promise
     } catch (error) {

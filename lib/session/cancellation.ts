@@ -15,8 +15,10 @@ export function abandon (lease: Lease): void {
   lease.destroy()
 }
 
+/** What is to be stopped. */
 export interface Running {
   readonly lease: Lease | null
+  /** Batches of it that are under way. */
   readonly unanswered: number
   /** Resolves when nothing is under way. */
   settled (): Promise<void>

@@ -2,6 +2,7 @@ import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../postgres/statement-error.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { Call } from './statement.ts'
+import type { StatementSignal } from './statement-signal.ts'
 
 /** How the rows of a statement are built. */
 export type RowFormat = Pick<StatementConfig, 'rowMode' | 'types'>
@@ -11,28 +12,37 @@ export class CursorOrigin {
   readonly #ahead: string
   readonly #select: string
   readonly #format: RowFormat
+  /** Of the whole stream. */
+  readonly signal: StatementSignal | null
   /** Captured by V8, and made into text only when an error asks for it. */
   readonly stack!: string
 
   /**
    * @param ahead what stands in front of the user's SELECT
-   * @param format how its rows are built
+   * @param select the call that it was read into, which is never sent
    * @param constructor the stack begins with its caller
    */
-  constructor (ahead: string, select: string, format: RowFormat, constructor: Function) {
+  constructor (ahead: string, select: Call, constructor: Function) {
     this.#ahead = ahead
-    this.#select = select
-    this.#format = format
+    this.#select = select.text
+    this.#format = { rowMode: select.rowMode, types: select.types }
+    this.signal = select.signal
     Error.captureStackTrace(this, constructor)
   }
 
   declare (values: WireValue[]): Call {
-    return new CursorCall(this, this.#ahead + this.#select, values, {})
+    return this.#call(this.#ahead + this.#select, values, {})
   }
 
   /** FETCH, whose rows are those of the SELECT. */
   call (text: string): Call {
-    return new CursorCall(this, text, [], this.#format)
+    return this.#call(text, [], this.#format)
+  }
+
+  #call (text: string, values: WireValue[], format: RowFormat): Call {
+    const call = new CursorCall(this, text, values, format)
+    call.signal = this.signal
+    return call
   }
 
   /** PostgreSQL runs the SELECT as FETCH asks for rows, and counts `position` in the text of DECLARE. */
@@ -53,6 +63,9 @@ class CursorCall extends Call {
   override blame (error: unknown): void {
     this.#origin.blame(error)
   }
+
+  /** The signal is the stream's. */
+  protected override answered (): void {}
 
   protected override trace (error: Error): void {
     const { stack } = this.#origin

@@ -4,6 +4,7 @@ import { type BatchFailure, send } from './batch.ts'
 import { abandon, type Running } from './cancellation.ts'
 import { limitOf, type Silence, watch } from './silence.ts'
 import type { Statement } from './statement.ts'
+import type { StatementSignal } from './statement-signal.ts'
 
 /** Whose statements they are. */
 export interface Sender {
@@ -33,8 +34,8 @@ export class Outbox implements Running, ConnectionUser {
   #queue: Statement[] = []
   /** Those of the unanswered batches that nobody waits for. */
   #silent = 0
-  /** The last batch ends with a statement behind which nothing may be sent before it is answered. */
-  #copying = false
+  /** With what the last batch ends: nothing may be sent behind it before it is answered. */
+  #holding: Statement | null = null
   /** Mostly nobody waits. */
   #watchers: (() => void)[] | null = null
 
@@ -92,12 +93,24 @@ export class Outbox implements Running, ConnectionUser {
     this.write(called[0]?.goesFirst === true ? behindBegin(ahead, called) : [...ahead, ...called])
   }
 
+  /** Whether a statement with this signal is under way: nothing else that a caller waits for is. */
+  runs (signal: StatementSignal): boolean {
+    return this.#holding?.signal === signal
+  }
+
+  /** Whether the first that a caller waits for has this signal. */
+  isFirst (signal: StatementSignal): boolean {
+    return this.#queue.find(({ describes, invalid }) => describes || invalid !== null)?.signal === signal
+  }
+
   /** Writes what waits, without waiting for answers where that is safe. */
   flush (): void {
     const queue = this.#queue
     let written = 0
-    while (written < queue.length && !this.#copying && queue[written]!.invalid === null) {
+    while (written < queue.length && this.#holding === null && queue[written]!.invalid === null) {
       const end = Math.max(written + 1, this.#together(written))
+      // A CancelRequest for it must not hit what is in front of it.
+      if (this.unanswered > 0 && queue[end - 1]!.signal !== null) break
       this.write(end === queue.length && written === 0 ? queue : queue.slice(written, end))
       written = end
     }
@@ -108,10 +121,14 @@ export class Outbox implements Running, ConnectionUser {
 
   /** The end of those in the queue, from `start` on, that may share a Sync with what goes ahead of them. */
   #together (start: number): number {
+    let called: Statement | null = null
     for (let i = start; i < this.#queue.length; i++) {
-      const { simple, copies, invalid } = this.#queue[i]!
-      if (simple || invalid !== null) return i
-      if (copies) return i + 1
+      const statement = this.#queue[i]!
+      if (statement.simple || statement.invalid !== null) return i
+      // A CancelRequest must hit no other call. Only a stream has several statements of one signal.
+      if (called !== null && statement.signal !== called.signal) return i
+      if (statement.copies) return i + 1
+      if (statement.describes) called ??= statement
     }
     return this.#queue.length
   }
@@ -119,11 +136,12 @@ export class Outbox implements Running, ConnectionUser {
   write (statements: readonly Statement[]): void {
     const silent = statements.some(({ describes }) => describes) ? 0 : 1
     this.#silent += silent
-    const { copies } = statements.at(-1)!
-    if (copies) this.#copying = true
+    const last = statements.at(-1)!
+    const holds = last.holdsPipeline
+    if (holds) this.#holding = last
     this.send(statements, 'statement', (failure) => {
       this.#silent -= silent
-      if (copies) this.#copying = false
+      if (holds) this.#holding = null
       this.#sender.batchAnswered(statements, failure)
     })
   }

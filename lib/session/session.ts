@@ -12,6 +12,7 @@ import { Progress } from './states.ts'
 import { asError, transactionAborted } from './commit-error.ts'
 import { rejected } from './rejected.ts'
 import { type Call, InvalidCall, readStatement, type Statement } from './statement.ts'
+import type { StatementSignal } from './statement-signal.ts'
 import { CursorStream, refusedStream } from './stream.ts'
 import { Transaction } from './transaction.ts'
 
@@ -133,8 +134,15 @@ export class ScopedSession implements ManagedSession {
       return rejected(error)
     }
     if (call.changesMode) this.#changedMode = true
+    call.signal?.listen((error) => {
+      if (!this.cancel(call.signal!)) call.fail(error)
+    })
     this.#call([call])
     return call.promise
+  }
+
+  cancel (signal: StatementSignal): boolean {
+    return this.#transaction !== null && this.#transaction.cancel(signal)
   }
 
   invalid (error: unknown): void {

@@ -1,7 +1,7 @@
 import type { StatementConfig } from '../../types/query.ts'
 import { invalidQuery } from './invalid-query.ts'
 
-const fields: readonly string[] = ['text', 'values', 'name', 'prepare', 'rowMode', 'types'] satisfies (keyof StatementConfig)[]
+const fields: readonly string[] = ['text', 'values', 'name', 'prepare', 'rowMode', 'types', 'signal'] satisfies (keyof StatementConfig)[]
 
 /** What to use in the place of a field that pg, or a library, knows and a session does not. */
 const instead: Record<string, string | undefined> = {

@@ -11,6 +11,7 @@ import { invalidQuery } from './invalid-query.ts'
 import { ObservedPromise } from './observed-promise.ts'
 import { checkTextSize, parametersOf } from './parameters.ts'
 import { readConfig } from './statement-config.ts'
+import { readSignal, type StatementSignal } from './statement-signal.ts'
 
 /** pg's own result builder, so that a result is the object that pg users know. */
 interface ResultBuilder extends QueryResult {
@@ -51,8 +52,10 @@ export class Statement {
   lasting = false
   /** It may change what other statements mean. */
   altersMeaning = false
-  /** While it runs nothing may be sent behind it. */
+  /** It talks COPY: what is sent behind it is lost. */
   copies = false
+  /** Its caller's, or null. */
+  signal: StatementSignal | null = null
   /** What was prepared before it is not there behind it. */
   forgets = false
   /** It is sent ahead of ours where it is called first. */
@@ -69,6 +72,8 @@ export class Statement {
   get spoiled (): unknown { return null }
   /** Why it is never sent, or null: see InvalidCall. */
   get invalid (): unknown { return null }
+  /** While it runs nothing may be sent behind it. */
+  get holdsPipeline (): boolean { return this.copies || this.signal !== null }
 
   constructor (text: string, values: WireValue[] = [], simple = false) {
     this.text = text
@@ -132,8 +137,10 @@ export class Call extends Statement {
   #results: ResultBuilder[] = []
   /** Why its rows are of no use although the server answered, or null. */
   #spoiled: unknown = null
+  #isSettled = false
 
   override get spoiled (): unknown { return this.#spoiled }
+  override get invalid (): unknown { return this.signal === null ? null : this.signal.error }
 
   constructor (text: string, values: WireValue[], config?: Pick<StatementConfig, 'name' | 'rowMode' | 'types'>, several = false) {
     super(text, values, several)
@@ -190,12 +197,16 @@ export class Call extends Statement {
 
   override succeed (): void {
     if (this.#spoiled !== null) return this.fail(this.#spoiled)
+    this.#settle()
     // Without any there was no command in the text. A text taken for several may turn out to be one, with a semicolon in a string.
     const [result = this.#result(pg.types), ...others] = this.#results
     this.#resolve((others.length > 0 ? this.#results : result) as QueryResult)
   }
 
   override fail (error: unknown, told = true): void {
+    // Its signal was aborted while it waited: the caller knows, and what it waited for tells again.
+    if (this.#isSettled) return
+    this.#settle()
     this.#resolve(Promise.reject(error).catch(rethrow).catch((error: Error) => {
       // The error was made where the answer was read; this leads its stack back to the caller who awaits. V8 follows a promise
       // that one await stands on, so the handler below comes only now, and a hop later, when the caller's promise follows this one.
@@ -204,6 +215,16 @@ export class Call extends Statement {
       if (told) this.promise.catch(noop)
       throw error
     }))
+  }
+
+  #settle (): void {
+    this.#isSettled = true
+    if (this.signal !== null) this.answered(this.signal)
+  }
+
+  /** The signal has nothing more to stop. */
+  protected answered (signal: StatementSignal): void {
+    signal.forget()
   }
 
   /** Leads the stack of an error to the caller: the code that awaits the promise that is being rejected. */
@@ -244,6 +265,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
     throw invalidQuery(`\`prepare\` must be a boolean, got ${kindOf(config.prepare)}`)
   }
   if (config?.prepare === false && config.name) throw invalidQuery('`name` prepares the statement, and `prepare: false` forbids it: leave one of them out')
+  const signal = readSignal(config?.signal)
   const known = knownText(text)
   const { kind } = known
   if (kind === 'transaction-control' && !(known.endsPrepared && alone)) {
@@ -257,6 +279,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   call.unprepared = config?.prepare === false
   call.altersMeaning = known.altersMeaning
   call.copies = known.copies
+  call.signal = signal
   call.forgets = known.forgets
   call.goesFirst = known.goesFirst
   call.changesMode = known.changesMode

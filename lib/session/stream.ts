@@ -5,7 +5,8 @@ import type { Savepoint } from './savepoint.ts'
 import { CursorOrigin } from './cursor-call.ts'
 import { readStreamArguments } from './stream-arguments.ts'
 import { invalidQuery } from './invalid-query.ts'
-import { readStatement, Statement } from './statement.ts'
+import { InvalidCall, readStatement, Statement } from './statement.ts'
+import type { StatementSignal } from './statement-signal.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
@@ -17,6 +18,8 @@ export interface StreamSession {
   open (declare: (savepoint: Savepoint | null) => Statement[]): void
   /** Sends more to the transaction that is under way; refused where there is none. */
   fetch (statements: Statement[]): void
+  /** A signal was aborted. @returns whether a statement of it was sent, whose answer tells what has become of it */
+  cancel (signal: StatementSignal): boolean
   /** Resolves to true once the transaction takes statements again, where it was a transaction(fn) that failed which the caller does not stand in. */
   recovery (): Promise<boolean>
 }
@@ -62,7 +65,7 @@ export class CursorStream extends Readable {
       const select = readStatement(text, values)
       if (select.name !== undefined) throw invalidQuery('`name` prepares a statement, and a cursor is declared anew each time: leave it out')
       session.vet(select.text)
-      this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select.text, select, CursorStream)
+      this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select, CursorStream)
       const declare = this.#origin.declare(select.values)
       declare.altersMeaning = select.altersMeaning
       declare.traces = select.traces
@@ -71,9 +74,13 @@ export class CursorStream extends Readable {
       this.#next = declare.promise.then(() => first.promise)
       this.#next.catch(noop)
       session.open((savepoint) => {
-        if (this.destroyed) return []
+        if (this.destroyed) return this.#failure()
         this.savepoint = savepoint
         return [declare, first]
+      })
+      this.#origin.signal?.listen((error) => {
+        session.cancel(this.#origin.signal!)
+        this.destroy(error)
       })
     } catch (error) {
       session.invalid(error)
@@ -98,7 +105,14 @@ export class CursorStream extends Readable {
   }
 
   #close (): void {
-    if (this.#open.delete(this) && this.savepoint !== undefined) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`)])
+    if (this.#open.delete(this) && this.savepoint !== undefined) this.#session.fetch([new Statement(`CLOSE ${this.#cursor}`), ...this.#failure()])
+    this.#origin?.signal?.forget()
+  }
+
+  /** What the session fails with where the signal ended the stream, although the server may have answered all that was sent. */
+  #failure (): Statement[] {
+    const error = this.#origin.signal?.error ?? null
+    return error !== null && this.errored === error ? [new InvalidCall(error)] : []
   }
 
   async #pump (): Promise<void> {

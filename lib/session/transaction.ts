@@ -14,6 +14,7 @@ import { altersMeaning, type Beginning, type Settings } from './settings.ts'
 import { Outbox, type Sender } from './outbox.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
+import type { StatementSignal } from './statement-signal.ts'
 
 /** What a transaction needs of the engine. */
 export interface TransactionHost {
@@ -29,6 +30,11 @@ export interface TransactionOwner extends Holder {
 
 /** How long ROLLBACK may take to be answered. Milliseconds. */
 const rollbackPatience = 5000
+
+/** What the caller of a batch's last statement is told if its signal was aborted; null otherwise. No other has a signal of its own. */
+function stopped (statements: readonly Statement[]): unknown {
+  return statements.at(-1)!.invalid
+}
 
 /** One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. */
 export class Transaction implements Waiter, Sender {
@@ -209,11 +215,48 @@ export class Transaction implements Waiter, Sender {
     return this.#stopped
   }
 
+  /**
+   * The signal of a call was aborted.
+   *
+   * @returns whether it was sent: then it is cancelled, and its answer tells what has become of it. Otherwise it is never sent
+   */
+  cancel (signal: StatementSignal): boolean {
+    if (this.#outbox.runs(signal)) {
+      if (this.#stopped === null) this.#cancelStatement(signal)
+      return true
+    }
+    // Without it nothing would have asked for a connection.
+    if (this.#outbox.lease === null && this.#outbox.isFirst(signal) && this.#leaveQueue()) {
+      this.unasked = true
+      this.cameToInvalid(signal.error)
+    }
+    return false
+  }
+
+  async #cancelStatement (signal: StatementSignal): Promise<void> {
+    const outbox = this.#outbox
+    await cancelRunning({
+      get lease () { return outbox.lease },
+      get unanswered () { return outbox.runs(signal) ? 1 : 0 },
+      settled: () => outbox.settled(),
+      canceled: () => this.canceled()
+    })
+    if (!outbox.runs(signal) || outbox.lease === null) return
+    // The server does not heed it, or is not reached.
+    this.#fail(transactionAborted(signal.error))
+    outbox.lease.connection.destroy()
+  }
+
+  /** It waits for a connection no longer, nor for what comes before that; false where it had stopped waiting already. */
+  #leaveQueue (): boolean {
+    return this.#stopAwaiting() || this.#first.end() || this.#host.pool.giveUp(this)
+  }
+
   async #stop (reason: Error): Promise<void> {
     this.#reason = reason
     this.#fail(reason)
     this.#refuse(this.#outbox.takeBack())
-    if (this.#outbox.lease === null) this.#stopAwaiting() || this.#first.end() || this.#host.pool.giveUp(this)
+    if (this.#outbox.lease === null) this.#leaveQueue()
     else await cancelRunning(this.#outbox)
     if (this.#outbox.unanswered > 0) this.#outbox.release()
     this.#outbox.changed()
@@ -228,8 +271,11 @@ export class Transaction implements Waiter, Sender {
     const statements = [new Statement(`ROLLBACK TO SAVEPOINT ${savepoint}`), new Statement(`RELEASE SAVEPOINT ${savepoint}`)]
     return new Promise((resolve) => this.#outbox.send(statements, 'statement', (failure) => {
       // Decided as the answer comes: a promise later the connection may be gone.
-      if (failure === null) this.#recovered()
-      else {
+      if (failure === null) {
+        this.#recovered()
+        // A cursor does not wait for its turn.
+        if (this.#progress.state === 'active') this.#outbox.flush()
+      } else {
         // What had failed inside of the savepoint is its caller's to handle; that it could not be undone is not.
         this.failure = null
         if (failure.lost) this.#lost(failure.error)
@@ -293,7 +339,7 @@ export class Transaction implements Waiter, Sender {
 
   /** On a new connection. */
   #again (statements: readonly Statement[], failure: BatchFailure): boolean {
-    if (!this.#first.repeatable(this.#outbox.lease!, this.fresh, failure)) return false
+    if (!this.#first.repeatable(this.#outbox.lease!, this.fresh, failure) || stopped(statements) !== null) return false
     this.#host.counters.resent++
     this.#outbox.release(true)
     this.fresh = true
@@ -312,17 +358,19 @@ export class Transaction implements Waiter, Sender {
     this.#outbox.write(statements)
   }
 
-  #failed (statements: readonly Statement[], { error, statement: index, unsent, unprepared }: BatchFailure): void {
+  #failed (statements: readonly Statement[], { error: answer, statement: index, unsent, unprepared }: BatchFailure): void {
+    const canceled = failureKind(answer) === 'canceled' ? stopped(statements) : null
+    const error = canceled ?? answer
     // Unprepared it might have succeeded, and the next time it is prepared anew.
     if (unprepared && this.#progress.state !== 'opening' && !isOfValue(error)) maySucceedLater(error)
     const failed = statements[index]
     const begun = this.#progress.state !== 'opening' || failed === undefined || !this.#first.made(failed)
     // What runs into a transaction that failed already hears of the first failure.
     const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
-    if (first) this.#fail(error)
+    if (first) this.#fail(canceled === null ? error : transactionAborted(canceled))
     for (const [i, statement] of statements.entries()) {
       if (i < index && !unsent) statement.succeed()
-      else if (first && (i === index || !begun)) statement.fail(this.#reason ?? withStatus(error))
+      else if (first && (i === index || !begun)) statement.fail(this.#reason ?? canceled ?? withStatus(error))
       else this.#refuse([statement])
     }
     this.#refuse(this.#outbox.takeBack())
@@ -357,7 +405,7 @@ export class Transaction implements Waiter, Sender {
   #refuse (statements: readonly Statement[]): void {
     if (statements.length === 0) return
     const error = this.#reason ?? this.refusal()
-    for (const statement of statements) statement.fail(error)
+    for (const statement of statements) statement.fail(statement.invalid ?? error)
   }
 
   #finish (): void {

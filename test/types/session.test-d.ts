@@ -30,6 +30,9 @@ await session.query('select $1::int', [1] as const)
 const failed = await session.query('select no_such_column').then(() => null, (error: StatementError) => error)
 typeOf(failed?.statement).is<string | undefined>()
 typeOf(failed?.position).is<string | undefined>()
+await session.query({ text: 'select 1', signal: AbortSignal.timeout(1000) })
+// @ts-expect-error a signal, not its controller
+await session.query({ text: 'select 1', signal: new AbortController() })
 // @ts-expect-error rows are arrays, and Account is not one
 await session.query<Account>({ text: 'select id, owner from accounts', rowMode: 'array' })
 // @ts-expect-error not a text
@@ -77,6 +80,7 @@ for await (const row of stream) typeOf(row).is<Account>()
 session.stream('select 1', [], { batchSize: '100' })
 typeOf(session.stream<Account>({ text: 'select id, owner from accounts where id = $1', values: [1] }, { batchSize: 100 })).is<RowStream<Account>>()
 typeOf(session.stream<[number, string]>({ text: 'select id, owner from accounts', rowMode: 'array' })).is<RowStream<[number, string]>>()
+typeOf(session.stream<Account>({ text: 'select id, owner from accounts', signal: AbortSignal.timeout(1000) })).is<RowStream<Account>>()
 // @ts-expect-error it has no such field
 session.stream({ text: 'select 1', rows: 10 })
 Fastify().get('/ledger', async (request, reply) => reply.send(request.db.stream('select 1')))
