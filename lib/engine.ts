@@ -100,7 +100,7 @@ export class PgEngine implements Engine {
   async start (): Promise<void> {
     if (!this.#options.startupCheck) return
     const { client, pool: { acquireTimeout } } = this.#options
-    const { pooler, version, oneSchema } = await look(client, this.#target, acquireTimeout, async (client, pooler) => {
+    const { pooler, version, serverVersion, oneSchema } = await look(client, this.#target, acquireTimeout, async (client, pooler) => {
       this.#watch.found(pooler)
       await this.#sessionState?.learn(client)
     })
@@ -108,6 +108,7 @@ export class PgEngine implements Engine {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', `transactionTimeout: needs PostgreSQL 17, and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}.`)
     }
     this.#watch.found(pooler)
+    this.#watch.serverVersion = serverVersion
     this.#watch.searches(oneSchema)
     try {
       await this.#pool.warm()
@@ -222,6 +223,7 @@ export class PgEngine implements Engine {
     return {
       strategy: this.#pool.kind,
       max: this.#options.pool.max,
+      serverVersion: this.#watch.serverVersion,
       ...this.#pool.stats(),
       oldestTransaction: Math.round(now - oldest),
       counters: { ...this.#counters }
@@ -246,6 +248,11 @@ export class PgEngine implements Engine {
       clearTimeout(timer)
       session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', 'ping() waits no longer.'))
     }
+  }
+
+  async reset (): Promise<void> {
+    if (this.#shutdown.closing) throw closed()
+    await this.#pool.reset()
   }
 
   /** The app begins to close: from here on `closeTimeout` runs. Work goes on. */

@@ -25,6 +25,7 @@ const variables: Record<string, { type: 'string' | 'integer', place: Place }> = 
   PG_SCOPE_MAX_WAITING: { type: 'integer', place: pool('maxWaiting') },
   PG_SCOPE_IDLE_TIMEOUT: { type: 'integer', place: pool('idleTimeout') },
   PG_SCOPE_MAX_LIFETIME: { type: 'integer', place: pool('maxLifetime') },
+  PG_SCOPE_MAX_USES: { type: 'integer', place: pool('maxUses') },
   PG_SCOPE_STATEMENT_TIMEOUT: { type: 'integer', place: option('statementTimeout') },
   PG_SCOPE_LOCK_TIMEOUT: { type: 'integer', place: option('lockTimeout') },
   PG_SCOPE_IDLE_IN_TRANSACTION_TIMEOUT: { type: 'integer', place: option('idleInTransactionTimeout') },

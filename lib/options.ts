@@ -84,6 +84,7 @@ const poolRules: Rules = {
   maxWaiting: isCount(0),
   idleTimeout: isDuration,
   maxLifetime: isDuration,
+  maxUses: isCount(1),
   prePing: isBoolean
 }
 
@@ -139,11 +140,15 @@ export function checkPluginOptions (given: PgScopeOptions): void {
 export function resolveOptions (given: PgScopeOptions): ResolvedOptions {
   const options = ownFields(given)
   const pool = ownFields(options.pool ?? {})
-  const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000, maxLifetime = 1800000, prePing = false } = pool
+  const { min = 0, max = 10, acquireTimeout = 5000, maxWaiting = Infinity, idleTimeout = 30000 } = pool
+  const { maxLifetime = 1800000, maxUses = Infinity, prePing = false } = pool
+  const leakDetectionThreshold = options.leakDetectionThreshold ?? 0
   return Object.freeze({
     decorator: options.decorator ?? 'db',
     client: connectionConfig(options.connectionString, options.applicationName, pick(options, connectionRules)),
-    pool: Object.freeze({ min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, prePing, leakDetectionThreshold: options.leakDetectionThreshold ?? 0 }),
+    pool: Object.freeze({
+      min, max, acquireTimeout, maxWaiting, idleTimeout, maxLifetime, maxUses, prePing, leakDetectionThreshold
+    }),
     strategy: pool.strategy ?? 'queue',
     defaults: Object.freeze(ownFields({ idleInTransactionTimeout: 60000, ...pick(options, routeRules) })),
     pooler: options.pooler ?? 'auto',

@@ -9,7 +9,7 @@ export type RawClient = Omit<Client, 'connect' | 'end' | 'release'>
 export interface Counters {
   /** Connections opened since the start. */
   opened: number
-  /** Connections ended because they were dirty, dead or given out raw. */
+  /** Connections ended because they were dirty, dead, given out raw, too old, used `maxUses` times, or opened before reset(). */
   destroyed: number
   /** Leases given out. */
   acquired: number
@@ -30,6 +30,8 @@ export interface Counters {
 export interface Stats {
   strategy: 'queue' | 'null'
   max: number
+  /** What the server announced when the newest connection was opened, such as '18.4'; behind a pooler what that announces. Undefined before the first connection. */
+  serverVersion: string | undefined
   /** Connections that exist: idle, in use and being opened. */
   open: number
   idle: number
@@ -77,6 +79,14 @@ export interface Engine extends Queryable {
    */
   ping (timeout?: number): Promise<number>
   readonly pooler: Pooler
+  /**
+   * Replaces all connections, for a new password, another address of the server, a failover or a changed schema. Idle connections are
+   * closed at once, those in use when their session ends; running work is not disturbed, and waiting sessions get new connections.
+   *
+   * @returns when the idle connections are closed
+   * @throws FST_PG_SCOPE_CLOSED after close()
+   */
+  reset (): Promise<void>
   /** Refuses new work, waits for what is in flight at most `closeTimeout`, then cancels it and ends every connection. onClose calls it. */
   close (): Promise<void>
 }

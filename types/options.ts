@@ -88,6 +88,8 @@ export interface PoolOptions {
   idleTimeout?: number | undefined
   /** A connection older than this is replaced, each up to 10 % earlier. Milliseconds, default 1800000, 0 for no limit. */
   maxLifetime?: number | undefined
+  /** A connection that has served so many sessions is replaced. An integer ≥ 1. Default: no limit. Has no meaning with strategy 'null'. */
+  maxUses?: number | undefined
   /** Asks a kept connection for a sign of life before a session gets it: one round trip for each transaction. Default false: a dead connection is noticed at the first batch and replaced without one. */
   prePing?: boolean | undefined
 }

@@ -18,6 +18,8 @@ export interface PoolLimits {
   maxWaiting: number
   idleTimeout: number
   maxLifetime: number
+  /** Sessions that a connection serves. */
+  maxUses: number
   prePing: boolean
   /** Milliseconds after which a lease that is still held is reported; 0 for never. */
   leakDetectionThreshold: number
@@ -137,6 +139,18 @@ export class BoundedPool implements Strategy {
     }
   }
 
+  async reset (): Promise<void> {
+    this.#source.outdate()
+    const gone: Promise<void>[] = []
+    while (this.#source.idle > this.#idle) {
+      gone.push(new Promise((resolve) => this.#take((connection) => {
+        if (connection === null || connection.lost !== null) resolve()
+        else connection.client.once('end', resolve)
+      })))
+    }
+    await Promise.all(gone)
+  }
+
   close (): Promise<void> {
     this.#closing ??= this.#close()
     return this.#closing
@@ -156,18 +170,24 @@ export class BoundedPool implements Strategy {
   /** Asks the source for as many connections as there are sessions waiting, within `max`. */
   #fetch (): void {
     while (this.#arriving - this.#forsaken < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
-      const began = performance.now()
-      const idle = this.#source.idle > this.#idle ? 1 : 0
-      this.#arriving++
-      this.#idle += idle
-      this.#source.take((error, connection) => {
-        this.#forsaken = Math.min(this.#forsaken, --this.#arriving)
-        this.#idle -= idle
-        if (connection === null) return this.#refused(error, began)
-        this.#leased++
-        this.#hand(connection, this.#limits.prePing && connection.kept)
-      })
+      this.#take()
     }
+  }
+
+  /** @param arrived called with what has come, before it is handed on */
+  #take (arrived?: (connection: Connection | null) => void): void {
+    const began = performance.now()
+    const idle = this.#source.idle > this.#idle ? 1 : 0
+    this.#arriving++
+    this.#idle += idle
+    this.#source.take((error, connection) => {
+      this.#forsaken = Math.min(this.#forsaken, --this.#arriving)
+      this.#idle -= idle
+      arrived?.(connection)
+      if (connection === null) return this.#refused(error, began)
+      this.#leased++
+      this.#hand(connection, this.#limits.prePing && connection.kept)
+    })
   }
 
   /** Gives a connection to the first who waits, or back to the source. */
@@ -192,13 +212,14 @@ export class BoundedPool implements Strategy {
   #ping (connection: Connection): void {
     // A network that swallows everything would keep the connection, and its place in the pool, for good.
     const timer = setTimeout(() => connection.destroy(), Math.min(signOfLife, this.#limits.acquireTimeout / 2))
-    connection.client.query('').then(() => this.#grant(connection), () => this.#put(connection, false)).finally(() => clearTimeout(timer))
+    connection.client.query('').then(() => this.#hand(connection), () => this.#put(connection, false)).finally(() => clearTimeout(timer))
   }
 
   #grant (connection: Connection): void {
     const waiter = this.#next()
     if (waiter === null) return this.#put(connection, true)
     this.#host.counters.acquired++
+    connection.uses++
     this.#drought.granted()
     // One that was opened for the first who waits says how long that takes, and not how long a session does.
     if (connection.kept || !this.#source.keeps) this.#overload.served(this.#waiting.length)

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { ownFields } from '../own-fields.ts'
 import { type Answers, readAnswersOf } from '../postgres/answers.ts'
 import { Told } from '../postgres/pooler.ts'
-import { Connection, cutOff } from './connection.ts'
+import { Connection, type ConnectionLimits, cutOff } from './connection.ts'
 import type { SourceHost } from './strategy.ts'
 
 /** A pg client of ours, and what is known of it from its opening. */
@@ -10,6 +10,8 @@ export interface ScopeClient extends pg.Client {
   readonly baseline: Record<string, string>
   readonly told: Told
   readonly answers: Answers
+  /** It was made before the pool was reset, so that its connection serves no further session. */
+  outdated: boolean
 }
 
 /** Method and route of the request whose batch is being answered, where it is one. */
@@ -23,7 +25,7 @@ const goodbye = 1000
 /** The clients of one source, from the moment they are made to the end of their sockets, and their connections. */
 export class Clients {
   readonly #host: SourceHost
-  readonly #maxLifetime: number
+  readonly #limits: ConnectionLimits
   readonly #open = new Set<ScopeClient>()
   readonly #leaving = new Set<ScopeClient>()
   readonly #connections = new WeakMap<pg.ClientBase, Connection>()
@@ -32,15 +34,16 @@ export class Clients {
   /** Called when one that was leaving has gone. */
   left: () => void = () => {}
 
-  constructor (host: SourceHost, maxLifetime: number) {
+  constructor (host: SourceHost, limits: ConnectionLimits) {
     this.#host = host
-    this.#maxLifetime = maxLifetime
+    this.#limits = limits
     const open = this.#open
     const leave = (client: ScopeClient): void => this.leave(client)
     this.Client = class extends pg.Client {
       readonly baseline: Record<string, string>
       readonly told: Told
       readonly answers: Answers
+      outdated = false
       constructor (config?: pg.ClientConfig) {
         // Read for each new connection: what is known of the pooler may change.
         const settings = host.baseline()
@@ -82,10 +85,20 @@ export class Clients {
   /** A client has logged in. */
   opened (client: ScopeClient): Connection {
     this.#host.counters.opened++
-    const connection = new Connection(client, this.#maxLifetime, this.#host)
+    const connection = new Connection(client, this.#limits, this.#host)
+    if (client.outdated) connection.expiresAt = 0
     this.#connections.set(client, connection)
     this.#host.connected(connection, client.told)
     return connection
+  }
+
+  /** No connection that is open or being opened serves a further session. */
+  outdate (): void {
+    for (const client of this.#open) {
+      client.outdated = true
+      const connection = this.#connections.get(client)
+      if (connection !== undefined) connection.expiresAt = 0
+    }
   }
 
   connectionOf (client: pg.ClientBase): Connection {

@@ -17,6 +17,12 @@ export interface ConnectionUser {
   connectionLost (error: unknown): void
 }
 
+/** After which a connection is replaced. */
+export interface ConnectionLimits {
+  readonly maxLifetime: number
+  readonly maxUses: number
+}
+
 /** What a connection needs to know when it is opened. */
 export interface ConnectionHost {
   /** For what the next connection prepares, or null where it may not. */
@@ -36,6 +42,9 @@ export class Connection {
   readonly baseline: Readonly<Record<string, string>>
   /** Past this moment (Date.now()) it is not kept. */
   expiresAt: number
+  /** How many leases it has served, the present one included. */
+  uses = 0
+  readonly #maxUses: number
   /** What it has prepared, or null where nothing may be. */
   prepared: PreparedStatements | null
   /** What ended it, or null while it lives. */
@@ -69,9 +78,10 @@ export class Connection {
   #afterCancels: (() => void)[] = []
   #unsent: Buffer[] = []
 
-  /** @param maxLifetime milliseconds, 0 for no limit */
-  constructor (client: ScopeClient, maxLifetime: number, host: ConnectionHost) {
+  /** @param limits maxLifetime in milliseconds, 0 for no limit */
+  constructor (client: ScopeClient, { maxLifetime, maxUses }: ConnectionLimits, host: ConnectionHost) {
     this.client = client
+    this.#maxUses = maxUses
     this.types = (client as unknown as { _types: pg.CustomTypesConfig })._types // private to pg
     this.prepared = host.prepared()
     this.pooled = host.pooled()
@@ -178,8 +188,9 @@ export class Connection {
     return this.#answers.heard
   }
 
+  /** It is to be replaced as soon as its session ends. */
   get expired (): boolean {
-    return Date.now() >= this.expiresAt
+    return this.uses >= this.#maxUses || Date.now() >= this.expiresAt
   }
 
   /**

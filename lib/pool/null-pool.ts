@@ -13,7 +13,7 @@ export class NoConnections implements Source {
 
   constructor (host: SourceHost, limits: PoolLimits) {
     this.#acquireTimeout = limits.acquireTimeout
-    this.#clients = new Clients(host, 0)
+    this.#clients = new Clients(host, { maxLifetime: 0, maxUses: Infinity })
   }
 
   get open (): number {
@@ -49,6 +49,10 @@ export class NoConnections implements Source {
   put (connection: Connection): void {
     if (!connection.civil) connection.destroy()
     connection.client.end().catch(() => {})
+  }
+
+  outdate (): void {
+    this.#clients.outdate()
   }
 
   async warm (): Promise<void> {}

@@ -27,6 +27,8 @@ interface PoolerOptions {
 /** What is known of the pooler in between, from connection to connection, and what follows from it. */
 export class PoolerWatch {
   pooler: Pooler
+  /** What the newest connection announced. */
+  serverVersion: string | undefined
   readonly #options: PoolerOptions
   readonly #target: Target
   readonly #startup: Record<string, string>
@@ -80,6 +82,7 @@ export class PoolerWatch {
    * @param kept false where each session has a new connection: there it is enough now and then
    */
   connected (connection: Connection, told: Told, kept: boolean): void {
+    this.serverVersion = told.serverVersion
     const announced = told.announced()
     // PgBouncer 1.18, which does not say what it is, gives answers that a vanished client has not read to its next one.
     connection.sharable = announced !== null || this.#options.pooler === 'none'

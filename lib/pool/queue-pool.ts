@@ -15,7 +15,7 @@ export class KeptConnections implements Source {
 
   constructor (host: SourceHost, limits: PoolLimits) {
     this.#min = limits.min
-    this.#clients = new Clients(host, limits.maxLifetime)
+    this.#clients = new Clients(host, limits)
     this.#pool = new pg.Pool({
       // All that pg.Pool reads: what is missing here it would find in a polluted Object.prototype.
       Promise: undefined,
@@ -23,7 +23,7 @@ export class KeptConnections implements Source {
       verify: undefined,
       onConnect: undefined,
       allowExitOnIdle: false,
-      maxUses: Infinity,
+      maxUses: Infinity, // counted by the connection, which sees hand-overs, too
       Client: this.#clients.Client,
       max: limits.max,
       min: limits.min,
@@ -65,6 +65,10 @@ export class KeptConnections implements Source {
     connection.kept = true
     if (!keep && !connection.civil) connection.destroy()
     this.#releases.get(connection)!(!keep)
+  }
+
+  outdate (): void {
+    this.#clients.outdate()
   }
 
   async warm (): Promise<void> {

@@ -53,6 +53,8 @@ export interface Strategy {
   stats (): StrategyStats
   /** Opens what is to be kept even when idle. */
   warm (): Promise<void>
+  /** Replaces all connections: idle ones at once, others when they come back. Resolves when the idle ones are gone. */
+  reset (): Promise<void>
   /** Refuses all who wait, ends every connection, and does not wait for a server that does not answer. */
   close (): Promise<void>
 }
@@ -72,6 +74,8 @@ export interface Source {
   whenLeft (callback: () => void): void
   /** Takes a connection back: to keep it, or to end it. */
   put (connection: Connection, keep: boolean): void
+  /** No connection that is open or being opened serves a further session. */
+  outdate (): void
   warm (): Promise<void>
   end (): Promise<void>
 }

@@ -11,6 +11,8 @@ export interface Found {
   readonly pooler: Pooler
   /** server_version_num: 170004 is 17.4. */
   readonly version: number
+  /** As the server announced it: '17.4'. */
+  readonly serverVersion: string | undefined
   /** Names are looked for in one schema only, beside PostgreSQL's own. */
   readonly oneSchema: boolean
 }
@@ -62,6 +64,7 @@ async function lookOnce (config: pg.ClientConfig, timeout: number, also?: AlsoAs
     client.end().catch(() => {})
     return {
       version: Number(row.version),
+      serverVersion: told.serverVersion,
       oneSchema: row.one_schema,
       pooler
     }
@@ -75,11 +78,14 @@ async function lookOnce (config: pg.ClientConfig, timeout: number, also?: AlsoAs
 /** What a connection says of itself while it is opened: from 1.26 on PgBouncer tells version, mode and more. */
 export class Told {
   readonly #client: pg.Client & { processID: number }
+  /** What the server announced, or a pooler in its place. */
+  serverVersion: string | undefined
   readonly #parameters = new Map<string, string>()
 
   constructor (client: pg.Client) {
     this.#client = client as pg.Client & { processID: number } // which the types of pg do not show
     client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
+      if (parameterName === 'server_version') this.serverVersion = parameterValue
       if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
     })
   }

@@ -16,7 +16,7 @@ await app.register(pgScope, {
   password: async () => 'secret',
   ssl: { rejectUnauthorized: true },
   applicationName: 'shop',
-  pool: { strategy: 'queue', max: 20, min: 1, acquireTimeout: 1000, maxWaiting: 50, idleTimeout: 0, maxLifetime: 0, prePing: true },
+  pool: { strategy: 'queue', max: 20, min: 1, acquireTimeout: 1000, maxWaiting: 50, idleTimeout: 0, maxLifetime: 0, maxUses: 1000, prePing: true },
   isolation: 'serializable',
   statementTimeout: 5000,
   settings: request => ({ 'app.user': request.headers['x-user'] as string, 'app.level': 3, 'app.debug': false }),

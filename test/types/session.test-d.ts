@@ -116,6 +116,8 @@ await db.lease(client => client.end())
 const stats = db.stats()
 typeOf(stats).is<Stats>()
 typeOf(stats.counters.committed).is<number>()
+typeOf(stats.serverVersion).is<string | undefined>()
+typeOf(await db.reset()).is<void>()
 const milliseconds = await db.ping(500)
 typeOf(milliseconds).is<number>()
 const { pooler } = db

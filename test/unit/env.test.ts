@@ -42,6 +42,7 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
     PG_SCOPE_MAX_WAITING: '0',
     PG_SCOPE_IDLE_TIMEOUT: '101',
     PG_SCOPE_MAX_LIFETIME: '102',
+    PG_SCOPE_MAX_USES: '9',
     PG_SCOPE_STATEMENT_TIMEOUT: '103',
     PG_SCOPE_LOCK_TIMEOUT: '104',
     PG_SCOPE_IDLE_IN_TRANSACTION_TIMEOUT: '105',
@@ -51,7 +52,7 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
   }), {
     host: 'db',
     applicationName: 'shop',
-    pool: { max: 7, min: 2, acquireTimeout: 100, maxWaiting: 0, idleTimeout: 101, maxLifetime: 102 },
+    pool: { max: 7, min: 2, acquireTimeout: 100, maxWaiting: 0, idleTimeout: 101, maxLifetime: 102, maxUses: 9 },
     statementTimeout: 103,
     lockTimeout: 104,
     idleInTransactionTimeout: 105,

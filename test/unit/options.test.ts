@@ -25,6 +25,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['another capitalisation', { connectionstring: 'x' }, /Did you mean `connectionString`\?/],
   ['pg.Pool\'s max', { max: 4 }, /^`max` is not an option\. Did you mean `pool\.max`\?/],
   ['pg.Pool\'s connectionTimeoutMillis', { pool: { connectionTimeoutMillis: 4 } }, /^`pool\.connectionTimeoutMillis` .*Did you mean `pool\.acquireTimeout`\?/],
+  ['no use of a connection', { pool: { maxUses: 0 } }, /`pool\.maxUses`.* integer ≥ 1/],
   ['pg.Pool\'s maxLifetimeSeconds', { maxLifetimeSeconds: 4 }, /Did you mean `pool\.maxLifetime`\?/],
   ['@fastify/postgres\' name', { name: 'reporting' }, /Did you mean `decorator`\?/],
   ['a name from Object.prototype', { toString: 1 }, /^`toString` is not an option\. Options/],
@@ -95,7 +96,7 @@ t.test('every option in its right form is accepted', async (t) => {
     keepAliveInitialDelayMillis: 1000,
     decorator: '$reporting_2',
     applicationName: 'shop',
-    pool: { strategy: 'queue', max: 3, min: 3, acquireTimeout: 1, maxWaiting: 0, idleTimeout: 0, maxLifetime: 0, prePing: true },
+    pool: { strategy: 'queue', max: 3, min: 3, acquireTimeout: 1, maxWaiting: 0, idleTimeout: 0, maxLifetime: 0, maxUses: 1, prePing: true },
     mode: 'transaction',
     isolation: 'serializable',
     readOnly: true,
@@ -131,7 +132,7 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
   const { client, ...resolved } = resolveOptions({ connectionString })
   t.same(resolved, {
     decorator: 'db',
-    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, prePing: false, leakDetectionThreshold: 0 },
+    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, maxUses: Infinity, prePing: false, leakDetectionThreshold: 0 },
     strategy: 'queue',
     pooler: 'auto',
     sessionState: 'reset',

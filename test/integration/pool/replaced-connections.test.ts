@@ -1,0 +1,95 @@
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import pgScope, { type PoolOptions, type Session } from '../../helpers/plugin.ts'
+import { startTestPostgres } from '../../helpers/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
+
+const db = await startTestPostgres(t)
+const kept = onlyQueue(t, 'none is kept')
+const backends = onlyDirect(kept, 'connections are told apart by their backends')
+
+async function setUp (t: Test, pool: PoolOptions) {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(pgScope, { connectionString: db.connectionString, pool })
+  return app
+}
+
+const pid = async (session: Pick<Session, 'query'>): Promise<number> => (await session.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
+
+backends.test('a connection is replaced after it has served maxUses sessions', async (t) => {
+  const { db } = await setUp(t, { max: 1, maxUses: 2 })
+  const pids = []
+  for (let i = 0; i < 5; i++) pids.push(await db.scope(pid))
+  t.equal(pids[0], pids[1])
+  t.equal(pids[2], pids[3])
+  t.equal(new Set(pids).size, 3)
+  t.match(db.stats(), { idle: 1, counters: { opened: 3, destroyed: 2 } })
+})
+
+backends.test('sessions that got a connection by a hand-over count among its uses', async (t) => {
+  const { db } = await setUp(t, { max: 1, maxUses: 2 })
+  const pids = await Promise.all(Array.from({ length: 6 }, () => db.scope(pid)))
+  t.equal(new Set(pids).size, 3)
+  t.match(db.stats().counters, { opened: 3, acquired: 6 })
+})
+
+t.test('maxUses: 1 serves each session by a new connection', async (t) => {
+  const { db } = await setUp(t, { max: 2, maxUses: 1 })
+  await Promise.all(Array.from({ length: 5 }, () => db.scope(pid)))
+  t.match(db.stats(), { idle: 0, counters: { opened: 5, acquired: 5 } })
+})
+
+t.test('stats() tells the version that the server announces', async (t) => {
+  const { db } = await setUp(t, {})
+  const { rows: [row] } = await db.query('SHOW server_version')
+  t.equal(db.stats().serverVersion, row.server_version)
+})
+
+t.test('stats() tells no version before the first connection', async (t) => {
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(pgScope, { connectionString: db.connectionString, startupCheck: false })
+  t.equal(app.db.stats().serverVersion, undefined)
+  await app.db.query('SELECT 1')
+  t.type(app.db.stats().serverVersion, 'string')
+})
+
+kept.test('reset() resolves when all idle connections are closed', async (t) => {
+  const { db } = await setUp(t, { max: 3, min: 3 })
+  t.equal(db.stats().idle, 3)
+  await db.reset()
+  t.match(db.stats(), { open: 0, idle: 0, inUse: 0, counters: { destroyed: 3 } })
+  await db.query('SELECT 1')
+  t.match(db.stats(), { open: 1, idle: 1 })
+})
+
+backends.test('reset() leaves running work alone, and waiting sessions get new connections', async (t) => {
+  const { db } = await setUp(t, { max: 1 })
+  const session = db.session()
+  const before = await pid(session)
+  const waiting = db.scope(pid)
+  await db.reset()
+  t.equal(await pid(session), before)
+  await session.commit()
+  t.not(await waiting, before)
+  t.match(db.stats(), { open: 1, counters: { opened: 2, destroyed: 1, handedOver: 0 } })
+})
+
+t.test('sessions that ask during reset() are served, whatever the strategy', async (t) => {
+  const { db } = await setUp(t, { max: 2 })
+  await Promise.all([db.query('SELECT 1'), db.query('SELECT 1')])
+  const [numbers] = await Promise.all([
+    Promise.all([1, 2, 3, 4].map(async (n) => (await db.query('SELECT $1::int AS n', [n])).rows[0].n)),
+    db.reset(),
+    db.reset()
+  ])
+  t.same(numbers, [1, 2, 3, 4])
+  t.match(db.stats(), { inUse: 0, waiting: 0 })
+})
+
+t.test('reset() is refused after close()', async (t) => {
+  const { db } = await setUp(t, {})
+  await db.close()
+  await t.rejects(db.reset(), { code: 'FST_PG_SCOPE_CLOSED' })
+})
