@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { spawnOptions } from './program.ts'
+import { keepFromExit, letExit } from '../process-exit.ts'
 import type { Account } from './account.ts'
 
 /** Cleans up after this process, however it ends. */
@@ -49,12 +50,12 @@ export function startJanitor (folder: string, account: Account | undefined): Jan
   // Whatever becomes of the shell, clean() sees to the folder.
   gone.catch(() => {})
   shell.stdin.on('error', () => {})
-  shell.unref()
-  ;(shell.stdin as unknown as { unref (): void }).unref()
+  letExit(shell)
+  letExit(shell.stdin as unknown as { unref (): void })
   return {
     watch: pid => { shell.stdin.write(`${pid ?? ''}\n`) },
     clean: async () => {
-      shell.ref()
+      keepFromExit(shell)
       shell.stdin.end()
       await gone.catch(() => {})
       if (existsSync(folder)) await rm(folder, { recursive: true, force: true, maxRetries: 5 })

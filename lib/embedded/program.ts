@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { createInterface } from 'node:readline'
+import { keepFromExit, letExit } from '../process-exit.ts'
 import type { Account } from './account.ts'
 
 /** Milliseconds that a shutdown may take before a harder one follows. */
@@ -67,7 +68,7 @@ export function startProgram (file: string, args: string[], account: Account | u
     hold: holds => {
       // The pipes are sockets, though their type does not say so.
       for (const handle of [child, child.stdout, child.stderr] as Array<{ ref (): void, unref (): void }>) {
-        holds ? handle.ref() : handle.unref()
+        holds ? keepFromExit(handle) : letExit(handle)
       }
     }
   }
@@ -79,7 +80,7 @@ function ending (child: ChildProcess): Promise<Ending> {
     child.once('error', error => resolve({ code: null, signal: null, error }))
     child.once('close', (code, signal) => resolve({ code, signal }))
     // A program that the server started (archive_command) may hold the pipes for longer than we care for.
-    child.once('exit', (code, signal) => setTimeout(resolve, 2000, { code, signal }).unref())
+    child.once('exit', (code, signal) => letExit(setTimeout(resolve, 2000, { code, signal })))
   })
 }
 

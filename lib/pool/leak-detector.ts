@@ -1,3 +1,4 @@
+import { letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
 import type { Waiter } from './strategy.ts'
 
@@ -60,7 +61,8 @@ export class LeakWatch implements LeakDetector {
     const timer = setTimeout(() => {
       held.reported = true
       this.#suspected(this.#report(held))
-    }, this.#threshold).unref()
+    }, this.#threshold)
+    letExit(timer)
     const held: Held = { since: performance.now(), waiter, timer, reported: false }
     lease.held = held
   }

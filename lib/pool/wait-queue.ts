@@ -1,3 +1,4 @@
+import { keepFromExit, letExit } from '../process-exit.ts'
 import type { Waiter } from './strategy.ts'
 
 /** Where somebody stands. */
@@ -38,7 +39,7 @@ export class WaitQueue implements Iterable<Waiter> {
     waiter.queued = place
     this.#length++
     if (this.#timer === null) this.#timer = this.#arm(this.#timeout)
-    else if (this.#length === 1) this.#timer.ref()
+    else if (this.#length === 1) keepFromExit(this.#timer)
   }
 
   /** The first waiter, who leaves the queue with this. */
@@ -77,7 +78,7 @@ export class WaitQueue implements Iterable<Waiter> {
     place.before = place.behind = null
     place.waiter.queued = null
     // The timer stays, for most queues come again soon; a process with nothing else to do need not wait for it.
-    if (--this.#length === 0) this.#timer?.unref()
+    if (--this.#length === 0 && this.#timer !== null) letExit(this.#timer)
   }
 
   #arm (delay: number): NodeJS.Timeout {

@@ -1,6 +1,8 @@
+import type { Socket } from 'node:net'
 import type { Readable } from 'node:stream'
 import pg from 'pg'
 import { ownFields } from '../own-fields.ts'
+import { letExit } from '../process-exit.ts'
 
 /** How long the server may need to take a CancelRequest. Milliseconds. */
 const patience = 500
@@ -22,7 +24,7 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
     connect (portOrPath: number | string, host?: string): void
     requestSsl (): void
     cancel (processID: number, secretKey: number): void
-    unref (): void
+    readonly stream: Socket
     attachListeners (stream: Readable): void
   }
   // Nothing that comes means anything here.
@@ -34,7 +36,7 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
   }
   return new Promise((resolve) => {
     const timer = setTimeout(() => {
-      wire.unref()
+      letExit(wire.stream)
       resolve(false)
     }, patience)
     const over = (harmless: boolean): void => {

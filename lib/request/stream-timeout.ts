@@ -1,5 +1,6 @@
 import type { FastifyReply } from 'fastify'
 import { pgScopeError } from '../errors.ts'
+import { letExit } from '../process-exit.ts'
 import { isStream } from './reply-stream.ts'
 import type { RequestScope } from './request-scope.ts'
 
@@ -12,6 +13,6 @@ export function boundStream ({ session, unit: { streamTimeout } }: RequestScope,
   const timer = setTimeout(() => {
     session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', `The client did not read the streamed answer within ${streamTimeout} ms (streamTimeout): its transaction is rolled back.`)).catch(() => {})
   }, streamTimeout)
-  timer.unref()
+  letExit(timer)
   reply.raw.on('close', () => clearTimeout(timer))
 }

@@ -1,0 +1,68 @@
+// Some runtimes have timers that are plain numbers, or handles without unref().
+import t from 'tap'
+import { LeakWatch } from '../../lib/pool/leak-detector.ts'
+import type { Lease } from '../../lib/pool/lease.ts'
+import type { Waiter } from '../../lib/pool/strategy.ts'
+import { WaitQueue } from '../../lib/pool/wait-queue.ts'
+import { keepFromExit, letExit } from '../../lib/process-exit.ts'
+import { boundStream } from '../../lib/request/stream-timeout.ts'
+
+/** As a number a timer can be cleared in Node, too. */
+function withNumbers (fn: () => void): void {
+  const { setTimeout } = globalThis
+  globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) => Number(setTimeout(...args))) as unknown as typeof setTimeout
+  try {
+    fn()
+  } finally {
+    globalThis.setTimeout = setTimeout
+  }
+}
+
+t.test('a handle is released and held again; one that cannot be is left alone', async t => {
+  const timer = setTimeout(() => {}, 60000)
+  letExit(timer)
+  t.equal(timer.hasRef(), false)
+  keepFromExit(timer)
+  t.equal(timer.hasRef(), true)
+  clearTimeout(timer)
+  for (const handle of [1, {}]) {
+    t.doesNotThrow(() => letExit(handle))
+    t.doesNotThrow(() => keepFromExit(handle))
+  }
+})
+
+t.test('waiting for a connection works where a timer is a number', async t => {
+  const waiter = { queued: null } as unknown as Waiter
+  const queue = new WaitQueue(60000, () => {})
+  withNumbers(() => {
+    for (let i = 0; i < 2; i++) {
+      queue.push(waiter)
+      t.equal(queue.shift(), waiter)
+    }
+    queue.stop()
+  })
+})
+
+t.test('so do leak reports', async t => {
+  const waiter = { label: 'GET /' } as Waiter
+  const lease = { held: null } as Lease
+  await new Promise<void>((resolve) => {
+    const watch = new LeakWatch(1, () => {
+      watch.returned(lease)
+      resolve()
+    }, ({ route }) => t.equal(route, 'GET /'))
+    withNumbers(() => {
+      watch.asked(waiter)
+      watch.granted(lease, waiter)
+    })
+  })
+})
+
+t.test('so does streamTimeout', async t => {
+  const closing: (() => void)[] = []
+  const scope = { session: { streaming: true }, unit: { streamTimeout: 60000 } } as Parameters<typeof boundStream>[0]
+  const reply = { raw: { on: (_name: string, fn: () => void) => { closing.push(fn) } } } as unknown as Parameters<typeof boundStream>[1]
+  withNumbers(() => boundStream(scope, reply, { pipe () {} }))
+  t.equal(closing.length, 1)
+  for (const close of closing) close()
+})
