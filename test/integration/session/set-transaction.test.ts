@@ -55,6 +55,22 @@ t.test('SET TRANSACTION as the first statement holds, with and without settings,
   }
 }))
 
+t.test('SET TRANSACTION ISOLATION LEVEL as the first statement of a nested transaction(fn) fails with PostgreSQL\'s own error', (t) => eachPlace(t, postgres, ['direct', 'transaction', 'session'], async (t, place) => {
+  for (const options of [{}, everything]) {
+    const { db } = await setUp(t, place.connectionString, options)
+    await db.scope(async (session) => {
+      // The server tells one of two reasons: a savepoint, or a query of the settings before it.
+      const refused = { code: '25001', message: /must (?:not be called in a subtransaction|be called before any query)$/ }
+      await t.rejects(session.transaction((inner) => inner.query(set)), refused)
+      t.match(await answer(session), { level: 'read committed' }, 'the session goes on without it')
+    })
+    await db.scope(async (session) => {
+      await session.query(set)
+      await session.transaction(async (inner) => t.match(await answer(inner), { level: 'serializable' }, 'called before, it holds inside'))
+    })
+  }
+}))
+
 t.test('SET TRANSACTION READ ONLY refuses a write', async (t) => {
   const { db } = await setUp(t, postgres.connectionString, everything)
   for (let i = 0; i < 2; i++) {
