@@ -1,5 +1,5 @@
 import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
-import { statementProperty } from './postgres/statement-error.ts'
+import { statementProperty } from './statement-error.ts'
 
 /** Every code that this package raises, with the HTTP status that goes with it. docs/errors.md has a section for each. */
 const statusOf = {
@@ -126,4 +126,9 @@ export function noFunction (caller: string, came: unknown): PgScopeError {
 export function isPgScopeError (error: unknown): error is PgScopeError {
   return error instanceof Error && typeof (error as PgScopeError).code === 'string' &&
     Object.hasOwn(statusOf, (error as PgScopeError).code)
+}
+
+/** Whether a call was rejected because its session, transaction or engine has ended or was canceled, and not because the call was wrong. */
+export function isClosedOrCanceled (error: unknown): boolean {
+  return isPgScopeError(error) && (error.code === 'FST_PG_SCOPE_SESSION_CLOSED' || error.code === 'FST_PG_SCOPE_CANCELED' || error.code === 'FST_PG_SCOPE_CLOSED')
 }

@@ -2,10 +2,10 @@ import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import '../types/fastify.ts'
 import type { PgScopeOptions } from '../types/options.ts'
-import { PgEngine } from './engine.ts'
-import { withEnvironment } from './env.ts'
+import { PgEngine } from './engine/engine.ts'
+import { withEnvironment } from './config/environment.ts'
 import { exposeDetails, pgScopeError } from './errors.ts'
-import { checkPluginOptions, resolveOptions } from './options.ts'
+import { checkPluginOptions, resolveOptions } from './config/options.ts'
 import { followRequests } from './request/lifecycle.ts'
 
 async function plugin (app: FastifyInstance, given: PgScopeOptions): Promise<void> {

@@ -1,5 +1,5 @@
 // What it costs to recognise the statements that cannot work behind transaction pooling: docs/pgbouncer.md has the figures.
-import { ruleFor } from '../../lib/postgres/pooler-rules.ts'
+import { ruleFor } from '../../lib/pgbouncer/rules.ts'
 
 const rounds = 9
 

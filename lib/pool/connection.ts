@@ -1,13 +1,21 @@
 import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
+import type { ServerParameters } from '../pgbouncer/detect.ts'
 import type { Answers } from '../postgres/answers.ts'
-import type { ScopeClient } from './client.ts'
-import type { Traces } from '../postgres/session-state.ts'
-import type { Leftovers, SessionState } from './session-state.ts'
-import type { PreparedStatements } from './prepared-statements.ts'
+import type { Leftovers, SessionStateReset, Traces } from './session-state-reset.ts'
+import type { PreparedStatements } from '../postgres/prepared-statements.ts'
 
 /** What is larger is not copied for the sake of a single write. Bytes. */
 const largestTogether = 65536
+
+/** A pg client of ours, and what is known of it from its opening. */
+export interface ScopeClient extends pg.Client {
+  readonly baseline: Record<string, string>
+  readonly parameters: ServerParameters
+  readonly answers: Answers
+  /** It was made before the pool was reset, so that its connection serves no further session. */
+  outdated: boolean
+}
 
 /** Whoever uses a connection at the moment. */
 export interface ConnectionUser {
@@ -30,7 +38,7 @@ export interface ConnectionHost {
   /** Whether a pooler may stand behind the next connection. */
   pooled (): boolean
   /** Takes away what sessions leave behind; null where it stays. */
-  readonly sessionState: SessionState | null
+  readonly sessionState: SessionStateReset | null
 }
 
 /** One connection to the server for as long as it lives, whoever uses it. */
@@ -50,12 +58,12 @@ export class Connection {
   /** What ended it, or null while it lives. */
   lost: Error | null = null
   /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
-  kept = false
+  reused = false
   /** A pooler has kept what is behind it, even where it was opened just now. */
   readonly pooled: boolean
   user: ConnectionUser | null = null
   /** To be told whose process answers, by the first who can ask; null where nobody wants to know. */
-  looked: ((backend: number) => void) | null = null
+  onBackendKnown: ((backend: number) => void) | null = null
   /**
    * The statement that the server answers now is bound: it may have run. Bind is answered before Execute begins, whether the
    * statement was parsed just now or prepared long ago. A batch resets it behind each of its statements.
@@ -122,17 +130,17 @@ export class Connection {
    * COMMIT was written, and somebody else may have the connection before it is answered: who does must neither cancel, for
    * that would hit it, nor cut the connection off, for its outcome would be unknown.
    */
-  get ending (): boolean {
+  get commitPending (): boolean {
     return this.#ending
   }
 
-  set ending (ending: boolean) {
+  set commitPending (ending: boolean) {
     this.#ending = ending
     if (!ending && this.#watchers.length > 0) for (const watcher of this.#watchers.splice(0)) watcher()
   }
 
   /** Calls back when no COMMIT of whoever had it before is under way any more: at once, mostly. */
-  whenEnded (callback: () => void): void {
+  whenCommitAnswered (callback: () => void): void {
     if (this.#ending) this.#watchers.push(callback)
     else callback()
   }
@@ -179,12 +187,12 @@ export class Connection {
    * Owes no answer, so that it can say goodbye; anything else is cut off, for the server may never answer. A raw client that was
    * left in a transaction is as good: pg itself cuts off one that is at work.
    */
-  get civil (): boolean {
+  get canEndGracefully (): boolean {
     return this.reusable || !this.client.pipeline
   }
 
   /** performance.now() when the server was last heard. */
-  get heard (): number {
+  get lastHeard (): number {
     return this.#answers.heard
   }
 

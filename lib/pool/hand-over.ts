@@ -10,25 +10,25 @@ const memory = 0.9
 const creep = 1.01
 
 /** How much longer than a round trip the COMMITs of one kind of session take. */
-export class CommitPace {
+export class CommitLatency {
   /** The longest of late, in milliseconds. */
   #longest = 0
 
   /** @param excess milliseconds */
-  took (excess: number): void {
+  record (excess: number): void {
     this.#longest = Math.max(excess, this.#longest * memory)
   }
 
   /** Some always take long, for a deferred trigger say: who waits is better off with the next connection that comes free. */
-  get quick (): boolean {
+  get isLow (): boolean {
     return this.#longest < slow
   }
 }
 
 /** A connection whose session has written COMMIT. */
-export interface Offer {
+export interface PendingCommit {
   readonly lease: Lease
-  readonly pace: CommitPace
+  readonly latency: CommitLatency
   /** performance.now() when COMMIT was written. */
   readonly since: number
 }
@@ -39,37 +39,37 @@ export interface Offer {
  */
 export class HandOver {
   /** In the order in which COMMIT was written: the first is answered first, as far as one can know. */
-  readonly #offers: Offer[] = []
+  readonly #commits: PendingCommit[] = []
   /** The shortest that an answer took, in milliseconds. */
   #roundTrip = Infinity
 
-  offer (lease: Lease, pace: CommitPace): Offer {
-    const offer = { lease, pace, since: performance.now() }
-    if (pace.quick && lease.sharable) this.#offers.push(offer)
-    return offer
+  commitSent (lease: Lease, latency: CommitLatency): PendingCommit {
+    const commit = { lease, latency, since: performance.now() }
+    if (latency.isLow && lease.sharable) this.#commits.push(commit)
+    return commit
   }
 
-  /** The connection of the oldest offer, or null. One whose COMMIT takes long by now is left to its own session. */
+  /** The lease whose COMMIT was sent first, or null. A connection whose COMMIT has run for long already is not handed over. */
   next (): Lease | null {
     const earliest = performance.now() - this.#roundTrip - slow
-    for (let offer = this.#offers.shift(); offer !== undefined; offer = this.#offers.shift()) {
-      if (offer.since > earliest && offer.lease.sharable) return offer.lease
+    for (let commit = this.#commits.shift(); commit !== undefined; commit = this.#commits.shift()) {
+      if (commit.since > earliest && commit.lease.sharable) return commit.lease
     }
     return null
   }
 
-  answered (offer: Offer): void {
-    // The oldest is answered first, mostly.
-    const place = this.#offers.indexOf(offer)
-    if (place === 0) this.#offers.shift()
-    else if (place > 0) this.#offers.splice(place, 1)
-    const duration = performance.now() - offer.since
-    this.took(duration)
-    offer.pace.took(duration - this.#roundTrip)
+  commitAnswered (commit: PendingCommit): void {
+    // Usually it is the first.
+    const place = this.#commits.indexOf(commit)
+    if (place === 0) this.#commits.shift()
+    else if (place > 0) this.#commits.splice(place, 1)
+    const duration = performance.now() - commit.since
+    this.recordRoundTrip(duration)
+    commit.latency.record(duration - this.#roundTrip)
   }
 
   /** @param duration how long an answer took, in milliseconds */
-  took (duration: number): void {
+  recordRoundTrip (duration: number): void {
     this.#roundTrip = Math.min(duration, this.#roundTrip * creep)
   }
 }

@@ -1,16 +1,16 @@
 import { letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
-import type { Waiter } from './strategy.ts'
+import type { AcquireRequest } from './wait-queue.ts'
 
 /** Told of what the pool gives out and takes back. */
-export interface LeakDetector {
-  asked (waiter: Waiter): void
-  granted (lease: Lease, waiter: Waiter): void
+export interface LeaseObserver {
+  asked (waiter: AcquireRequest): void
+  granted (lease: Lease, waiter: AcquireRequest): void
   returned (lease: Lease): void
 }
 
 /** With no threshold nothing is watched, and it costs nothing. */
-export const noLeakDetection: LeakDetector = { asked () {}, granted () {}, returned () {} }
+export const noLeakDetection: LeaseObserver = { asked () {}, granted () {}, returned () {} }
 
 export interface LeakReport {
   /** Method and route of the request that holds the connection, where it is one. */
@@ -27,19 +27,20 @@ const depth = 40
 const shown = 10
 
 /** A connection that was given out. */
-export interface Held {
+interface Held {
   readonly since: number
-  readonly waiter: Waiter
+  readonly waiter: AcquireRequest
   readonly timer: NodeJS.Timeout
   reported: boolean
 }
 
 /** Reports connections that are held longer than a threshold, and again when they come back. Nothing is reclaimed by force. */
-export class LeakWatch implements LeakDetector {
+export class LeakDetector implements LeaseObserver {
   readonly #threshold: number
   readonly #suspected: (report: LeakReport) => void
   readonly #returned: (report: LeakReport) => void
-  readonly #stacks = new WeakMap<Waiter, Error>()
+  readonly #stacks = new WeakMap<AcquireRequest, Error>()
+  readonly #held = new WeakMap<Lease, Held>()
 
   /** @param threshold milliseconds */
   constructor (threshold: number, suspected: (report: LeakReport) => void, returned: (report: LeakReport) => void) {
@@ -48,7 +49,7 @@ export class LeakWatch implements LeakDetector {
     this.#returned = returned
   }
 
-  asked (waiter: Waiter): void {
+  asked (waiter: AcquireRequest): void {
     // A first batch that is sent again asks again, out of an answer of the server's: that place says nothing.
     if (this.#stacks.has(waiter)) return
     const { stackTraceLimit } = Error
@@ -57,20 +58,20 @@ export class LeakWatch implements LeakDetector {
     Error.stackTraceLimit = stackTraceLimit
   }
 
-  granted (lease: Lease, waiter: Waiter): void {
+  granted (lease: Lease, waiter: AcquireRequest): void {
     const timer = setTimeout(() => {
       held.reported = true
       this.#suspected(this.#report(held))
     }, this.#threshold)
     letExit(timer)
     const held: Held = { since: performance.now(), waiter, timer, reported: false }
-    lease.held = held
+    this.#held.set(lease, held)
   }
 
   returned (lease: Lease): void {
-    const { held } = lease
-    if (held === null) return
-    lease.held = null
+    const held = this.#held.get(lease)
+    if (held === undefined) return
+    this.#held.delete(lease)
     clearTimeout(held.timer)
     if (held.reported) this.#returned(this.#report(held))
   }

@@ -1,8 +1,7 @@
 import { pgScopeError } from '../errors.ts'
-import type { Listed } from '../roster.ts'
+import type { ArraySetMember } from '../array-set.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
-import type { Holder } from './holder.ts'
-import type { Held } from './leak-detector.ts'
+import type { ConnectionOwner } from './work-context.ts'
 
 /** Where a lease goes when it ends. */
 export interface LeaseKeeper {
@@ -13,25 +12,23 @@ export interface LeaseKeeper {
 }
 
 /** One checked-out connection: returned once, and used by nobody after that. */
-export class Lease implements Listed {
+export class Lease implements ArraySetMember {
   /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
   readonly reused: boolean
-  readonly holder: Holder
+  readonly owner: ConnectionOwner
   /** Method and route, for reports. */
   readonly label: string | undefined
-  listedAt = -1
-  /** The leak detector's own. */
-  held: Held | null = null
+  arraySetIndex = -1
   readonly #connection: Connection
   readonly #keeper: LeaseKeeper
   #returned = false
 
-  constructor (connection: Connection, holder: Holder, label: string | undefined, keeper: LeaseKeeper) {
+  constructor (connection: Connection, holder: ConnectionOwner, label: string | undefined, keeper: LeaseKeeper) {
     this.#connection = connection
     this.#keeper = keeper
-    this.holder = holder
+    this.owner = holder
     this.label = label
-    this.reused = connection.kept || connection.pooled
+    this.reused = connection.reused || connection.pooled
   }
 
   get connection (): Connection {
@@ -40,7 +37,7 @@ export class Lease implements Listed {
   }
 
   /** It has ended: the connection may be somebody else's. */
-  get over (): boolean {
+  get isReturned (): boolean {
     return this.#returned
   }
 

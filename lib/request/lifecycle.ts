@@ -1,9 +1,9 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as FastifyRoute } from 'fastify'
-import type { PgEngine } from '../engine.ts'
+import type { PgEngine } from '../engine/engine.ts'
 import { exposeDetails } from '../errors.ts'
-import { type ResolvedOptions, routeUnit, type Unit } from '../options.ts'
+import { type ResolvedOptions, routeConfig, type SessionConfig } from '../config/options.ts'
 import { ownFields } from '../own-fields.ts'
-import { settingsFor } from '../session/user-settings.ts'
+import { settingsFor } from '../session/request-settings.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
@@ -15,7 +15,7 @@ type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, d
 export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
   // Symbols of this engine's own: another one may stand beside it.
   const mark = Symbol(decorator)
-  const unitMark = Symbol(`${decorator}.unit`)
+  const configMark = Symbol(`${decorator}.config`)
   /** One mark for all, since Fastify sets each of them anew for each request: the reply, until the session is touched. */
   type Marked = FastifyRequest & { [mark]: RequestScope | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
@@ -24,8 +24,8 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   }
   /** Requests with an error in them before their session was touched. */
   const thrown = new WeakSet<FastifyRequest>()
-  const otherwise = routeUnit(defaults, {}, '')
-  const late = new WeakMap<object, Unit>()
+  const otherwise = routeConfig(defaults, {}, '')
+  const late = new WeakMap<object, SessionConfig>()
 
   app.decorateRequest(mark, null)
   app.decorateRequest(decorator as 'db', {
@@ -80,10 +80,10 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   app.addHook('onRoute', (route) => {
     const { [decorator]: own = {} } = ownFields((route.config ?? {}) as Record<string, unknown>)
-    const unit = declaredUnit(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
-    route.config = Object.assign({}, route.config, { [unitMark]: unit })
+    const sessionConfig = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    route.config = Object.assign({}, route.config, { [configMark]: sessionConfig })
     settleLast(route, settle)
-    if (unit.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
+    if (sessionConfig.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
   })
 
   app.addHook('preClose', (done) => {
@@ -93,17 +93,17 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   app.addHook('onClose', () => engine.close())
 
   function isSeen (request: FastifyRequest): boolean {
-    return (request.routeOptions.config as unknown as Record<symbol, unknown> | undefined)?.[unitMark] !== undefined
+    return (request.routeOptions.config as unknown as Record<symbol, unknown> | undefined)?.[configMark] !== undefined
   }
 
   /** @param marked null where no hook of ours has run yet */
   function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
     const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
-    const unit = config?.[unitMark] as Unit | undefined
-    const scope = new RequestScope(request, unit ?? unseen(config, request), unit !== undefined)
+    const declared = config?.[configMark] as SessionConfig | undefined
+    const scope = new RequestScope(request, declared ?? unseen(config, request), declared !== undefined)
     scope.thrown = thrown.has(request)
-    const { dynamic } = scope.unit
-    scope.session = engine.open(scope.unit, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
+    const { requestSettings: dynamic } = scope.config
+    scope.session = engine.open(scope.config, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
     request[mark] = scope
     if (marked === null) scope.attachSocket()
     else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)
@@ -112,21 +112,21 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   }
 
   /** An error of a route's declaration stops the boot, and no client reads it. */
-  function declaredUnit (own: unknown, path: string): Unit {
+  function declaredConfig (own: unknown, path: string): SessionConfig {
     try {
-      return routeUnit(defaults, own, path)
+      return routeConfig(defaults, own, path)
     } catch (error) {
       throw exposeDetails(error)
     }
   }
 
-  /** The unit of a route that was declared before the plugin was loaded: its options are looked at by its first request. */
-  function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): Unit {
+  /** The configuration of a route that was declared before the plugin was loaded: its options are checked by its first request. */
+  function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): SessionConfig {
     // What a polluted Object.prototype holds is no option of a route.
     if (config === undefined || !Object.hasOwn(config, decorator) || config[decorator] === undefined) return otherwise
-    let unit = late.get(config)
-    if (unit === undefined) late.set(config, unit = routeUnit(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
-    return unit
+    let known = late.get(config)
+    if (known === undefined) late.set(config, known = routeConfig(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
+    return known
   }
 }
 

@@ -1,6 +1,6 @@
 import { pipeline, Readable, Transform } from 'node:stream'
 import type { FastifyReply } from 'fastify'
-import { CursorStream } from '../session/stream.ts'
+import { CursorStream } from '../session/cursor-stream.ts'
 
 /** Lines are sent in pieces of at least this many characters. */
 const pieceLength = 16384

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { type PgScopeError, pgScopeError } from '../errors.ts'
 import { isPromiseLike } from '../kind-of.ts'
-import type { Unit } from '../options.ts'
+import type { SessionConfig } from '../config/options.ts'
 import type { ManagedSession, Outcome } from '../session/managed-session.ts'
 import { isDelivered, isOver } from './delivery.ts'
 import { type BodySource, HeldResponse } from './held-response.ts'
@@ -11,7 +11,7 @@ import { takeBackSuccess } from './error-headers.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
 import { isStream } from './reply-stream.ts'
 import { whenOver } from '../one-listener.ts'
-import { asError } from '../session/commit-error.ts'
+import { asError } from '../exchange/transaction-errors.ts'
 import { checkPayload, checkSendable, unwrap } from './sendable.ts'
 
 type Headers = ReturnType<FastifyReply['getHeaders']>
@@ -22,7 +22,7 @@ export class RequestScope implements BodySource {
   session!: ManagedSession
   /** An error was thrown somewhere on the way to the answer. */
   thrown = false
-  readonly unit: Unit
+  readonly config: SessionConfig
   /** The route has a hook of ours behind all others. */
   readonly routed: boolean
   readonly #request: FastifyRequest
@@ -49,9 +49,9 @@ export class RequestScope implements BodySource {
   /** Ends the wait for the promise of commitIf: an error takes the place of the answer. */
   #stopDeciding: (error: Error) => void = () => {}
 
-  constructor (request: FastifyRequest, unit: Unit, routed: boolean) {
+  constructor (request: FastifyRequest, config: SessionConfig, routed: boolean) {
     this.#request = request
-    this.unit = unit
+    this.config = config
     this.routed = routed
   }
 
@@ -214,7 +214,7 @@ export class RequestScope implements BodySource {
     const { failure, rollbackOnly } = this.session
     return outcomeOf(
       { status: reply.statusCode, thrown: this.thrown, failed: failure !== null, rollbackOnly },
-      this.unit.commitIf && (() => this.unit.commitIf!(this.#request, reply))
+      this.config.commitIf && (() => this.config.commitIf!(this.#request, reply))
     )
   }
 
@@ -226,8 +226,8 @@ export class RequestScope implements BodySource {
       this.#hold(reply, payload, 'commit')
       return done(null, payload)
     }
-    if (this.unit.commitOn === 'response' && !this.#gone) return done(null, payload)
-    if (this.session.unused || (this.session.losesNothing && this.session.answered)) {
+    if (this.config.commitOn === 'response' && !this.#gone) return done(null, payload)
+    if (this.session.unused || (this.session.losesNothing && this.session.nothingAwaited)) {
       if (body) {
         this.session.settle('commit').catch((error) => this.#uncommitted(error))
         this.#hold(reply, payload, 'commit')
@@ -389,14 +389,14 @@ export class RequestScope implements BodySource {
 
   /** The work goes on without its client. Before the answer, nothing tells when the handler of a route that was not seen is through. */
   get #outlivesClient (): boolean {
-    return this.unit.onAbort === 'commit' && (this.routed || this.#answered)
+    return this.config.onAbort === 'commit' && (this.routed || this.#answered)
   }
 
   #closed (): void {
     this.#detach?.()
     this.#body?.release()
     this.#settleAtClose()
-    if (this.unit.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#tellOfFailure()
+    if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#tellOfFailure()
   }
 
   /** Each statement stood alone, so that one that failed changed nothing for the answer: without this nobody might hear of it. */

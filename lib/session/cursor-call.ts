@@ -1,8 +1,8 @@
 import type { WireValue } from '../postgres/messages.ts'
-import { attribute } from '../postgres/statement-error.ts'
+import { attribute } from '../statement-error.ts'
 import type { StatementConfig } from '../../types/query.ts'
-import { Call } from './statement.ts'
-import type { StatementSignal } from './statement-signal.ts'
+import { Call } from '../exchange/statement.ts'
+import type { StatementSignal } from '../exchange/statement-signal.ts'
 
 /** How the rows of a statement are built. */
 export type RowFormat = Pick<StatementConfig, 'rowMode' | 'types'>

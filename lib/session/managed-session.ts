@@ -1,8 +1,8 @@
-import { isPgScopeError, pgScopeError } from '../errors.ts'
-import type { Holder } from '../pool/holder.ts'
-import type { Listed } from '../roster.ts'
+import { pgScopeError } from '../errors.ts'
+import type { ConnectionOwner } from '../pool/work-context.ts'
+import type { ArraySetMember } from '../array-set.ts'
 import type { OwnedSession } from '../../types/session.ts'
-import type { TransactionHost } from './transaction.ts'
+import type { TransactionHost } from '../exchange/transaction.ts'
 
 /** What a session needs of the engine. */
 export interface SessionHost extends TransactionHost {
@@ -19,9 +19,9 @@ export interface SessionHost extends TransactionHost {
 export type Outcome = 'commit' | 'rollback'
 
 /** A session as the engine and a request's end see it. */
-export interface ManagedSession extends OwnedSession, Holder, Listed {
+export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetMember {
   /** What else is to be done when close() waits no longer. */
-  forced: ((error: Error) => void) | undefined
+  onForcedClose: ((error: Error) => void) | undefined
   /** Its end with 'commit' is certain to be awaited, by a request or scope(fn), and fails by whatever nobody awaited before. */
   endIsAwaited: boolean
   /** performance.now() when the open transaction got its connection, or null. */
@@ -29,7 +29,7 @@ export interface ManagedSession extends OwnedSession, Holder, Listed {
   /** COMMIT can lose nothing, so nobody has to wait for its answer. */
   readonly losesNothing: boolean
   /** Nobody waits for an answer: nothing that is under way can still fail. */
-  readonly answered: boolean
+  readonly nothingAwaited: boolean
   /** The error that keeps it from committing, or null. */
   readonly failure: Error | null
   /** What a statement failed with first that stood alone, so that the session went on; null where there is none. */
@@ -55,15 +55,10 @@ export interface ManagedSession extends OwnedSession, Holder, Listed {
   end (outcome: Outcome, reason?: Error): Promise<void>
 }
 
-export function sessionClosed (): Error {
+export function sessionClosedError (): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
 }
 
-export function transactionEnded (): Error {
+export function transactionEndedError (): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The transaction(fn) that this session was passed to has ended. Await everything inside fn, or use the session around it.')
-}
-
-/** Something was asked of what has ended or was cancelled: nobody made a mistake. */
-export function isRefusal (error: unknown): boolean {
-  return isPgScopeError(error) && (error.code === 'FST_PG_SCOPE_SESSION_CLOSED' || error.code === 'FST_PG_SCOPE_CANCELED' || error.code === 'FST_PG_SCOPE_CLOSED')
 }

@@ -1,5 +1,5 @@
 import { AsyncResource } from 'node:async_hooks'
-import type { Savepoint } from './savepoint.ts'
+import type { Savepoint } from './savepoints.ts'
 
 interface Hook {
   readonly on: 'commit' | 'rollback'

@@ -1,9 +1,8 @@
 // Some runtimes have timers that are plain numbers, or handles without unref().
 import t from 'tap'
-import { LeakWatch } from '../../lib/pool/leak-detector.ts'
+import { LeakDetector } from '../../lib/pool/leak-detector.ts'
 import type { Lease } from '../../lib/pool/lease.ts'
-import type { Waiter } from '../../lib/pool/strategy.ts'
-import { WaitQueue } from '../../lib/pool/wait-queue.ts'
+import { type AcquireRequest, WaitQueue } from '../../lib/pool/wait-queue.ts'
 import { keepFromExit, letExit } from '../../lib/process-exit.ts'
 import { boundStream } from '../../lib/request/stream-timeout.ts'
 
@@ -32,7 +31,7 @@ t.test('a handle is released and held again; one that cannot be is left alone', 
 })
 
 t.test('waiting for a connection works where a timer is a number', async t => {
-  const waiter = { queued: null } as unknown as Waiter
+  const waiter = { entry: null } as unknown as AcquireRequest
   const queue = new WaitQueue(60000, () => {})
   withNumbers(() => {
     for (let i = 0; i < 2; i++) {
@@ -44,10 +43,10 @@ t.test('waiting for a connection works where a timer is a number', async t => {
 })
 
 t.test('so do leak reports', async t => {
-  const waiter = { label: 'GET /' } as Waiter
-  const lease = { held: null } as Lease
+  const waiter = { label: 'GET /' } as AcquireRequest
+  const lease = {} as Lease
   await new Promise<void>((resolve) => {
-    const watch = new LeakWatch(1, () => {
+    const watch = new LeakDetector(1, () => {
       watch.returned(lease)
       resolve()
     }, ({ route }) => t.equal(route, 'GET /'))
@@ -60,7 +59,7 @@ t.test('so do leak reports', async t => {
 
 t.test('so does streamTimeout', async t => {
   const closing: (() => void)[] = []
-  const scope = { session: { streaming: true }, unit: { streamTimeout: 60000 } } as Parameters<typeof boundStream>[0]
+  const scope = { session: { streaming: true }, config: { streamTimeout: 60000 } } as Parameters<typeof boundStream>[0]
   const reply = { raw: { on: (_name: string, fn: () => void) => { closing.push(fn) } } } as unknown as Parameters<typeof boundStream>[1]
   withNumbers(() => boundStream(scope, reply, { pipe () {} }))
   t.equal(closing.length, 1)

@@ -4,8 +4,8 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { startServer } from '../../../bench/bad-days/server.ts'
 import { pgScope, type PgScopeOptions } from '../../../lib/index.ts'
-import { limitOf, silenceOf } from '../../../lib/session/silence.ts'
-import { readStatement, Statement } from '../../../lib/session/statement.ts'
+import { batchTimeout, answerTimeoutOf } from '../../../lib/exchange/answer-timeout.ts'
+import { readStatement, Statement } from '../../../lib/exchange/statement.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
@@ -170,12 +170,12 @@ t.test('without a setting there is no limit, and 0 switches it off', async (t) =
 t.test('the limit follows from the server\'s own, with ten seconds for it to speak first', async (t) => {
   const one = [new Statement('SELECT 1')]
   const three = [...one, ...one, ...one]
-  t.equal(limitOf(silenceOf({}), one), 0)
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000 }), one), 11000)
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000 }), three), 13000, 'each statement of a batch may take as long')
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000, transactionTimeout: 2000 }), three), 12000)
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000 }), [readStatement('SELECT 1; SELECT 2')]), 0)
-  t.equal(limitOf(silenceOf({ statementTimeout: 2147483647 }), one), 2147483647)
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000, answerTimeout: 500 }), three), 500)
-  t.equal(limitOf(silenceOf({ statementTimeout: 1000, answerTimeout: 0 }), three), 0)
+  t.equal(batchTimeout(answerTimeoutOf({}), one), 0)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000 }), one), 11000)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000 }), three), 13000, 'each statement of a batch may take as long')
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000, transactionTimeout: 2000 }), three), 12000)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000 }), [readStatement('SELECT 1; SELECT 2')]), 0)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 2147483647 }), one), 2147483647)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000, answerTimeout: 500 }), three), 500)
+  t.equal(batchTimeout(answerTimeoutOf({ statementTimeout: 1000, answerTimeout: 0 }), three), 0)
 })

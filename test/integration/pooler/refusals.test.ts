@@ -1,7 +1,7 @@
 import t from 'tap'
 import { startApp } from './app.ts'
 import { eachPlace, type Place } from './places.ts'
-import { rules } from '../../../lib/postgres/pooler-rules.ts'
+import { rules } from '../../../lib/pgbouncer/rules.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
 import type { PgScopeOptions } from '../../../lib/index.ts'

@@ -1,10 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import type { Waiter } from '../../../lib/pool/strategy.ts'
+import type { AcquireRequest } from '../../../lib/pool/wait-queue.ts'
 import { WaitQueue } from '../../../lib/pool/wait-queue.ts'
 
-type Named = Waiter & { name: number }
-const waiter = (name: number): Named => ({ name, fresh: false, alone: false, holder: { over: false }, within: null, label: undefined, queued: null, granted () {}, refused () {} })
+type Named = AcquireRequest & { name: number }
+const waiter = (name: number): Named => ({ name, requireNew: false, exclusive: false, owner: { isClosed: false }, context: null, label: undefined, entry: null, granted () {}, refused () {} })
 
 function setUp (t: Test, timeout = 60000) {
   const expired: number[] = []

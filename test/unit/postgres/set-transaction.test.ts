@@ -1,5 +1,5 @@
 import t from 'tap'
-import { knownText } from '../../../lib/postgres/statement-text.ts'
+import { knownText } from '../../../lib/exchange/statement-text.ts'
 
 const first = [
   'SET TRANSACTION ISOLATION LEVEL SERIALIZABLE', 'set transaction read only', 'SET TRANSACTION NOT DEFERRABLE', 'SET TRANSACTION DEFERRABLE;', "SET TRANSACTION SNAPSHOT '1'",

@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { OutcomeHooks } from '../../../lib/session/outcome-hooks.ts'
-import { Savepoint, Savepoints } from '../../../lib/session/savepoint.ts'
+import { Savepoint, Savepoints } from '../../../lib/session/savepoints.ts'
 
 function setUp () {
   const failures: unknown[] = []

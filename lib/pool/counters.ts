@@ -1,0 +1,20 @@
+/** What an engine has counted since it started: `app.db.stats().counters`. */
+export type Counters = ReturnType<typeof newCounters>
+
+type CounterName = 'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'resent' | 'canceled' |
+  'committed' | 'rolledBack'
+
+export function newCounters (): Record<CounterName, number> {
+  return {
+    opened: 0,
+    destroyed: 0,
+    acquired: 0,
+    handedOver: 0,
+    timedOut: 0,
+    refused: 0,
+    resent: 0,
+    canceled: 0,
+    committed: 0,
+    rolledBack: 0
+  }
+}

@@ -1,0 +1,43 @@
+// How the code of a function shows that it leaves state behind on its connection.
+
+/** What stands in front of a statement in the code of a function. */
+const begins = '(^|;|\'|\\$|\\*/|\\m(begin|then|else|loop)\\M)\\s*'
+const lastArgument = ',\\s*(is_local\\s*(=>|:=)\\s*)?'
+const falsehood = '(false|\'\\s*(f[a-z]*|no?|off?|0)\\s*\')\\s*(::\\s*bool\\w*\\s*)?\\)'
+
+/** What leaves state behind in the code of a function, in lower case (https://www.postgresql.org/docs/current/functions-matching.html#POSIX-SYNTAX-DETAILS). */
+const leaves = [
+  `${begins}(set\\s+(?!(local|transaction|constraints)\\M)|listen\\M|prepare\\s+(?!transaction\\M))`,
+  '\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(',
+  '\\mcreate\\s+(or\\s+replace\\s+)?((global|local)\\s+)?temp(orary)?\\s+(?![^;]*\\mon\\s+commit\\s+drop\\M)',
+  '\\minto\\s+temp(orary)?\\s',
+  '\\mpg_temp\\M',
+  '\\mwith\\s+hold\\M',
+  `\\mset_config\\s*?\\([^;]*?${lastArgument}${falsehood}`,
+  // A statement that comes from a variable may be any.
+  '\\mexecute\\s+(?!\'|\\$|format\\s*\\(\\s*\'|(function|procedure|on)\\M)'
+].join('|')
+const localConfig = `\\mset_config\\s*?\\([^;]*?${lastArgument}true\\s*\\)`
+
+const quote = (text: string): string => `'${text.replaceAll("'", "''")}'`
+
+/**
+ * Asks for the names of functions and procedures whose code may leave state behind, directly or through another function, and whether
+ * a trigger, a view, a default, a policy or the like calls one, which no text shows. Languages 12 and 13 are internal and C, whose
+ * code cannot be read.
+ */
+export const leavingFunctions = `
+  WITH RECURSIVE own AS MATERIALIZED (
+    SELECT oid, proname, regexp_replace(
+             lower(CASE WHEN prosrc = '' AND prokind <> 'a' THEN pg_get_functiondef(oid) ELSE prosrc END), '--[^\\n]*', '', 'g') AS source
+      FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (12, 13)
+  ), leaving AS (
+    SELECT oid, proname FROM own
+     WHERE source ~ ${quote(leaves)} OR regexp_replace(source, ${quote(localConfig)}, '', 'g') ~ '\\mset_config\\s*\\('
+    UNION
+    SELECT own.oid, own.proname FROM own JOIN leaving ON strpos(own.source, lower(leaving.proname)) > 0
+  )
+  SELECT coalesce(json_agg(DISTINCT proname), '[]'),
+         EXISTS (SELECT FROM pg_catalog.pg_depend JOIN leaving ON refobjid = leaving.oid
+                  WHERE refclassid = 'pg_catalog.pg_proc'::regclass AND classid <> 'pg_catalog.pg_proc'::regclass AND deptype = 'n')
+    FROM leaving`

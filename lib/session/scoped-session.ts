@@ -1,0 +1,490 @@
+import { noFunction, pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
+import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import { enterWorkOf } from '../pool/work-context.ts'
+import { type ManagedSession, type Outcome, sessionClosedError, type SessionHost, transactionEndedError } from './managed-session.ts'
+import { NestedTransactions } from './nested-transactions.ts'
+import { ObservedPromise, UnawaitedFailures } from '../exchange/observed-promise.ts'
+import { OutcomeHooks } from './outcome-hooks.ts'
+import { type Savepoint, Savepoints } from './savepoints.ts'
+import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
+import { Progress } from '../exchange/states.ts'
+import { asError, transactionAborted } from '../exchange/transaction-errors.ts'
+import { rejected } from './rejected.ts'
+import { type Call, InvalidCall, readStatement, type Statement } from '../exchange/statement.ts'
+import type { StatementSignal } from '../exchange/statement-signal.ts'
+import { CursorStream, refusedStream } from './cursor-stream.ts'
+import { Transaction } from '../exchange/transaction.ts'
+
+const noop = (): void => {}
+
+/** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
+export class ScopedSession implements ManagedSession {
+  arraySetIndex = -1
+  onForcedClose: ManagedSession['onForcedClose']
+  endIsAwaited: boolean
+  readonly firstFailure = null
+  readonly requestOf: object | null
+  readonly #host: SessionHost
+  readonly #config: TransactionConfig
+  /** Settings that depend on the request: worked out when a transaction begins. */
+  #requestSettings: (() => Settings | Promise<Settings>) | undefined
+  readonly #label: string | undefined
+  readonly #state = new Progress()
+  readonly #savepoints = new Savepoints()
+  readonly #hooks: OutcomeHooks
+  /** Made by the first. */
+  #streams: Set<CursorStream> | null = null
+  #nested: NestedTransactions | null = null
+  #transaction: Transaction | null = null
+  /** Why nothing may be committed, or null. */
+  #rollbackOnly: string | null = null
+  /** commit() or rollback() by hand, under way. */
+  #settling: Promise<unknown> | null = null
+  /** The end, once it has begun: it happens once, whoever asks. */
+  #end: Promise<void> | null = null
+  /** What the end makes of the work. */
+  #outcome: Outcome | null = null
+  /** Of transaction(fn). Made, like the next one, by the first. */
+  #unawaited: UnawaitedFailures | null = null
+  /** A commit() by hand that failed, and that nobody has taken note of: what it was to save is not saved. */
+  #uncommitted: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
+  /** A transaction of it need not be one that can lose nothing, although it begins so. */
+  #changedMode = false
+  /** What late statements are told. */
+  #reason: Error | undefined
+  #controller: AbortController | null = null
+
+  constructor (host: SessionHost, config: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>, label?: string, requestOf: object | null = null) {
+    this.#label = label
+    this.endIsAwaited = requestOf !== null
+    this.requestOf = requestOf
+    this.#host = host
+    this.#config = config
+    this.#requestSettings = requestSettings
+    this.#hooks = new OutcomeHooks(host)
+  }
+
+  get state (): Session['state'] {
+    return this.#state.state
+  }
+
+  get signal (): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.#end !== null) this.#controller.abort(this.#reason)
+    return this.#controller.signal
+  }
+
+  get since (): number | null {
+    return this.#transaction?.since ?? null
+  }
+
+  get isClosed (): boolean {
+    return this.#state.state === 'closed'
+  }
+
+  get settling (): boolean {
+    return this.#settling !== null || this.#gone || (this.#end !== null && this.#savepoints.top === null)
+  }
+
+  get losesNothing (): boolean {
+    return this.#config.losesNothing && !this.#changedMode
+  }
+
+  /** The end has begun. */
+  get ending (): boolean {
+    return this.#end !== null
+  }
+
+  get nothingAwaited (): boolean {
+    return this.#savepoints.top === null && this.#settling === null && this.#transaction?.nothingAwaited !== false
+  }
+
+  get failure (): Error | null {
+    const unawaited = this.#unawaited?.first ?? null
+    return this.#refusal ?? this.#uncommitted?.error ?? (unawaited === null ? null : asError(unawaited.error))
+  }
+
+  /** What further statements are told, or null. */
+  get #refusal (): Error | null {
+    return this.#state.state === 'failed' ? this.#transaction!.refusal() : null
+  }
+
+  get rollbackOnly (): boolean {
+    return this.#rollbackOnly !== null
+  }
+
+  get streaming (): boolean {
+    return this.#streams !== null && this.#streams.size > 0
+  }
+
+  get unused (): boolean {
+    return this.#state.state === 'idle' && this.#savepoints.isEmpty && this.#settling === null && this.failure === null
+  }
+
+  query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    let call: Call
+    try {
+      call = readStatement(text, callback ?? values)
+      this.#host.vet(call.text)
+    } catch (error) {
+      this.invalid(error)
+      return rejected(error)
+    }
+    if (call.changesMode) this.#changedMode = true
+    call.signal?.listen((error) => {
+      if (!this.cancel(call.signal!)) call.fail(error)
+    })
+    this.#call([call])
+    return call.promise
+  }
+
+  cancel (signal: StatementSignal): boolean {
+    return this.#transaction !== null && this.#transaction.cancel(signal)
+  }
+
+  invalid (error: unknown): void {
+    if (this.#open) this.#call([new InvalidCall(error)])
+  }
+
+  stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
+    const late = this.#tooLate()
+    if (late !== null) return refusedStream(late) as RowStream<R>
+    this.#streams ??= new Set()
+    return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
+  }
+
+  vet (text: string): void {
+    this.#host.vet(text)
+  }
+
+  open (declare: (savepoint: Savepoint | null) => Statement[]): void {
+    this.#inTurn(() => {
+      const statements = declare(this.#savepoints.top)
+      if (statements.length > 0) this.#submit(statements)
+    }, (error) => {
+      for (const statement of declare(null)) statement.fail(error)
+    })
+  }
+
+  /** They belong to the cursor, whoever's turn it is. */
+  fetch (statements: Statement[]): void {
+    if (this.#open && this.#transaction?.isEnded === false) this.#submit(statements)
+    else this.#refuse(statements)
+  }
+
+  async recovery (): Promise<boolean> {
+    if (this.#refusal !== null && !await this.#savepoints.inner()) return false
+    return this.#open && this.#refusal === null && this.#transaction?.isEnded === false
+  }
+
+  transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
+    // Most sessions have none.
+    this.#nested ??= new NestedTransactions({
+      session: this,
+      savepoints: this.#savepoints,
+      hooks: this.#hooks,
+      unawaited: this.#unawaited ??= new UnawaitedFailures(),
+      streams: () => this.#streams ?? [],
+      transaction: () => this.#transaction,
+      failure: () => this.#refusal,
+      gone: () => this.#gone,
+      reports: () => this.endIsAwaited || this.#end !== null,
+      closedError: () => this.#closedError(),
+      forget: () => {
+        this.#state.to('settling')
+        this.#left('idle')
+      }
+    })
+    return this.#nested.run(fn)
+  }
+
+  commit (): Promise<void> {
+    return this.#byHand('commit', async () => {
+      if (this.#rollbackOnly !== null) throw pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', `commit() was called after setRollbackOnly()${this.#rollbackOnly && ` (${this.#rollbackOnly})`}.`)
+      await this.#commit('idle')
+    })
+  }
+
+  rollback (): Promise<void> {
+    return this.#byHand('rollback', () => this.#rollback('idle'))
+  }
+
+  settle (outcome: Outcome): Promise<void> {
+    return this.#savepoints.outside(() => outcome === 'commit' ? this.commit() : this.rollback())
+  }
+
+  setRollbackOnly (reason = ''): void {
+    this.#rollbackOnly ??= reason
+  }
+
+  afterCommit (fn: () => unknown): void {
+    this.#register('afterCommit', fn)
+  }
+
+  afterRollback (fn: () => unknown): void {
+    this.#register('afterRollback', fn)
+  }
+
+  end (outcome: Outcome, reason?: Error): Promise<void> {
+    if (this.#end !== null) {
+      if (outcome === 'rollback' && this.#undecided) this.#overrule(reason)
+      // What was rolled back must not look committed to somebody who comes later.
+      return outcome === 'commit' && this.#outcome === 'rollback' && !this.rollbackOnly ? this.#end.then(() => { throw this.#closedError() }) : this.#end
+    }
+    this.#reason = reason
+    this.#outcome = this.rollbackOnly ? 'rollback' : outcome
+    if (this.#outcome === 'commit' && this.#ready && this.failure === null) this.#end = this.#commitAtOnce()
+    else {
+      this.#end = this.#finish(this.#outcome)
+      // Whoever waits for it hears of its failure; not everybody waits.
+      this.#end.catch(noop)
+    }
+    return this.#end
+  }
+
+  /** Nothing is open inside of it, nothing waits, and nobody for an answer. */
+  get #ready (): boolean {
+    return this.#state.state === 'active' && this.#savepoints.isEmpty && this.#settling === null && !this.streaming && this.#transaction!.nothingAwaited
+  }
+
+  /** The end of nearly every session, in as few promises as there can be: #finish() comes to the same. */
+  #commitAtOnce (): Promise<void> {
+    return this.#transaction!.commit().then(() => {
+      this.#left('closed')
+      this.#hooks.committed()
+      this.#ended()
+    }, (error) => {
+      this.#left('closed')
+      this.#hooks.rolledBack()
+      this.#ended()
+      throw error
+    })
+  }
+
+  #ended (): void {
+    this.#savepoints.abandon()
+    this.#controller?.abort(this.#reason)
+    // It is bound to the request, which may go before the session does.
+    this.#requestSettings = undefined
+    this.#host.ended(this)
+  }
+
+  /** The end is to be COMMIT, and waits for what is still under way: it can be thought better of. */
+  get #undecided (): boolean {
+    return this.#outcome === 'commit' && this.#state.state !== 'settling' && this.#state.state !== 'closed'
+  }
+
+  #overrule (reason?: Error): void {
+    this.#outcome = 'rollback'
+    this.#reason = reason
+    this.#savepoints.abandon()
+    if (this.#transaction?.isEnded === false) this.#transaction.stop(this.#closedError()).catch(noop)
+  }
+
+  close (): Promise<void> {
+    return this.end('rollback')
+  }
+
+  [Symbol.asyncDispose] (): Promise<void> {
+    return this.close()
+  }
+
+  /** Whether anything may still be asked for: once the end has begun, only by a transaction(fn) that it waits for. */
+  get #open (): boolean {
+    return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.entered)
+  }
+
+  /** Why the caller may not ask for anything more, or null. Whoever does, and has seen a commit() fail, is about to do its work anew. */
+  #tooLate (): Error | null {
+    if (!this.#open) return this.#closedError()
+    if (this.#nested !== null && this.#savepoints.stray) return transactionEndedError()
+    if (this.#uncommitted?.promise.observed === true) this.#uncommitted = null
+    return null
+  }
+
+  /** For what is refused before it is sent: the session fails by it, in its turn. */
+  #rejected (error: Error): Promise<never> {
+    this.invalid(error)
+    return rejected(error)
+  }
+
+  #call (statements: Statement[]): void {
+    if (this.#savepoints.isEmpty) this.#submit(statements)
+    else {
+      this.#inTurn(() => this.#submit(statements), (error) => {
+        for (const statement of statements) statement.fail(error)
+      })
+    }
+  }
+
+  /** Waits for a transaction(fn) that runs, unless its connection is lost: fn may wait for it. */
+  #inTurn (go: () => void, refuse: (error: Error) => void): void {
+    const lost = this.#state.state === 'failed' && this.#transaction!.lost
+    if (lost && !this.#savepoints.settles) go()
+    else this.#savepoints.inTurn(go, refuse)
+  }
+
+  lost (): void {
+    if (this.#refusal !== null) this.#savepoints.refuse(this.#refusal)
+  }
+
+  /** Whoever's turn comes now comes too late. */
+  get #gone (): boolean {
+    return this.#outcome === 'rollback' || this.#state.state === 'closed'
+  }
+
+  #submit (statements: Statement[]): void {
+    if (this.#gone) return this.#refuse(statements)
+    if (this.#transaction === null || this.#transaction.isEnded) {
+      let settings: Settings | Promise<Settings> | undefined
+      const { invalid } = statements[0]!
+      let failure = invalid === null ? null : transactionAborted(invalid) as Error
+      try {
+        if (failure === null) settings = this.#requestSettings?.()
+      } catch (error) { // the user's settings(request) or role(request)
+        failure = error as Error
+      }
+      // A function that used this session has begun a transaction already, which has failed for it.
+      if (this.#transaction?.isEnded === false) return this.#refuseBehind(this.#transaction, statements, settings)
+      this.#transaction = new Transaction(this.#host, this.#state, this.#config, settings, this, this.#label)
+      if (failure !== null) {
+        this.#savepoints.ahead(this.#transaction)
+        return this.#transaction.refuseAll(failure, statements)
+      }
+      // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
+      if (this.requestOf !== null) enterWorkOf(this)
+    }
+    this.#transaction.submit(this.#savepoints.isEmpty ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
+  }
+
+  /** @param settings nobody will look at them any more */
+  #refuseBehind (failed: Transaction, statements: Statement[], settings: unknown): void {
+    if (isPromiseLike(settings)) settings.then(undefined, noop)
+    failed.submit(statements)
+  }
+
+  #refuse (statements: Statement[]): void {
+    for (const statement of statements) statement.fail(this.#closedError())
+  }
+
+  /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
+  #byHand (name: string, settle: () => Promise<void>): Promise<void> {
+    const late = this.#tooLate()
+    if (late !== null) return rejected(late)
+    if (this.#savepoints.entered) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    const promise: ObservedPromise<void> = new ObservedPromise((resolve, reject) => this.#savepoints.toSettle(() => {
+      if (this.#gone) return reject(this.#closedError())
+      const turn = this.#savepoints.hold()
+      const settled = settle()
+      this.#settling = settled.catch(noop).then(() => {
+        this.#settling = null
+        this.#savepoints.leave(turn)
+      })
+      settled.then(resolve, (error) => {
+        if (this.#state.state === 'idle' && this.#rollbackOnly === null) this.#uncommitted = { promise, error }
+        reject(error)
+      })
+    }))
+    // The end fails by it.
+    if (this.endIsAwaited) promise.silence()
+    return promise
+  }
+
+  async #commit (next: 'idle' | 'closed'): Promise<void> {
+    const transaction = this.#transaction
+    this.#closeStreams()
+    if (transaction?.nothingAwaited === false) await transaction.settled()
+    const unawaited = this.#unawaited?.first ?? null
+    if (unawaited !== null && this.#refusal === null) {
+      if (next === 'closed') await this.#rollback(next, () => this.#closedError())
+      throw unawaited.error
+    }
+    if (transaction === null || transaction.isEnded) {
+      if (this.#state.state !== next) this.#state.to(next)
+      return this.#hooks.committed()
+    }
+    const failure = this.#refusal
+    if (failure !== null) {
+      if (next === 'closed') await this.#rollback(next, () => this.#closedError())
+      throw failure
+    }
+    try {
+      await transaction.commit()
+    } catch (error) {
+      this.#left(next)
+      this.#hooks.rolledBack()
+      throw error
+    }
+    this.#left(next)
+    this.#hooks.committed()
+  }
+
+  async #rollback (next: 'idle' | 'closed', reason?: () => Error): Promise<void> {
+    const transaction = this.#transaction
+    this.#closeStreams()
+    if (transaction?.awaitsSettings && reason === undefined) await transaction.stop(pgScopeError('FST_PG_SCOPE_CANCELED', 'rollback() was called while the transaction waited for `settings(request)` or `role(request)`: the statement was not sent.'))
+    if (transaction !== null && reason === undefined) await transaction.settled()
+    if (transaction === null || transaction.isEnded) {
+      if (this.#state.state !== next) this.#state.to(next)
+    } else {
+      await transaction.rollback(reason)
+      this.#left(next)
+    }
+    this.#unawaited?.clear()
+    this.#uncommitted = null
+    this.#hooks.rolledBack()
+  }
+
+  #left (next: 'idle' | 'closed'): void {
+    this.#transaction = null
+    this.#state.to(next)
+  }
+
+  async #finish (outcome: Outcome): Promise<void> {
+    try {
+      if (outcome === 'commit') {
+        if (!this.#savepoints.isEmpty) await this.#savepoints.innermost(null)
+        const uncommitted = this.#uncommitted
+        if (uncommitted !== null || this.#gone) {
+          await this.#rollback('closed', () => this.#closedError())
+          throw uncommitted?.error ?? this.#closedError()
+        }
+        await this.#commit('closed')
+      } else {
+        if (this.#settling !== null) {
+          // It may still wait for a statement that runs.
+          if (this.#state.state !== 'settling') await this.#transaction?.stop(this.#closedError())
+          await this.#settling
+        }
+        await this.#rollback('closed', () => this.#closedError())
+      }
+    } finally {
+      this.#ended()
+    }
+  }
+
+  #closeStreams (): void {
+    for (const stream of this.#streams ?? []) stream.gone(this.#closedError())
+  }
+
+  #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
+    const late = this.#end === null ? this.#tooLate() : this.#closedError()
+    if (late !== null) throw late
+    if (typeof fn !== 'function') {
+      const error = noFunction(name, fn)
+      this.invalid(error)
+      throw error
+    }
+    this.#hooks[name](fn, this.#savepoints.callers())
+  }
+
+  #closedError (): Error {
+    return this.#reason ?? sessionClosedError()
+  }
+}

@@ -1,0 +1,62 @@
+// The order of the folders in lib, as CONTRIBUTING.md lists them: imports, of types too, point down and never in a circle.
+import { readdirSync, readFileSync } from 'node:fs'
+import { dirname, join, relative, sep } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const lib = fileURLToPath(new URL('../../lib', import.meta.url))
+const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
+
+const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
+
+/** Files by the files of lib that they import. */
+const imports = new Map(files.map((file) => {
+  const text = readFileSync(join(lib, file), 'utf8')
+  const targets = Array.from(text.matchAll(/^(?:import|export)\b[^']*'(\.[^']+)'/gm), ([, path]) => relative(lib, join(lib, dirname(file), path!)))
+  return [file, targets.filter((target) => !target.startsWith('..'))]
+}))
+
+/** Higher numbers are further down. */
+function depth (file: string): number {
+  const [folder, inside] = file.split(sep)
+  if (inside !== undefined) return layers.indexOf(folder!)
+  return file === 'index.ts' ? -1 : layers.length
+}
+
+t.test('every folder of lib has its place in the order', async (t) => {
+  const folders = new Set(files.filter((file) => file.includes(sep)).map((file) => file.split(sep)[0]!))
+  // A subpath export of its own, which the core does not import.
+  folders.delete('embedded')
+  t.same([...folders].sort(), [...layers].sort())
+})
+
+t.test('imports point down', async (t) => {
+  for (const [file, targets] of imports) {
+    if (file.startsWith('embedded')) continue
+    t.same(targets.filter((target) => target.startsWith('embedded') || depth(target) < depth(file)), [], file)
+  }
+})
+
+t.test('no file imports itself through others', async (t) => {
+  const finished = new Set<string>()
+  const path: string[] = []
+  const circles: string[] = []
+  const visit = (file: string): void => {
+    if (finished.has(file)) return
+    if (path.includes(file)) {
+      circles.push([...path.slice(path.indexOf(file)), file].join(' > '))
+      return
+    }
+    path.push(file)
+    for (const target of imports.get(file) ?? []) visit(target)
+    path.pop()
+    finished.add(file)
+  }
+  for (const file of files) visit(file)
+  t.same(circles, [])
+})
+
+t.test('no file of lib is longer than it can be read at once', async (t) => {
+  const lengths = files.map((file) => [file, readFileSync(join(lib, file), 'utf8').split('\n').length] as const)
+  t.same(lengths.filter(([, length]) => length > 500), [])
+})
