@@ -1,4 +1,4 @@
-import { AsyncResource } from 'node:async_hooks'
+import { bindToContext } from '../async-context.ts'
 import type { Savepoint } from './savepoints.ts'
 
 interface Hook {
@@ -39,7 +39,7 @@ export class OutcomeHooks {
   #add (on: Hook['on'], run: () => unknown, savepoint: Savepoint | null): void {
     if (this.#hooks === none) this.#hooks = []
     // By then fn is over: what the hook does belongs to what is around it.
-    this.#hooks.push({ on, run: AsyncResource.bind(savepoint === null ? run : () => savepoint.outside(run)), savepoint })
+    this.#hooks.push({ on, run: bindToContext(savepoint === null ? run : () => savepoint.outside(run)), savepoint })
   }
 
   committed (): void {

@@ -1,4 +1,5 @@
-import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { bindToContext } from '../async-context.ts'
 import { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
@@ -118,7 +119,7 @@ export class Savepoints {
   /** The same for commit() and rollback() by hand, behind which another transaction begins. */
   toSettle (go: () => void): void {
     if (this.#top === null) go()
-    else this.#waiting.add(AsyncResource.bind(go), 'settles')
+    else this.#waiting.add(bindToContext(go), 'settles')
   }
 
   /** Resolves when every savepoint inside of this one, or of the session, has ended. */
@@ -136,7 +137,7 @@ export class Savepoints {
 
   #when (from: Savepoint | null, go: () => void, refuse: Refuse | null): void {
     if (from === this.#top) go()
-    else this.#waitingIn(from).add(AsyncResource.bind(go), refuse) // in the context of its caller, not of whoever ends
+    else this.#waitingIn(from).add(bindToContext(go), refuse) // in the context of its caller, not of whoever ends
   }
 
   #waitingIn (savepoint: Savepoint | null): Turns {

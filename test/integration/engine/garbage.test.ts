@@ -74,16 +74,13 @@ const source = `
   console.log(JSON.stringify(result))
   process.exit()`
 
-/**
- * Bytes for each that may grow old, where it is more than next to nothing. Hooks and transaction(fn) leave some 5 kB since connections
- * are reset behind sessions; the cause is not known yet (docs/performance.md).
- */
-const limits: Record<string, number> = { 'units of work with something else in them': 8000 }
+/** Bytes for each that may grow old: next to nothing. */
+const limit = 600
 
 onlyQueue(t, 'each session has a connection of its own, which lives for as long as a login takes').test('no work leaves garbage that grows old', async (t) => {
   const { out, errors, code } = await runScript(source, { url: postgres.connectionString, flags, limit: 120000 })
   t.equal(code, 0, errors)
   for (const [kind, bytes] of Object.entries(JSON.parse(out) as Record<string, number>)) {
-    t.ok(bytes < (limits[kind] ?? 600), `${kind}: ${bytes} bytes for each`)
+    t.ok(bytes < limit, `${kind}: ${bytes} bytes for each`)
   }
 })
