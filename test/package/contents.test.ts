@@ -16,8 +16,8 @@ const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf
 t.test('the tarball holds what was built from lib and types, their sources, and a few pages', async t => {
   const pages = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
   t.same(files.filter(path => !path.includes('/')), pages)
-  t.same(new Set(files.filter(path => path.includes('/')).map(path => /^dist\/(lib|types)(?=\/)|^(lib|types)(?=\/)/.exec(path)?.[0] ?? path)),
-    new Set(['dist/lib', 'dist/types', 'lib', 'types']))
+  t.same(new Set(files.filter(path => path.includes('/')).map(path => /^dist\/(lib|types)(?=\/)|^(lib|types|docs)(?=\/)/.exec(path)?.[0] ?? path)),
+    new Set(['dist/lib', 'dist/types', 'lib', 'types', 'docs']))
   const sources = files.filter(path => /^(lib|types)\//.test(path))
   t.ok(sources.includes('lib/index.ts'))
   t.same(sources.filter(path => !path.endsWith('.ts')), [])
