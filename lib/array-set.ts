@@ -1,13 +1,14 @@
-/** What can stand in a roster: in one at a time. */
+/** A possible member of an ArraySet, of one at a time. */
 export interface ArraySetMember {
-  /** The roster's own. */
+  /** Maintained by the set. */
   arraySetIndex: number
 }
 
 /**
- * A set for what comes and goes with each request, in no order. V8 links each outgrown table of a Map or a Set to the next one:
- * once one of them is old, all that come after it, and all that stood in them, are kept until the next major collection of
- * garbage. Where members come and go all the time, no request's garbage would die young. An array has no such past.
+ * An unordered set for objects that live as long as a request. When a Map or a Set grows or shrinks, V8 links the
+ * old table to the new one. Once a table is in the old generation, every later table and its members survive until
+ * the next major garbage collection. If members are added and deleted all the time, no request's garbage would die
+ * young. An array has no such links.
  */
 export class ArraySet<T extends ArraySetMember> implements Iterable<T> {
   #members: T[] = []
@@ -20,7 +21,7 @@ export class ArraySet<T extends ArraySetMember> implements Iterable<T> {
     member.arraySetIndex = this.#members.push(member) - 1
   }
 
-  /** Takes out one that stands here. */
+  /** Does nothing for an object that is not a member. */
   delete (member: T): void {
     if (this.#members[member.arraySetIndex] !== member) return
     const last = this.#members.pop()!
@@ -33,7 +34,7 @@ export class ArraySet<T extends ArraySetMember> implements Iterable<T> {
     this.#members = []
   }
 
-  /** Those that stand here now, whatever comes or goes meanwhile. */
+  /** Iterates over the current members, even if members are added or deleted during the iteration. */
   [Symbol.iterator] (): Iterator<T> {
     return this.#members.slice()[Symbol.iterator]()
   }

@@ -1,7 +1,8 @@
 import createError, { type FastifyError, type FastifyErrorConstructor } from '@fastify/error'
+import { kindOf } from './kind-of.ts'
 import { statementProperty } from './statement-error.ts'
 
-/** Every code that this package raises, with the HTTP status that goes with it. docs/errors.md has a section for each. */
+/** Every error code of this package and its HTTP status. docs/errors.md has a section for each. */
 const statusOf = {
   FST_PG_SCOPE_OPTIONS: 500,
   FST_PG_SCOPE_DECORATOR_TAKEN: 500,
@@ -30,20 +31,26 @@ const statusOf = {
 export type PgScopeErrorCode = keyof typeof statusOf
 
 /**
- * An error of this package. `statusCode` is what Fastify answers with; `headers` are sent along by Fastify's own error handler.
- * `message` names the code and says nothing that an anonymous client should not read; at startup it is `details`.
+ * An error of this package. Fastify answers with `statusCode`, and its default error handler also sends `headers`.
+ * `message` names the code and contains nothing that an anonymous client must not read; at startup it equals `details`.
  */
 export interface PgScopeError extends FastifyError {
   code: PgScopeErrorCode
-  /** What was wrong, and what to do, for the log and the developer. May name the host, the database, a statement or an option. */
+  /**
+   * What was wrong and what to do, for logs and developers. May name the host, the database, a statement or an
+   * option.
+   */
   readonly details: string
   cause?: unknown
   headers?: { 'retry-after': string }
-  /** The text of the statement that failed, where it was one; never its values. For the log: not an own property, so that it is not sent along. */
+  /**
+   * The text of the failed statement, if any; never its values. For logs: not an own property, so no response
+   * includes it.
+   */
   readonly statement?: string | undefined
 }
 
-/** Those that a client may simply try again: seconds for the Retry-After header (RFC 9110, section 10.2.3). */
+/** Errors after which a client may retry: seconds for the Retry-After header (RFC 9110, section 10.2.3). */
 const retryAfter: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_UNREACHABLE: '1',
   FST_PG_SCOPE_LOGIN_REFUSED: '5',
@@ -55,7 +62,7 @@ const retryAfter: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_SERIALIZATION_FAILURE: '1'
 }
 
-/** What a client needs to know besides the code, where the status alone does not say it. */
+/** What a client needs to know in addition to the code and the status. */
 const publicSentences: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_TRANSACTION_ABORTED: 'The transaction failed; none of it is saved.',
   FST_PG_SCOPE_CONNECTION_LOST: 'Nothing of this transaction is saved; try again.',
@@ -67,7 +74,8 @@ const publicSentences: Partial<Record<PgScopeErrorCode, string>> = {
 }
 
 function publicMessage (code: PgScopeErrorCode): string {
-  return `${code}: ${publicSentences[code] ?? (statusOf[code] === 503 ? 'Not available now; try again later.' : 'The request failed.')}`
+  const fallback = statusOf[code] === 503 ? 'Not available now; try again later.' : 'The request failed.'
+  return `${code}: ${publicSentences[code] ?? fallback}`
 }
 
 const detailsKey = Symbol('details')
@@ -75,7 +83,7 @@ const constructors = Object.fromEntries(
   Object.entries(statusOf).map(([code, status]) => [code, withDetails(createError<[string]>(code, '%s', status))])
 ) as Record<PgScopeErrorCode, FastifyErrorConstructor<{ code: string }, [string]>>
 
-/** `details` is enumerable on the prototype: pino's serializer writes it, while JSON.stringify() and a spread leave it out. */
+/** `details` is enumerable on the prototype: pino's serializer writes it; JSON.stringify() and a spread omit it. */
 function withDetails<T extends { prototype: object }> (constructor: T): T {
   Object.defineProperty(constructor.prototype, 'details', {
     enumerable: true,
@@ -84,51 +92,66 @@ function withDetails<T extends { prototype: object }> (constructor: T): T {
   return constructor
 }
 
-for (const { prototype } of Object.values(constructors)) Object.defineProperty(prototype, 'statement', statementProperty)
+for (const { prototype } of Object.values(constructors)) {
+  Object.defineProperty(prototype, 'statement', statementProperty)
+}
 
 /**
- * Makes an error of this package.
+ * Creates an error of this package.
  *
- * @param details what was wrong, what is allowed and what to do; never a password, never a parameter's value. The stack and the
- * log show it; the message, which handlers like to send to clients, does not
- * @param cause the error behind it, as it came from pg or from Node
+ * @param details what was wrong, what is allowed and what to do; never a password or a parameter's value. The stack
+ * and the log contain it; the message, which handlers often send to clients, does not
+ * @param cause the original error from pg or Node
  */
 export function pgScopeError (code: PgScopeErrorCode, details: string, cause?: unknown): PgScopeError {
   const error = new constructors[code](details) as PgScopeError
-  // A stack begins with the message at the time when it is first read: here, so that it shows the details.
+  // V8 formats the stack on first access, with the message of that moment: read it now, while the message is `details`.
   hide(error, 'stack', error.stack)
   hide(error, detailsKey, details)
   if (cause !== undefined) hide(error, 'cause', cause)
-  // startPostgres() is for development: no client reads its errors.
+  // startPostgres() is for development: its errors never reach a client.
   if (code !== 'FST_PG_SCOPE_EMBEDDED') error.message = publicMessage(code)
   const seconds = retryAfter[code]
   if (seconds !== undefined) error.headers = { 'retry-after': seconds }
   return error
 }
 
-/** As the cause of any error is: there for those who ask for it, and not for whoever copies or stringifies the error. */
+/** Defines a property like an error's `cause`: readable, but not copied or stringified with the error. */
 function hide (error: Error, name: PropertyKey, value: unknown): void {
   Object.defineProperty(error, name, { value, configurable: true, enumerable: false, writable: true })
 }
 
-/** Puts the details into the message, for an error that only developers read: at startup, and with the option exposeErrors. */
+/**
+ * Sets the message to the details, for errors that only developers read: at startup, and with the option
+ * `exposeErrors`.
+ */
 export function exposeDetails<T> (error: T): T {
   if (isPgScopeError(error) && error.details !== undefined) error.message = error.details
   return error
 }
 
-/** For whoever wanted a function. @param caller as the user wrote it: `scope` */
-export function noFunction (caller: string, came: unknown): PgScopeError {
-  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `${caller}() takes a function, and ${came === null ? 'null' : typeof came} came.`)
+/**
+ * The error for an argument that is not a function.
+ *
+ * @param caller the method as the user wrote it: `scope`
+ */
+export function noFunction (caller: string, value: unknown): PgScopeError {
+  const details = `\`${caller}(fn)\`: \`fn\` must be a function, got ${kindOf(value)}.`
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', details)
 }
 
-/** True for an error that this package made, also across two copies of it. */
+/** True for an error of this package, also when two copies of the package are loaded. */
 export function isPgScopeError (error: unknown): error is PgScopeError {
   return error instanceof Error && typeof (error as PgScopeError).code === 'string' &&
     Object.hasOwn(statusOf, (error as PgScopeError).code)
 }
 
-/** Whether a call was rejected because its session, transaction or engine has ended or was canceled, and not because the call was wrong. */
+/**
+ * Whether a call was rejected because its session, transaction or engine has ended or was canceled, not because it
+ * was invalid.
+ */
 export function isClosedOrCanceled (error: unknown): boolean {
-  return isPgScopeError(error) && (error.code === 'FST_PG_SCOPE_SESSION_CLOSED' || error.code === 'FST_PG_SCOPE_CANCELED' || error.code === 'FST_PG_SCOPE_CLOSED')
+  if (!isPgScopeError(error)) return false
+  const { code } = error
+  return code === 'FST_PG_SCOPE_SESSION_CLOSED' || code === 'FST_PG_SCOPE_CANCELED' || code === 'FST_PG_SCOPE_CLOSED'
 }

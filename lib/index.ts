@@ -12,29 +12,30 @@ async function plugin (app: FastifyInstance, given: PgScopeOptions): Promise<voi
   await start(app, given).catch((error) => { throw exposeDetails(error) })
 }
 
-/** options → engine → decorators → hooks */
+/** The steps of the startup: options, engine, decorators, hooks. */
 async function start (app: FastifyInstance, given: PgScopeOptions): Promise<void> {
   checkPluginOptions(given)
   const complete = await withEnvironment(app, given)
   checkPluginOptions(complete)
   const options = resolveOptions(complete)
-  refuseTaken(app, options.decorator)
+  rejectTakenName(app, options.decorator)
   const engine = new PgEngine(options, app.log)
   await engine.start()
   app.decorate(options.decorator as 'db', engine)
   followRequests(app, engine, options)
 }
 
-function refuseTaken (app: FastifyInstance, name: string): void {
-  if (app.hasDecorator(name) || app.hasRequestDecorator(name)) {
-    throw pgScopeError('FST_PG_SCOPE_DECORATOR_TAKEN', `"${name}" is taken on this app. One engine for each process is enough; for a second database register with another name: { decorator: 'reporting' }.`)
-  }
+function rejectTakenName (app: FastifyInstance, name: string): void {
+  if (!app.hasDecorator(name) && !app.hasRequestDecorator(name)) return
+  throw pgScopeError('FST_PG_SCOPE_DECORATOR_TAKEN', `The decorator \`${name}\` already exists on this app. ` +
+    'One engine per database is enough. For a second database, choose another name: { decorator: \'reporting\' }.')
 }
 
 /**
- * Decorates the app with an engine (`app.db`), and each request with a session (`request.db`).
+ * The plugin. Decorates the app with an engine (`app.db`) and each request with a session (`request.db`).
  *
- * @throws FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_DECORATOR_TAKEN, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED at startup
+ * @throws FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_DECORATOR_TAKEN, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED
+ * at startup
  */
 const pgScope: FastifyPluginAsync<PgScopeOptions> = fp(plugin, { fastify: '5.x', name: 'fastify-pg-scope' })
 

@@ -1,4 +1,4 @@
-/** A value's type as an error message names it: never its content. */
+/** A value's type for an error message, never its content. */
 export function kindOf (value: unknown): string {
   if (value === null || value === undefined) return String(value)
   if (value === '') return 'an empty string'
@@ -7,14 +7,17 @@ export function kindOf (value: unknown): string {
   return `${/^[aeio]/i.test(kind) ? 'an' : 'a'} ${kind}`
 }
 
-/** An object literal, of whatever realm, or an object without a prototype; no array, no Map, no instance of a class. */
+/**
+ * Whether a value is an object literal of any realm or has no prototype; not an array, a Map or an instance of a
+ * class.
+ */
 export function isPlainObject (value: unknown): value is Record<string, unknown> {
   if (typeof value !== 'object' || value === null) return false
   const prototype = Object.getPrototypeOf(value) as object | null
   return prototype === null || (Object.getPrototypeOf(prototype) === null && Object.hasOwn(prototype, 'isPrototypeOf'))
 }
 
-/** Whether it has to be awaited. */
+/** Whether a value must be awaited. */
 export function isPromiseLike (value: unknown): value is PromiseLike<unknown> {
   return typeof (value as PromiseLike<unknown> | null | undefined)?.then === 'function'
 }

@@ -1,17 +1,17 @@
 import type { Socket } from 'node:net'
 
-/** Callbacks by the signal or socket that they wait for, which has one listener for all of them. */
+/** The callbacks of each signal or socket, which has one listener for all of them. */
 const waiting = new WeakMap<AbortSignal | Socket, Set<() => void>>()
 
 /**
- * Calls back when a signal aborts or a socket closes. Each target gets one listener, however many wait for it: from the eleventh on Node
- * would warn of a leak.
+ * Calls back when a signal aborts or a socket closes. A target has one listener for all callbacks, because Node
+ * warns about a leak when an event has more than ten listeners.
  *
- * @returns stops waiting
+ * @returns a function that removes the callback
  */
 export function whenOver (target: AbortSignal | Socket, callback: () => void): () => void {
   const callbacks = waiting.get(target) ?? listen(target)
-  // One caller may wait several times.
+  // A function of its own: the same callback may be registered more than once.
   const once = (): void => callback()
   callbacks.add(once)
   return () => { callbacks.delete(once) }

@@ -1,6 +1,6 @@
 import pg from 'pg'
 
-/** The property that holds the text: not enumerable, so that it is copied and sent nowhere. */
+/** The property that holds the text. It is not enumerable, so it is neither copied nor sent to a client. */
 const text = Symbol('statement')
 
 interface Attributed {
@@ -10,8 +10,9 @@ interface Attributed {
 }
 
 /**
- * The text of the statement that failed, as a property of an error's prototype: `for … in`, by which pino's serializer collects what
- * it logs, sees it there, and what may reach a client (JSON.stringify, a spread, Fastify's own error handler) does not.
+ * The text of the failed statement, as a property of an error's prototype. pino's serializer collects properties with
+ * `for … in` and logs it. JSON.stringify(), a spread and Fastify's default error handler, which may send an error to
+ * a client, omit it.
  */
 export const statementProperty: PropertyDescriptor & ThisType<Attributed> = {
   enumerable: true,
@@ -21,10 +22,10 @@ export const statementProperty: PropertyDescriptor & ThisType<Attributed> = {
   }
 }
 
-/** Everything else about pg's error stays as it is. */
+/** The prototype of pg's error with `statement` added. */
 const databaseError: object = Object.create(pg.DatabaseError.prototype, { statement: statementProperty })
 
-/** The text of the statement that failed, told by the error or by what caused it; never the values. */
+/** The text of the failed statement, from the error or its causes; never the values. */
 export function statementOf (error: unknown): string | undefined {
   for (let each = error; typeof each === 'object' && each !== null; each = (each as Attributed).cause) {
     const found = (each as Attributed)[text]
@@ -33,9 +34,10 @@ export function statementOf (error: unknown): string | undefined {
 }
 
 /**
- * Writes on an error which statement failed. The first statement counts: a lost connection fails all that were under way with one error.
+ * Records on an error which statement failed. The first statement is kept: a lost connection fails all running
+ * statements with the same error.
  *
- * @param ahead how many characters of ours stood in front of the user's text: `position` is counted without them
+ * @param ahead the number of characters that this package put before the user's text; `position` is reduced by them
  */
 export function attribute (error: unknown, statement: string, ahead = 0): void {
   if (typeof error !== 'object' || error === null || Object.hasOwn(error, text)) return

@@ -4,7 +4,10 @@ import { ownFields } from '../own-fields.ts'
 import { PasswordError } from '../postgres/login.ts'
 import { isText } from './option-rules.ts'
 
-/** A client's configuration whose password function, where it has one, fails with a PasswordError: anything that it throws looks like a lost connection otherwise. */
+/**
+ * Wraps the password function of a client's configuration, if it has one, so that it fails with a PasswordError.
+ * Without that, an error that the function throws could not be distinguished from a lost connection.
+ */
 export function withCheckedPassword (config: pg.ClientConfig): pg.ClientConfig {
   const { password } = config
   if (typeof password !== 'function') return config
@@ -14,7 +17,8 @@ export function withCheckedPassword (config: pg.ClientConfig): pg.ClientConfig {
       try {
         answer = await password()
       } catch (error) {
-        throw new PasswordError(`the password function failed${error instanceof Error ? `: ${error.message}` : ''}`, { cause: error })
+        const reason = error instanceof Error ? `: ${error.message}` : ''
+        throw new PasswordError(`the password function failed${reason}`, { cause: error })
       }
       const expected = isText(answer)
       if (expected === null) return answer as string

@@ -7,32 +7,37 @@ import { withCheckedPassword } from './checked-password.ts'
 import { startupOf } from '../postgres/target.ts'
 
 /**
- * What each pg.Client is made of. An option wins over the URL, field by field, and both win over the environment: pg completes what is
- * still open from PGHOST, PGPASSWORD, PGSSLMODE and so on. pg is not shown the URL, for in pg a URL wins over everything beside it.
+ * The configuration of each pg.Client. For each field, an option takes precedence over the URL, and both take
+ * precedence over the environment: pg reads missing fields from PGHOST, PGPASSWORD, PGSSLMODE and so on. The URL
+ * itself is not passed to pg, where it would override all other fields.
  *
- * @param options pg's fields among the options, without those that are undefined
+ * @param options the options that are fields of pg, without undefined ones
  * @throws FST_PG_SCOPE_OPTIONS
  */
-export function connectionConfig (connectionString: string | undefined, name: string | undefined, options: pg.ClientConfig): pg.ClientConfig {
-  const { fallback_application_name: fallback, ...url } = connectionString === undefined ? {} : readConnectionUrl(connectionString)
-  // It asks for TLS from the first byte on, where there is to be none.
+export function connectionConfig (
+  connectionString: string | undefined, name: string | undefined, options: pg.ClientConfig
+): pg.ClientConfig {
+  const fields = connectionString === undefined ? {} : readConnectionUrl(connectionString)
+  const { fallback_application_name: fallback, ...url } = fields
+  // It would start TLS with the first byte although TLS is off.
   if (options.ssl === false) delete url.sslnegotiation
   const config = withCheckedPassword(ownFields<pg.ClientConfig>(
     {
       keepAlive: true,
-      // The system's two hours are longer than any request, and than what firewalls remember.
+      // The system's default of two hours is longer than any request, and longer than firewalls keep an idle
+      // connection.
       keepAliveInitialDelayMillis: 10000
     },
     url as pg.ClientConfig,
     options,
-    // PgBouncer shows the previous client's name for one that sends none.
+    // For a client without a name, PgBouncer shows the name of the previous client.
     { application_name: name ?? url.application_name ?? applicationName(fallback) }
   ))
   checkStartup(config)
   return config
 }
 
-/** What pg would send, the environment's part of it included. */
+/** Checks what pg will send, including values from the environment. */
 function checkStartup (config: pg.ClientConfig): void {
   const { port, ...texts } = startupOf(config)
   const wrong = isPort(port)

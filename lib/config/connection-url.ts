@@ -3,7 +3,7 @@ import { pgScopeError } from '../errors.ts'
 import { isOneOf, isPort, isText, type Rule } from './option-rules.ts'
 
 /**
- * What a connection URL says, under the names that pg.Client has for it. What it leaves open is undefined.
+ * The fields of a connection URL, named as in pg.Client. A field that the URL does not contain is undefined.
  * (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNSTRING-URIS)
  */
 export interface UrlFields {
@@ -24,10 +24,10 @@ export interface UrlFields {
 const tls = ['ssl', 'sslmode', 'sslcert', 'sslkey', 'sslrootcert', 'sslnegotiation', 'uselibpqcompat']
 const fields = ['application_name', 'fallback_application_name', 'client_encoding', 'options'] as const
 
-/** The parameters that are honoured. `db` and `encoding` belong to the form socket:/folder?db=shop. */
-const honoured = ['host', 'port', 'user', 'password', 'db', 'encoding', ...tls, 'channel_binding', ...fields]
+/** The supported parameters. `db` and `encoding` belong to the form socket:/folder?db=shop. */
+const supported = ['host', 'port', 'user', 'password', 'db', 'encoding', ...tls, 'channel_binding', ...fields]
 
-/** Parameters of pg, libpq and other drivers, and what stands in their place here. */
+/** Parameters of pg, libpq and other drivers, and what to use instead. */
 const instead: Record<string, string> = {
   statement_timeout: 'Use the option `statementTimeout`.',
   lock_timeout: 'Use the option `lockTimeout`.',
@@ -42,13 +42,13 @@ const instead: Record<string, string> = {
   max_idle_connection_lifetime: 'Use the option `pool.idleTimeout`.',
   max_connection_lifetime: 'Use the option `pool.maxLifetime`.',
   socket_timeout: 'Use the option `answerTimeout`.',
-  pgbouncer: 'PgBouncer is found without it; the option `pooler` says what is there.',
+  pgbouncer: 'PgBouncer is detected automatically; the option `pooler` overrides the detection.',
   statement_cache_size: 'Use the option `preparedStatements`.',
   sslaccept: 'Use `sslmode` or the option `ssl`.',
   keepalives: 'Use the option `keepAlive`.',
   keepalives_idle: 'Use the option `keepAliveInitialDelayMillis`.',
-  target_session_attrs: 'Name the host of the primary; a choice between several hosts is not supported.',
-  dbname: 'Name the database in the path: postgres://host/database.',
+  target_session_attrs: 'Use the host of the primary; several hosts are not supported.',
+  dbname: 'Put the database into the path: postgres://host/database.',
   replication: 'Replication connections are not supported.'
 }
 
@@ -61,30 +61,32 @@ const values: Record<string, Rule> = {
   channel_binding: isOneOf('disable', 'prefer', 'require')
 }
 
-const malformed = '`connectionString` must be a URL such as postgres://user:password@host:5432/database, got another string. ' +
+const malformed = '`connectionString` must be a URL such as postgres://user:password@host:5432/database, ' +
+  'got another string. ' +
   'Characters such as # / ? @ % in a password must be percent-encoded.'
 
 /**
- * Reads a connection URL, and refuses what it holds in vain.
+ * Reads a connection URL. Rejects parameters that would have no effect.
  *
  * @throws FST_PG_SCOPE_OPTIONS
  */
 export function readConnectionUrl (text: string): UrlFields {
-  const folder = text.startsWith('/') // a socket's folder, and the database behind a space
+  const folder = text.startsWith('/') // a socket's folder, a space and the database
   if (!folder) checkParameters(text)
   let parsed: Record<string, unknown>
   try {
     parsed = parse(text) as unknown as Record<string, unknown>
-  } catch (error) { // what only the parser refuses: a bad percent-encoding, a certificate's file that is not there
-    throw error instanceof URIError ? refused(malformed) : refused(`\`connectionString\`: ${(error as Error).message}.`, error)
+  } catch (error) { // only the parser detects a bad percent-encoding or a missing certificate file
+    if (error instanceof URIError) throw rejected(malformed)
+    throw rejected(`\`connectionString\`: ${(error as Error).message}.`, error)
   }
   const result: UrlFields = Object.create(null)
   for (const name of ['host', 'user', 'password', 'database', 'sslnegotiation', ...fields] as const) {
     const value = parsed[name]
-    // In a URL, empty is not given: postgres:///shop names no host, and postgres://app:@host no password.
+    // An empty part counts as absent: postgres:///shop has no host, postgres://app:@host has no password.
     if (value === undefined || value === null || value === '') continue
     const expected = isText(value)
-    if (expected !== null) throw refused(`\`connectionString\`: the ${name} must be ${expected}.`)
+    if (expected !== null) throw rejected(`\`connectionString\`: the ${name} must be ${expected}.`)
     result[name] = value as string
   }
   if (parsed.port !== undefined && parsed.port !== null && parsed.port !== '') result.port = Number(parsed.port)
@@ -95,23 +97,24 @@ export function readConnectionUrl (text: string): UrlFields {
 
 function checkParameters (text: string): void {
   const url = URL.canParse(text) ? new URL(text) : null
-  if (url === null || !['postgres:', 'postgresql:', 'socket:'].includes(url.protocol)) throw refused(malformed)
+  if (url === null || !['postgres:', 'postgresql:', 'socket:'].includes(url.protocol)) throw rejected(malformed)
   for (const [name, value] of url.searchParams) {
-    if (!honoured.includes(name)) {
-      const pointer = Object.hasOwn(instead, name) ? instead[name] : `Parameters here: ${honoured.join(', ')}.`
-      throw refused(`\`connectionString\`: the parameter \`${name}\` is not supported. ${pointer}`)
+    if (!supported.includes(name)) {
+      const remedy = Object.hasOwn(instead, name) ? instead[name] : `Supported parameters: ${supported.join(', ')}.`
+      throw rejected(`\`connectionString\`: the parameter \`${name}\` is not supported. ${remedy}`)
     }
     const expected = Object.hasOwn(values, name) && value !== '' ? values[name]!(value) : null
-    if (expected !== null) throw refused(`\`connectionString\`: the parameter \`${name}\` must be ${expected}, got ${JSON.stringify(value)}.`)
+    if (expected === null) continue
+    throw rejected(`\`connectionString\`: the parameter \`${name}\` must be ${expected}, got ${JSON.stringify(value)}.`)
   }
 }
 
-/** The parser leaves some words as they are. */
+/** The parser returns some values unchanged. */
 function tlsOf (ssl: unknown): boolean | object {
   if (ssl === 'no-verify') return { rejectUnauthorized: false }
   return typeof ssl === 'object' && ssl !== null ? ssl : ssl === true
 }
 
-function refused (message: string, cause?: unknown): Error {
+function rejected (message: string, cause?: unknown): Error {
   return pgScopeError('FST_PG_SCOPE_OPTIONS', message, cause)
 }

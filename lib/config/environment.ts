@@ -4,13 +4,17 @@ import { readConnectionUrl } from './connection-url.ts'
 import { pgScopeError } from '../errors.ts'
 import type { PgScopeOptions } from '../../types/options.ts'
 
+/** Stores a variable's value in the options. */
 type Place = (options: PgScopeOptions, value: never) => void
 const pool = (name: keyof NonNullable<PgScopeOptions['pool']>): Place => (options, value) => {
   options.pool = { ...options.pool, [name]: options.pool?.[name] ?? value }
 }
 const option = (name: keyof PgScopeOptions): Place => (options, value) => { options[name] ??= value }
 
-/** Each variable that is read, its type, and the option that it stands for. The PG… ones are libpq's (https://www.postgresql.org/docs/current/libpq-envars.html). */
+/**
+ * The variables, their types and the options that they set. Those that begin with PG are defined by libpq
+ * (https://www.postgresql.org/docs/current/libpq-envars.html).
+ */
 const variables: Record<string, { type: 'string' | 'integer', place: Place }> = {
   DATABASE_URL: { type: 'string', place: option('connectionString') },
   PGHOST: { type: 'string', place: option('host') },
@@ -39,15 +43,18 @@ const ofLibpq = ['PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD', 'PGDATABASE']
 const connection = ['DATABASE_URL', 'PGHOST', 'PGPORT', 'PGUSER', 'PGDATABASE']
 
 /**
- * Completes options from the environment, where they name no connection. What stands in the options wins.
+ * Completes options that specify no connection from the environment. An option takes precedence over a variable.
  *
- * @throws FST_PG_SCOPE_OPTIONS for a variable of the wrong type, and where the environment names no connection either
+ * @throws FST_PG_SCOPE_OPTIONS for a variable of the wrong type, or if the environment specifies no connection either
  */
 export async function withEnvironment (app: FastifyInstance, given: PgScopeOptions): Promise<PgScopeOptions> {
-  if ([given.connectionString, given.host, given.port, given.user, given.database].some((value) => value !== undefined)) return given
+  const { connectionString, host, port, user, database } = given
+  if ([connectionString, host, port, user, database].some((value) => value !== undefined)) return given
   const values = await readEnvironment(app)
   if (!connection.some((name) => values[name] !== undefined)) {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'No connection is given: pass connectionString (or host, user, database, …), or set DATABASE_URL (or PGHOST, PGUSER, PGDATABASE, …) in the environment.')
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'No connection is given: ' +
+      'pass `connectionString` (or `host`, `user`, `database`, …), or set DATABASE_URL ' +
+      '(or PGHOST, PGUSER, PGDATABASE, …) in the environment.')
   }
   const options = { ...given }
   const url = values.DATABASE_URL as string | undefined
@@ -57,26 +64,34 @@ export async function withEnvironment (app: FastifyInstance, given: PgScopeOptio
   return options
 }
 
-/** The URL wins over other variables, and an option would win over the URL. What the URL leaves open pg takes from libpq's variables. */
+/**
+ * Whether the URL takes precedence over a variable. Such a variable must not become an option, which would override
+ * the URL; pg reads the fields that the URL does not contain from libpq's variables.
+ */
 function yieldsTo (url: string | undefined, name: string): boolean {
   if (url === undefined) return false
-  return ofLibpq.includes(name) || (name === 'PG_SCOPE_APPLICATION_NAME' && readConnectionUrl(url).application_name !== undefined)
+  if (ofLibpq.includes(name)) return true
+  return name === 'PG_SCOPE_APPLICATION_NAME' && readConnectionUrl(url).application_name !== undefined
 }
 
 async function readEnvironment (app: FastifyInstance): Promise<Record<string, unknown>> {
-  // An empty variable counts as none, as libpq has it.
-  const data = Object.fromEntries(Object.entries(process.env).filter(([name, value]) => name in variables && value !== ''))
+  // An empty variable counts as unset, as in libpq.
+  const set = Object.entries(process.env).filter(([name, value]) => name in variables && value !== '')
+  const data = Object.fromEntries(set)
   const properties = Object.fromEntries(Object.entries(variables).map(([name, { type }]) => [name, { type }]))
+  const schema = { type: 'object', properties }
   let values: Record<string, unknown> = {}
   try {
-    // In a context of its own: what @fastify/env decorates must not stand in the way of the user's own use of it.
+    // In a context of its own, so that the decorator of @fastify/env does not conflict with the user's own use of
+    // that plugin.
     await app.register(async (inner) => {
-      // env: false, for process.env itself would bring the empty ones back.
-      await inner.register(fastifyEnv, { confKey: 'pgScopeEnv', schema: { type: 'object', properties }, data, env: false })
+      // env: false, because process.env itself would add the empty variables again.
+      await inner.register(fastifyEnv, { confKey: 'pgScopeEnv', schema, data, env: false })
       values = (inner as unknown as { pgScopeEnv: Record<string, unknown> }).pgScopeEnv
     })
   } catch (error) {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', `The environment is not as expected: ${(error as Error).message}.`, error)
+    const details = `An environment variable is invalid: ${(error as Error).message}.`
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', details, error)
   }
   return values
 }

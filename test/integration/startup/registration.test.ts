@@ -22,7 +22,7 @@ t.test('a second registration with the same name fails the boot and says how to 
   const app = setUp(t)
   app.register(pgScope, { connectionString })
   app.register(pgScope, { connectionString })
-  t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: /^"db" is taken on this app.*\{ decorator: 'reporting' \}/ })
+  t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: /^The decorator `db` already exists on this app.*\{ decorator: 'reporting' \}/ })
 })
 
 t.test('a second registration inside of a plugin, where the first one is visible, fails the boot as well', async (t) => {
@@ -41,7 +41,7 @@ t.test('a name that the user decorated app or request with is taken', async (t) 
     const app = setUp(t)
     decorate(app)
     app.register(pgScope, { connectionString })
-    t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: /^"db" is taken/ })
+    t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: /^The decorator `db` already exists/ })
   }
 })
 
@@ -49,7 +49,7 @@ for (const name of ['log', 'server', 'inject', 'query', 'body', 'params', 'id', 
   t.test(`"${name}" belongs to Fastify, and is taken`, async (t) => {
     const app = setUp(t)
     app.register(pgScope, { connectionString, decorator: name })
-    t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: new RegExp(`^"${name}" is taken`) })
+    t.match(await bootError(app), { code: 'FST_PG_SCOPE_DECORATOR_TAKEN', message: new RegExp(`^The decorator \`${name}\` already exists`) })
   })
 }
 
@@ -108,8 +108,8 @@ const senseless: [string, object, RegExp][] = [
   ['an unknown one', { readonly: true }, /^GET \/x: `config\.db\.readonly` is not an option\. Did you mean `readOnly`\?/],
   ['one that is for the plugin', { pool: { max: 2 } }, /^GET \/x: `config\.db\.pool` is not an option/],
   ['a value of the wrong type', { statementTimeout: '5s' }, /^GET \/x: `config\.db\.statementTimeout` must be an integer ≥ 0 \(milliseconds\), got "5s"/],
-  ['deferrable without serializable', { deferrable: true }, /^GET \/x: `config\.db\.deferrable` has a meaning only together/],
-  ['commitIf in mode autocommit', { mode: 'autocommit', commitIf: () => true }, /^GET \/x: `config\.db\.commitIf` has no meaning/],
+  ['deferrable without serializable', { deferrable: true }, /^GET \/x: `config\.db\.deferrable` has no effect without/],
+  ['commitIf in mode autocommit', { mode: 'autocommit', commitIf: () => true }, /^GET \/x: `config\.db\.commitIf` has no effect/],
   ['no object', true as never, /^GET \/x: `config\.db` must be a plain object, got true/]
 ]
 
@@ -145,7 +145,7 @@ t.test('a query that is no statement is refused with what came, and never reache
       await t.rejects(target.query(...args as [string]), { code: 'FST_PG_SCOPE_QUERY_INVALID', statusCode: 500, details: message })
     }
   }
-  for (const name of ['scope', 'lease'] as const) await t.rejects(app.db[name]('SELECT 1' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`^${name}\\(\\) takes a function, and string came`) })
+  for (const name of ['scope', 'lease'] as const) await t.rejects(app.db[name]('SELECT 1' as never), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`^\`${name}\\(fn\\)\`: \`fn\` must be a function, got a string`) })
   await t.rejects(app.db.scope(async () => {}, { pool: 1 } as never), { code: 'FST_PG_SCOPE_OPTIONS', details: /`pool` is not an option/ })
   t.equal(app.db.stats().counters.opened, 0)
 })

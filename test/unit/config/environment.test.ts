@@ -80,7 +80,7 @@ t.test('an empty variable counts as none', async (t) => {
 })
 
 t.test('nothing given at all: the error says what to set', async (t) => {
-  await t.rejects(complete(t, {}), { code: 'FST_PG_SCOPE_OPTIONS', details: /connectionString .* DATABASE_URL/ })
+  await t.rejects(complete(t, {}), { code: 'FST_PG_SCOPE_OPTIONS', details: /`connectionString` .* DATABASE_URL/ })
   await t.rejects(complete(t, { PGPASSWORD: 's3cret', PG_SCOPE_POOL_MAX: '3' }), { code: 'FST_PG_SCOPE_OPTIONS', details: /^No connection is given/ })
 })
 

@@ -1,7 +1,8 @@
 import { inspect } from 'node:util'
 import pg from 'pg'
 import t from 'tap'
-import { checkPluginOptions, resolveOptions, routeConfig, scopeConfig } from '../../../lib/config/options.ts'
+import { checkPluginOptions, resolveOptions } from '../../../lib/config/options.ts'
+import { routeConfig, scopeConfig } from '../../../lib/config/session-config.ts'
 import type { PgScopeError } from '../../../lib/errors.ts'
 import type { PgScopeOptions } from '../../../types/options.ts'
 
@@ -51,7 +52,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['a mode that does not exist', { mode: 'auto' }, /^`mode` must be 'transaction' or 'autocommit', got "auto"\.$/],
   ['an isolation level that does not exist', { isolation: 'snapshot' }, /^`isolation` must be 'read uncommitted', 'read committed', 'repeatable read' or 'serializable', got "snapshot"\.$/],
   ['deferrable by itself', { deferrable: true }, /^`deferrable` .* `isolation: 'serializable'` and `readOnly: true`\.$/],
-  ['commitOn in mode autocommit', { mode: 'autocommit', commitOn: 'response' }, /^`commitOn` has no meaning in mode 'autocommit'/],
+  ['commitOn in mode autocommit', { mode: 'autocommit', commitOn: 'response' }, /^`commitOn` has no effect in mode 'autocommit'/],
   ['a setting with a bad name', { settings: { 'app.tenant; drop': 1 } }, /^`settings`: "app\.tenant; drop" is not the name of a setting/],
   ['a setting without a value', { settings: { 'app.tenant': null } }, /^`settings\.app\.tenant` must be a string, a finite number or a boolean, got null/],
   ['a role that is empty', { role: '' }, /^`role` must be a non-empty string or a function, got an empty string/],
@@ -165,7 +166,7 @@ t.test('a route: what it says itself wins, the rest comes from the app, and nons
   t.throws(() => routeConfig({}, { readonly: true }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /Did you mean `readOnly`\?/ })
   t.throws(() => routeConfig({}, 'serializable', path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: `config\.db` must be a plain object, got "serializable"\.$/ })
   t.throws(() => routeConfig({}, null, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: `config\.db` must be a plain object, got null\.$/ })
-  t.throws(() => routeConfig({}, { mode: 'autocommit', commitIf: () => true }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: `config\.db\.commitIf` has no meaning in mode 'autocommit'/ })
+  t.throws(() => routeConfig({}, { mode: 'autocommit', commitIf: () => true }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^GET \/x: `config\.db\.commitIf` has no effect in mode 'autocommit'/ })
 })
 
 t.test('a scope: no request, so no option that needs one', async (t) => {
