@@ -134,7 +134,7 @@ t.test('pgbench runs the same statements', async (t) => {
   if (await findPgbench() === null || through !== 'direct') return t.comment('without pgbench')
   const postgres = await startServer(t)
   const network = await openNetwork(postgres, { delay: 0, pooler: 'none' })
-  const floors = await measureFloor(network, 0, 1)
+  const floors = await measureFloor(network, 0, 3)
   t.strictSame(floors.map(({ workload, way }) => [workload, way]), [
     ['read', 'one by one'], ['read', 'in one pipeline'], ['write', 'one by one'], ['write', 'in one pipeline']
   ])

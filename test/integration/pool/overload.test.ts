@@ -82,7 +82,8 @@ for (const strategy of strategies) {
     const counts = codes(answers)
     t.ok(counts.served! >= 10, 'some are served')
     t.ok(counts.served! < 1000, 'and not all')
-    t.ok(Math.max(...answers.map(({ wait }) => wait)) < 20000, 'nobody waits for long')
+    const longest = Math.max(...answers.map(({ wait }) => wait))
+    t.ok(longest < Math.max(20000, 4 * needed), `no request waits for long: ${Math.round(longest)} ms`)
     // On a busy machine it may be new connections that take too long.
     const timedOut = (counts.FST_PG_SCOPE_POOL_EXHAUSTED ?? 0) + (counts.FST_PG_SCOPE_UNREACHABLE ?? 0)
     t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: counts.served!, timedOut, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 } })
@@ -90,14 +91,16 @@ for (const strategy of strategies) {
   })
 
   t.test(`strategy '${strategy}': who could not be served in time is refused at once`, async (t) => {
-    const app = await setUp(t, { strategy, max: 1, acquireTimeout: 5000 }, 50)
+    // On a busy machine a session takes longer: long enough for thirty of them, and never for three hundred.
+    const acquireTimeout = Math.max(5000, Math.round(needed))
+    const app = await setUp(t, { strategy, max: 1, acquireTimeout }, 50)
     const early = many(app, 300)
     await waitFor(() => app.db.stats().counters.acquired >= 30, { timeout: 60000 })
     const waiting = app.db.stats().waiting
     t.ok(waiting > 200)
     const late = await many(app, 20)
     t.same(codes(late), { FST_PG_SCOPE_POOL_QUEUE_FULL: 20 })
-    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(5000 ms\)/)
+    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(\d+ ms\)/)
     t.ok(app.db.stats().waiting > 0, 'while those who were there before still wait')
     check(t, [...late, ...await early])
     t.equal(app.db.stats().counters.refused, 20)

@@ -31,6 +31,7 @@ const cases: [string, PgScopeOptions['password'], unknown?][] = [
   ['a password function that throws no error', () => { throw 'no' }, 'no'], // eslint-disable-line no-throw-literal
   ['a password function that returns nothing', (() => {}) as never],
   ['a password function that returns an empty string', () => ''],
+  ['a password function that returns a string with a zero byte', () => 's3\0cret'],
   ['a password function that returns a number', (() => 42) as never]
 ]
 
