@@ -3,23 +3,26 @@ import type { ScopeOptions } from './options.ts'
 import type { Queryable } from './query.ts'
 import type { OwnedSession, Session } from './session.ts'
 
-/** A raw pg client, for LISTEN, COPY, pg-cursor and what else a session cannot do. */
+/** A raw pg client, for what a session cannot do: LISTEN, COPY, pg-cursor. */
 export type RawClient = Omit<Client, 'connect' | 'end' | 'release'>
 
 export interface Counters {
   /** Connections opened since the start. */
   opened: number
-  /** Connections ended because they were dirty, dead, given out raw, too old, used `maxUses` times, or opened before reset(). */
+  /**
+   * Connections ended because they were not idle, dead, leased raw, too old, used `maxUses` times, or opened before
+   * reset().
+   */
   destroyed: number
-  /** Leases given out. */
+  /** Leases granted. */
   acquired: number
-  /** Leases among them that began while the COMMIT of the one before was still under way. */
+  /** Leases among them that were granted while the previous session's COMMIT was not answered yet. */
   handedOver: number
-  /** Sessions that waited in vain. */
+  /** Sessions rejected because `acquireTimeout` ran out. */
   timedOut: number
-  /** Sessions refused because the queue was full. */
+  /** Sessions rejected at once: the queue was full or too slow, or the pool was deadlocked. */
   refused: number
-  /** First batches sent again because a kept connection was dead. */
+  /** First batches sent again because their connection was dead. */
   resent: number
   /** CancelRequests sent. */
   canceled: number
@@ -30,7 +33,10 @@ export interface Counters {
 export interface Stats {
   strategy: 'queue' | 'null'
   max: number
-  /** What the server announced when the newest connection was opened, such as '18.4'; behind a pooler what that announces. Undefined before the first connection. */
+  /**
+   * The version that the server announced when the newest connection was opened, such as '18.4'; behind a pooler, the
+   * version that the pooler announces. Undefined before the first connection.
+   */
   serverVersion: string | undefined
   /** Connections that exist: idle, in use and being opened. */
   open: number
@@ -43,50 +49,63 @@ export interface Stats {
   counters: Counters
 }
 
-/** What stands between this process and PostgreSQL, as far as it is known. */
+/** What stands between this process and PostgreSQL, as far as the plugin knows. */
 export type Pooler =
   | { kind: 'unknown' }
   | { kind: 'none' }
   | {
     kind: 'pgbouncer'
-    /** Before PgBouncer 1.26 the mode cannot be seen: 'transaction' is assumed, whose rules hold in session mode too. */
+    /**
+     * Before version 1.26 PgBouncer does not announce its mode: 'transaction' is assumed, because its rules work in
+     * session mode too.
+     */
     mode: 'transaction' | 'session'
-    /** Told by PgBouncer from 1.26 on. */
+    /** Announced by PgBouncer from 1.26 on. */
     version?: string
-    /** Whether it is known to follow prepared statements (max_prepared_statements, from 1.21 on). */
+    /** Whether PgBouncer is known to follow prepared statements (max_prepared_statements, from 1.21 on). */
     preparedStatements: boolean
   }
 
-/** One for each process: `app.db`. */
+/** `app.db`: one for each registration of the plugin. */
 export interface Engine extends Queryable {
-  /** A unit of work outside a request: commits when fn resolves, rolls back and rethrows when it rejects, always gives the connection back. */
+  /**
+   * Work outside of a request: commits when fn resolves, rolls back and rethrows when fn rejects. The connection
+   * always comes back.
+   */
   scope<T> (fn: (session: Session) => Promise<T> | T, options?: ScopeOptions): Promise<T>
-  /** A session that the caller ends; `await using` works, and rolls back what was not committed. */
+  /** A session that the caller ends. `await using` works, and rolls back what was not committed. */
   session (options?: ScopeOptions): OwnedSession
   /**
-   * A raw pg client on a connection of its own, counted against `max`, with which pg-copy-streams, pg-cursor and pg-query-stream work as
-   * with a client of pg. Await what you start in fn: the connection is ended when fn settles, so that nothing that was set on a direct
-   * connection reaches anybody else. Behind PgBouncer in transaction mode its rules hold for this client too, and nobody checks them here.
+   * A raw pg client on a connection of its own, counted against `pool.max`. pg-copy-streams, pg-cursor and
+   * pg-query-stream work with it. The connection is ended when fn settles, so await what you start in fn. No other
+   * session sees what was set on a direct connection. Behind PgBouncer in transaction mode its rules apply to this
+   * client too, and the plugin does not check them.
    */
   lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T>
   stats (): Stats
   /**
-   * A round trip to the server.
+   * Makes a round trip to the server, for readiness routes.
    *
    * @param timeout milliseconds, default 1000
    * @returns how long it took, in milliseconds
-   * @throws FST_PG_SCOPE_UNREACHABLE when no answer came in time, FST_PG_SCOPE_POOL_EXHAUSTED when no connection came free for it
+   * @throws FST_PG_SCOPE_UNREACHABLE when the server did not answer in time; FST_PG_SCOPE_POOL_EXHAUSTED when no
+   * connection became free in time; FST_PG_SCOPE_OPTIONS when `timeout` is not an integer ≥ 1
    */
   ping (timeout?: number): Promise<number>
+  /** The pooler that was detected or set by hand. */
   readonly pooler: Pooler
   /**
-   * Replaces all connections, for a new password, another address of the server, a failover or a changed schema. Idle connections are
-   * closed at once, those in use when their session ends; running work is not disturbed, and waiting sessions get new connections.
+   * Replaces all connections: after a new password, a new address of the server, a failover or a changed schema. Idle
+   * connections are closed at once, connections in use when their session ends. Running work is not disturbed, and
+   * waiting sessions get new connections.
    *
    * @returns when the idle connections are closed
    * @throws FST_PG_SCOPE_CLOSED after close()
    */
   reset (): Promise<void>
-  /** Refuses new work, waits for what is in flight at most `closeTimeout`, then cancels it and ends every connection. onClose calls it. */
+  /**
+   * Rejects new work, waits up to `closeTimeout` for work in flight, then cancels it and ends all connections.
+   * Fastify's onClose hook calls it.
+   */
   close (): Promise<void>
 }

@@ -8,16 +8,22 @@ export type SettingValue = string | number | boolean
 type MaybePromise<T> = T | Promise<T>
 
 /**
- * How a transaction begins. Every duration is in milliseconds, 0 switches a limit off.
- * They are set local to the transaction, so that they work behind PgBouncer in transaction mode
+ * How a transaction begins. Durations are in milliseconds; 0 disables a limit. Timeouts are local to the transaction,
+ * so they work behind PgBouncer in transaction mode
  * (https://www.postgresql.org/docs/current/runtime-config-client.html).
  */
 export interface TransactionOptions {
-  /** 'transaction' (default): one transaction, begun by the first statement. 'autocommit': each statement by itself, nothing stays open. */
+  /**
+   * 'transaction' (default): the first statement begins a transaction. 'autocommit': each statement is committed by
+   * itself.
+   */
   mode?: Mode | undefined
-  /** Default: what the server has as default_transaction_isolation. */
+  /** Default: the server's default_transaction_isolation. */
   isolation?: IsolationLevel | undefined
-  /** READ ONLY: the server refuses writes, and an answer does not wait for COMMIT (unless SERIALIZABLE). */
+  /**
+   * READ ONLY: the server refuses writes, and the response does not wait for COMMIT, unless the isolation is
+   * SERIALIZABLE.
+   */
   readOnly?: boolean | undefined
   /** DEFERRABLE: needs `isolation: 'serializable'` and `readOnly: true`, as in PostgreSQL. */
   deferrable?: boolean | undefined
@@ -30,88 +36,128 @@ export interface TransactionOptions {
   /** transaction_timeout; needs PostgreSQL 17. Default: the server's. */
   transactionTimeout?: number | undefined
   /**
-   * How long a connection that owes an answer, COMMIT's included, may say nothing at all. Then it is taken for lost:
-   * FST_PG_SCOPE_CONNECTION_LOST, or FST_PG_SCOPE_COMMIT_UNKNOWN. It is the limit that holds when the network swallows what the server's own
-   * timeouts send. Default: 10000 more than statementTimeout (for each statement of a batch) or transactionTimeout where one is set, else none.
+   * How long a connection that owes an answer may send nothing. After that it is treated as lost:
+   * FST_PG_SCOPE_CONNECTION_LOST, or FST_PG_SCOPE_COMMIT_UNKNOWN after COMMIT. This limit also works on a network
+   * that drops packets, where the server's timeouts are not noticed. Default: statementTimeout (for each statement of
+   * a batch) or transactionTimeout plus 10000; no limit where neither is set.
    */
   answerTimeout?: number | undefined
 }
 
 /** For `app.db.scope(fn, options)` and `app.db.session(options)`. */
 export interface ScopeOptions extends TransactionOptions {
-  /** Settings local to the transaction, as set_config(name, value, true) sets them. */
+  /** Settings local to the transaction, by set_config(name, value, true). */
   settings?: Record<string, SettingValue> | undefined
-  /** The role for the transaction, as SET LOCAL ROLE sets it. */
+  /** The role of the transaction, as by SET LOCAL ROLE. */
   role?: string | undefined
-  /** Aborting it cancels the running statement, rolls back and rejects. */
+  /** An abort cancels the running statement, rolls back and rejects with FST_PG_SCOPE_CANCELED. */
   signal?: AbortSignal | undefined
 }
 
 /** For a route: `config: { db: { … } }`. */
 export interface RouteOptions extends TransactionOptions {
   /**
-   * Settings local to the transaction, or a function of the request that returns them, or a promise of them. BEGIN waits for the promise, and no
-   * connection is taken before it is fulfilled. Anything but a plain object of strings, finite numbers and booleans is an error
-   * (FST_PG_SCOPE_OPTIONS), and no statement runs. The function must not use the session of its own request: use `app.db` there.
+   * Settings local to the transaction, or a function of the request that returns them or a promise of them. The
+   * session takes no connection before the promise is fulfilled. A result that is not a plain object of strings,
+   * finite numbers and booleans is an error (FST_PG_SCOPE_OPTIONS), and no statement runs. The function must not use
+   * the session of its own request: use `app.db` there.
    */
-  settings?: Record<string, SettingValue> | ((request: FastifyRequest) => MaybePromise<Record<string, SettingValue>>) | undefined
-  /** The role for the transaction, or a function of the request that names it, or promises to, under the same rules. `'none'` is an error: leave the option out. */
+  settings?:
+    | Record<string, SettingValue>
+    | ((request: FastifyRequest) => MaybePromise<Record<string, SettingValue>>)
+    | undefined
+  /**
+   * The role of the transaction, or a function of the request that returns it or a promise of it, as for `settings`.
+   * `'none'` is an error: leave the option out.
+   */
   role?: string | ((request: FastifyRequest) => MaybePromise<string>) | undefined
-  /** 'send' (default): COMMIT is answered before the reply is sent. 'response': COMMIT after the answer left; the answer is then no promise. */
+  /**
+   * 'send' (default): the reply is sent after COMMIT is answered. 'response': COMMIT is sent after the reply; a
+   * success response then does not guarantee the commit.
+   */
   commitOn?: 'send' | 'response' | undefined
   /**
-   * Decides instead of the status code, with true, false or a promise of one; anything else is an error (FST_PG_SCOPE_OPTIONS), and the work is rolled
-   * back. Never asked after a failed statement, setRollbackOnly() or an error answered with a success.
+   * Decides instead of the status code, by true, false or a promise of one. Any other result is an error
+   * (FST_PG_SCOPE_OPTIONS), and the work is rolled back. Not called after a failed statement, after
+   * setRollbackOnly(), or where an error was answered with a success.
    */
   commitIf?: ((request: FastifyRequest, reply: FastifyReply) => MaybePromise<boolean>) | undefined
   /**
-   * The longest that rows of `stream()` may take to be read by the client, once they are sent as its answer: the transaction is open for as
-   * long. Then it is rolled back, and the body breaks off. Milliseconds, default 600000; 0 for no limit.
+   * How long the client may take to read rows of `stream()` that are its response, because the transaction is open
+   * meanwhile. After that it is rolled back, and the body breaks off. Milliseconds, default 600000; 0 for no limit.
    */
   streamTimeout?: number | undefined
-  /** When the client goes away before its answer: 'rollback' (default) cancels and rolls back, 'commit' lets the work finish. */
+  /**
+   * When the client disconnects before its response: 'rollback' (default) cancels and rolls back, 'commit' lets the
+   * work finish.
+   */
   onAbort?: 'rollback' | 'commit' | undefined
 }
 
 export interface PoolOptions {
-  /** 'queue' (default) keeps connections for the next session. 'null' opens one for each session and keeps none, so that PgBouncer alone pools. */
+  /**
+   * 'queue' (default) keeps connections for later sessions. 'null' opens one for each session and keeps none, so that
+   * PgBouncer alone pools.
+   */
   strategy?: 'queue' | 'null' | undefined
-  /** Most connections at a time. Default 10. */
+  /** The most connections at a time. An integer ≥ 1, default 10. */
   max?: number | undefined
-  /** Connections opened at startup and kept although idle. Default 0. */
+  /** Connections opened at startup and kept although idle. An integer from 0 to `max`, default 0. */
   min?: number | undefined
-  /** How long a session waits for a connection, opening one included. Milliseconds, default 5000. */
+  /** How long a session waits for a connection, opening one included. Milliseconds, ≥ 1, default 5000. */
   acquireTimeout?: number | undefined
-  /** Most sessions that may wait at a time; a further one is refused at once. Default: no limit. */
+  /**
+   * The most sessions that may wait at a time; further ones are rejected at once. An integer ≥ 0. Default: no limit.
+   */
   maxWaiting?: number | undefined
-  /** An idle connection is closed after this time. Milliseconds, default 30000, 0 keeps it. */
+  /** An idle connection is closed after this time. Milliseconds, default 30000; 0 keeps it. */
   idleTimeout?: number | undefined
-  /** A connection older than this is replaced, each up to 10 % earlier. Milliseconds, default 1800000, 0 for no limit. */
+  /**
+   * A connection older than this is replaced, each up to 10 % earlier. Milliseconds, default 1800000; 0 for no limit.
+   */
   maxLifetime?: number | undefined
-  /** A connection that has served so many sessions is replaced. An integer ≥ 1. Default: no limit. Has no meaning with strategy 'null'. */
+  /**
+   * A connection that has served this many sessions is replaced. An integer ≥ 1. Default: no limit. No effect with
+   * strategy 'null'.
+   */
   maxUses?: number | undefined
-  /** Asks a kept connection for a sign of life before a session gets it: one round trip for each transaction. Default false: a dead connection is noticed at the first batch and replaced without one. */
+  /**
+   * Checks an idle connection before a session gets it, by a round trip. Default false: a dead connection is noticed
+   * by the first batch, which is sent again on a new one.
+   */
   prePing?: boolean | undefined
 }
 
-/** pg's own fields for a connection. Each wins over the same field of the URL, and the URL wins over libpq's variables. */
+/**
+ * pg's own fields for a connection. Each overrides the same field of the URL, and the URL overrides libpq's
+ * variables.
+ */
 export interface ConnectionFields {
   host?: string | undefined
   port?: number | undefined
   user?: string | undefined
   password?: string | (() => string | Promise<string>) | undefined
   database?: string | undefined
-  /** TLS. Takes the place of all that the URL says about it (`sslmode` and the like), so that `{ ca }` verifies whatever the URL says. */
+  /**
+   * TLS. Replaces everything that the URL says about it (`sslmode` and others), so that `{ ca }` verifies the server
+   * in any case.
+   */
   ssl?: boolean | TlsOptions | undefined
   /** TCP keep-alive. Default true. */
   keepAlive?: boolean | undefined
-  /** How long a connection is silent before TCP asks whether the other host is there, and ends it 10 s later where nobody answers. Milliseconds, default 10000. */
+  /**
+   * How long a connection is silent before TCP probes it. A connection whose probes get no answer ends 10 s later.
+   * Milliseconds, default 10000.
+   */
   keepAliveInitialDelayMillis?: number | undefined
   /** Type parsers, as in pg. */
   types?: CustomTypesConfig | undefined
 }
 
-/** What the server says beside its answers: NOTICE, WARNING and the like (https://www.postgresql.org/docs/current/protocol-error-fields.html). */
+/**
+ * A message of the server that is no answer: NOTICE, WARNING and others
+ * (https://www.postgresql.org/docs/current/protocol-error-fields.html).
+ */
 export interface Notice {
   /** WARNING, NOTICE, INFO, LOG or DEBUG, in the server's language (lc_messages). */
   severity: string | undefined
@@ -120,7 +166,7 @@ export interface Notice {
   message: string | undefined
   detail: string | undefined
   hint: string | undefined
-  /** The call stack of functions that it came from. */
+  /** The call stack of the functions that raised it. */
   where: string | undefined
   schema: string | undefined
   table: string | undefined
@@ -128,51 +174,64 @@ export interface Notice {
   constraint: string | undefined
 }
 
-/** What `app.register(pgScope, options)` takes. Without connection fields DATABASE_URL and pg's PG… variables are read. */
+/**
+ * The options of `app.register(pgScope, options)`. Without connection fields DATABASE_URL and pg's PG… variables are
+ * read.
+ */
 export interface PgScopeOptions extends ConnectionFields, RouteOptions {
-  /** postgres://user:password@host:5432/database. Parameters that are not honoured stop the boot. */
+  /** postgres://user:password@host:5432/database. Parameters that are not supported stop the boot. */
   connectionString?: string | undefined
-  /** The name on app, request and a route's config. Default 'db'. */
+  /** The name on app, request and a route's `config`. Default 'db'. */
   decorator?: string | undefined
   /** Default `name:user@host`, cut to 63 bytes. */
   applicationName?: string | undefined
   pool?: PoolOptions | undefined
-  /** What stands between this process and PostgreSQL. 'auto' (default) finds out; 'transaction' and 'session' are PgBouncer's modes. */
+  /**
+   * What stands between this process and PostgreSQL. 'auto' (default) detects it; 'transaction' and 'session' are
+   * PgBouncer's modes.
+   */
   pooler?: 'auto' | 'none' | 'session' | 'transaction' | undefined
   /**
-   * What is prepared on a connection: statements under the names that they are given, and by itself what is used often. A number is how many
-   * each connection prepares by itself, the least recently used making way (default 100; 0 for none); false prepares nothing and leaves names out.
-   * By default it is done on a direct connection, behind PgBouncer in session mode, and behind one that says that it follows prepared
-   * statements (https://www.pgbouncer.org/config.html#max_prepared_statements); true does it behind any.
+   * What is prepared on a connection: statements with a `name`, and frequently used texts automatically. A number is
+   * how many texts each connection prepares automatically (default 100; 0 for none); the least recently used one is
+   * replaced. false prepares nothing and sends statements without their names. By default statements are prepared on
+   * a direct connection, behind PgBouncer in session mode, and behind a PgBouncer that announces that it follows them
+   * (https://www.pgbouncer.org/config.html#max_prepared_statements); true: behind every pooler.
    */
   preparedStatements?: boolean | number | undefined
   /**
-   * What happens to state that a session leaves on its connection: settings without LOCAL, a role, LISTEN, temporary objects, session
-   * advisory locks, prepared statements, cursors WITH HOLD.
+   * What happens to the state that a session leaves on its connection: settings without LOCAL, a role, LISTEN,
+   * temporary objects, session advisory locks, prepared statements, cursors WITH HOLD.
    *
-   * - `'reset'` (default): the pool sends DISCARD ALL when such a connection comes back, before another session gets it
-   *   (https://www.postgresql.org/docs/current/sql-discard.html). Sessions that leave nothing behind cost no round trip.
-   * - `'keep'`: the next session finds it.
+   * - `'reset'` (default): the pool sends DISCARD ALL when such a connection comes back, before another session gets
+   *   it (https://www.postgresql.org/docs/current/sql-discard.html). A session that leaves nothing behind costs no
+   *   round trip.
+   * - `'keep'`: the next session sees it.
    *
-   * Behind a pooler in transaction mode such statements are refused and nothing is reset. With `pool.strategy: 'null'` the connection
-   * ends with its session.
+   * Behind a pooler in transaction mode such statements are refused and nothing is reset. With `pool.strategy:
+   * 'null'` the connection ends with its session.
    */
   sessionState?: 'reset' | 'keep' | undefined
-  /** A connection that is held longer than this is reported in the log, with route and stack, and again when it comes back. Milliseconds, default 0: never. */
+  /**
+   * A connection that is held longer than this is logged, with route and stack, and again when it comes back.
+   * Milliseconds, default 0: off.
+   */
   leakDetectionThreshold?: number | undefined
   /**
-   * Called with each NOTICE and WARNING of the server, which is logged at level debug as well: the text of a RAISE NOTICE may hold data.
-   * `route` is the method and route of the request whose statement it came with; undefined outside of requests. What it throws is logged and
-   * changes nothing. `client_min_messages` says what the server sends.
+   * Called with each NOTICE and WARNING of the server. They are also logged, at level debug, because the text of a
+   * RAISE NOTICE may hold data. `route` is the method and route of the request whose statement caused it; undefined
+   * outside of requests. Errors of the function are logged and change nothing. `client_min_messages` decides what the
+   * server sends.
    */
   onNotice?: ((notice: Notice, route: string | undefined) => unknown) | undefined
-  /** How long close() waits for work in flight before it cancels. Milliseconds, default 10000. */
+  /** How long close() waits for work in flight before it cancels it. Milliseconds, default 10000. */
   closeTimeout?: number | undefined
   /** Connect once at startup, so that a wrong host or password fails the boot. Default true. */
   startupCheck?: boolean | undefined
   /**
-   * Answers show the details of this plugin's errors, which may name host, database, statements and options: for development.
-   * Default false: the message names the code only, and the details are in the log.
+   * Error responses show the details of this plugin's errors, which may name host, database, statements and options.
+   * For development. Default false: the message names the code and a general sentence, and the details are in the
+   * log.
    */
   exposeErrors?: boolean | undefined
 }

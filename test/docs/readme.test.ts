@@ -99,11 +99,14 @@ t.test('the quick start of the README works as it is written, with the output th
 
   const { app } = await import(pathToFileURL(join(folder, 'server.ts')).href) as { app: FastifyInstance }
   t.teardown(() => app.close())
-  const commands = Array.from(readFileSync(join(root, 'README.md'), 'utf8').matchAll(/^\$ curl http:\/\/127\.0\.0\.1:3000(\S+)(?: -H '([\w-]+): (\S+)' -d '(.*)')?\n(.*)$/gm))
+  const readme = readFileSync(join(root, 'README.md'), 'utf8')
+  const commands = Array.from(readme.matchAll(/^\$ curl http:\/\/127\.0\.0\.1:3000(\S+)(?: -H '([\w-]+): (\S+)' -d '(.*)')?\n(.*)$/gm))
   t.equal(commands.length, 3)
   for (const [command, url, name, value, payload, output] of commands) {
-    const response = await app.inject({ url: url!, method: payload === undefined ? 'GET' : 'POST', headers: name === undefined ? {} : { [name]: value! }, payload })
-    t.equal(response.body, output, command!.split('\n', 1)[0])
+    const response = await app.inject(payload === undefined
+      ? { url: url! }
+      : { url: url!, method: 'POST', headers: { [name!]: value! }, payload })
+    t.equal(response.body, output!, command!)
   }
 })
 
