@@ -1,48 +1,52 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { pgScopeError } from '../errors.ts'
+import type { Counters } from '../pool/counters.ts'
+import type { Pool } from '../pool/pool.ts'
 import { countEngine } from '../pool/work-context.ts'
-import type { Lease } from '../pool/lease.ts'
-import { ArraySet } from '../array-set.ts'
 import type { AutocommitSession } from '../session/autocommit-session.ts'
-import type { ManagedSession, SessionHost } from '../session/managed-session.ts'
+import type { OpenWork } from './open-work.ts'
 
-/** How long work that was cancelled at close may take to notice. Milliseconds. */
+/** How long canceled work may take to end before the pool closes its sockets. In milliseconds. */
 const grace = 1000
 
-/** What an engine has under way, and how it is brought to its end: drained for `closeTimeout`, then by force. */
+export interface ShutdownParts {
+  readonly work: OpenWork
+  readonly pool: Pool
+  readonly counters: Counters
+  /** The session of `app.db.query()`. */
+  readonly ownSession: AutocommitSession
+  readonly log: FastifyBaseLogger
+  /** In milliseconds. */
+  readonly closeTimeout: number
+}
+
+/**
+ * Closes an engine. The states follow each other:
+ *
+ * - open
+ * - draining: the app has begun to close, `closeTimeout` runs, and new work is still accepted
+ * - closing: new work is rejected, and open work may end until `closeTimeout` has elapsed; then it is canceled
+ * - closed: the pool is closed
+ */
 export class Shutdown {
-  /** Those that are not over. */
-  readonly sessions = new ArraySet<ManagedSession>()
-  readonly leases = new Set<Lease>()
-  /** Calls of lease() that wait for their connection. */
-  asking = 0
-  readonly #host: SessionHost
-  readonly #own: AutocommitSession
-  readonly #log: FastifyBaseLogger
-  readonly #closeTimeout: number
-  #watchers: (() => void)[] = []
-  /** Runs out closeTimeout after the app began to close. */
+  readonly #parts: ShutdownParts
+  /** The timer of closeTimeout, set when draining begins. */
   #deadline: NodeJS.Timeout | null = null
   #closing: Promise<void> | null = null
 
-  /** @param own of the engine's own statements */
-  constructor (host: SessionHost, own: AutocommitSession, log: FastifyBaseLogger, closeTimeout: number) {
-    this.#host = host
-    this.#own = own
-    this.#log = log
-    this.#closeTimeout = closeTimeout
+  constructor (parts: ShutdownParts) {
+    this.#parts = parts
   }
 
-  /** The app begins to close: from here on `closeTimeout` runs. Work goes on. */
   drain (): void {
-    this.#deadline ??= setTimeout(() => this.#force(), this.#closeTimeout)
+    this.#deadline ??= setTimeout(() => this.#force(), this.#parts.closeTimeout)
   }
 
   get draining (): boolean {
     return this.#deadline !== null
   }
 
-  /** Nothing more is taken. */
+  /** New work is rejected. Also true when the engine is closed. */
   get closing (): boolean {
     return this.#closing !== null
   }
@@ -52,53 +56,46 @@ export class Shutdown {
     return this.#closing
   }
 
-  /** Something that was under way is so no longer. */
-  changed (): void {
-    for (const watcher of this.#watchers.splice(0)) watcher()
-  }
-
   async #close (): Promise<void> {
+    const { work, ownSession, pool } = this.#parts
     countEngine(-1)
     this.drain()
-    while (this.#busy) {
-      const { pending } = this.#host
+    while (!work.isEmpty || ownSession.working) {
       await Promise.race([
-        new Promise<void>((resolve) => this.#watchers.push(resolve)),
-        ...(this.#own.working ? [this.#own.settled()] : []),
-        ...(pending.size > 0 ? [Promise.all(pending)] : [])
+        work.nextChange(),
+        ...(ownSession.working ? [ownSession.settled()] : []),
+        ...(work.pending.size > 0 ? [Promise.all(work.pending)] : [])
       ])
     }
     clearTimeout(this.#deadline!)
-    await this.#host.pool.close()
-    this.changed()
+    await pool.close()
+    work.changed()
   }
 
-  get #busy (): boolean {
-    return this.sessions.size + this.asking + this.leases.size + this.#host.pending.size > 0 || this.#own.working
-  }
-
-  /** closeTimeout has run out: whatever still runs is cancelled and rolled back. */
+  /** closeTimeout has elapsed: cancels and rolls back the work that is still open. */
   #force (): void {
-    const error = pgScopeError('FST_PG_SCOPE_CLOSED', `The app is closing, and did not wait longer than ${this.#closeTimeout} ms (closeTimeout): the work is rolled back.`)
-    this.#log.warn({ sessions: this.sessions.size, leases: this.leases.size }, 'closeTimeout has run out: work in flight is cancelled and rolled back')
-    for (const session of this.sessions) {
+    const { work, ownSession, pool, counters, log, closeTimeout } = this.#parts
+    const error = pgScopeError('FST_PG_SCOPE_CLOSED', 'The app is closing, and the work did not end within ' +
+      `${closeTimeout} ms (\`closeTimeout\`): it is rolled back.`)
+    log.warn(
+      { sessions: work.sessions.size, leases: work.leases.size },
+      'closeTimeout has elapsed: open work is canceled and rolled back'
+    )
+    for (const session of work.sessions) {
       session.end('rollback', error).catch(() => {})
       session.onForcedClose?.(error)
     }
-    this.#own.end('rollback', error)
-    for (const lease of this.leases) {
+    ownSession.end('rollback', error)
+    for (const lease of work.leases) {
       if (lease.isReturned) continue // its connection was lost
-      this.#host.counters.canceled++
-      // A server that works on a statement does not notice that its client has gone.
+      counters.canceled++
+      // A server that executes a statement does not notice that its client has disconnected.
       lease.connection.cancel().finally(() => lease.destroy())
     }
-    // What does not answer even now is left to the pool, which closes the sockets.
     setTimeout(() => {
-      this.sessions.clear()
-      this.leases.clear()
-      this.#host.pending.clear()
-      this.#host.pool.close().then(() => this.changed())
-      this.changed()
+      work.abandon()
+      // The pool closes the sockets of connections that still do not answer.
+      pool.close().then(() => work.changed())
     }, grace)
   }
 }

@@ -121,7 +121,7 @@ for (const path of ['/away', '/sleep']) {
     const answer = await open.response
     t.equal(answer.status, 503)
     t.equal(answer.headers['retry-after'], '1')
-    t.match(JSON.parse(answer.body), { code: 'FST_PG_SCOPE_CLOSED', message: /did not wait longer than 500 ms \(closeTimeout\)/ })
+    t.match(JSON.parse(answer.body), { code: 'FST_PG_SCOPE_CLOSED', message: /did not end within 500 ms \(`closeTimeout`\)/ })
     t.same(await things(), [])
     await nothingLeft(t)
   })

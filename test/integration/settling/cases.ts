@@ -104,7 +104,7 @@ async function leavesNothing (t: Test, postgres: TestPostgres, { app, log }: Cas
   }
   await waitFor(async () => (await busy(postgres)).length === 0, { message: 'no backend is in a transaction' })
   await app.close()
-  t.notOk(log.some(({ msg }) => msg.startsWith('closeTimeout has run out')), 'no session was left open')
+  t.notOk(log.some(({ msg }) => msg.startsWith('closeTimeout has elapsed')), 'no session was left open')
   await waitFor(async () => (await postgres.activity()).length === 0, { message: 'every backend is gone' })
   await new Promise(setImmediate)
   t.same(unhandled.splice(0), [], 'nothing went unhandled')

@@ -181,7 +181,7 @@ t.test('transactionTimeout on a server before 17 fails the boot', async (t) => {
   await db.query(`ALTER DATABASE ${new URL(connectionString).pathname.slice(1)} SET search_path = public, pg_catalog`)
   const options = { connectionString }
   const { error } = await bootError(t, { ...options, transactionTimeout: 1000 })
-  t.match(error, { code: 'FST_PG_SCOPE_OPTIONS', message: /^transactionTimeout: needs PostgreSQL 17, and database .* runs 16\.$/ })
+  t.match(error, { code: 'FST_PG_SCOPE_OPTIONS', message: /^`transactionTimeout` requires PostgreSQL 17 or later, and database .* runs 16: / })
   const { app } = setUp(t, options)
   t.same((await app.inject('/')).json(), { one: 1 }, 'without that option it will do')
 })

@@ -1,0 +1,57 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { ResolvedOptions } from '../config/options.ts'
+import type { PoolerWatch } from '../pgbouncer/watch.ts'
+import type { Counters } from '../pool/counters.ts'
+import { LeakDetector, noLeakDetection, type LeaseObserver } from '../pool/leak-detector.ts'
+import { Pool, type PoolHost } from '../pool/pool.ts'
+import { SessionStateReset } from '../pool/session-state-reset.ts'
+import { KeepAliveSource } from '../pool/sources/keep-alive-source.ts'
+import { SingleUseSource } from '../pool/sources/single-use-source.ts'
+import type { Target } from '../postgres/target.ts'
+import { noticeObserver } from './notices.ts'
+
+export interface PoolParts {
+  readonly target: Target
+  readonly counters: Counters
+  readonly watch: PoolerWatch
+  readonly sessionState: SessionStateReset | null
+}
+
+/** Creates the pool and its source of connections. */
+export function buildPool (options: ResolvedOptions, parts: PoolParts, log: FastifyBaseLogger): Pool {
+  const { client, pool: limits, strategy, onNotice } = options
+  const { watch } = parts
+  const keepsConnections = strategy !== 'null'
+  const host: PoolHost = {
+    client,
+    target: parts.target,
+    counters: parts.counters,
+    sessionState: parts.sessionState,
+    baseline: () => watch.baseline(),
+    prepared: () => watch.prepared(),
+    pooled: () => watch.pooler.kind !== 'none',
+    connected: (connection, parameters) => watch.inspect(connection, parameters, keepsConnections),
+    noticed: noticeObserver(log, onNotice),
+    retryConnect: (error) => watch.appeared(error)
+  }
+  const source = keepsConnections ? new KeepAliveSource(host, limits) : new SingleUseSource(host, limits)
+  return new Pool(source, host, limits, leakDetection(limits.leakDetectionThreshold, log))
+}
+
+/** @returns null if session state is kept, or if no connection serves a second session */
+export function buildSessionStateReset (
+  { sessionState, strategy }: ResolvedOptions, watch: PoolerWatch
+): SessionStateReset | null {
+  if (sessionState !== 'reset' || strategy === 'null') return null
+  // Behind a pooler in transaction mode, session state stays on the server connection, which this process does not own.
+  return new SessionStateReset(() => !watch.poolsTransactions)
+}
+
+function leakDetection (threshold: number, log: FastifyBaseLogger): LeaseObserver {
+  if (threshold === 0) return noLeakDetection
+  return new LeakDetector(
+    threshold,
+    (report) => log.warn(report, 'a connection is held longer than leakDetectionThreshold'),
+    (report) => log.warn(report, 'a connection that was held longer than leakDetectionThreshold has come back')
+  )
+}
