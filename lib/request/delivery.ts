@@ -10,52 +10,56 @@ function streamOf (raw: RawResponse): ServerHttp2Stream | undefined {
 }
 
 /**
- * Whether all of a response has left; to be asked when it emits 'finish'.
+ * Whether a response was sent completely. Call it when the response emits 'finish'.
  *
- * HTTP/1 also emits 'finish' when the last write failed, because the client has left. HTTP/2 emits it whenever a stream closes.
- * What the operating system has taken counts as delivered: nothing tells whether the client has read it.
+ * HTTP/1 also emits 'finish' if the last write failed because the client has disconnected. HTTP/2 emits it whenever
+ * a stream closes. Data that the operating system has accepted counts as delivered: whether the client has read it
+ * is unknown.
  *
- * @param socket of the request: the response has let go of it by then
+ * @param socket the socket of the request: the response has already released it
  */
 export function isDelivered (raw: RawResponse, socket: Socket): boolean {
   const stream = streamOf(raw)
-  if (stream !== undefined) return stream.rstCode === constants.NGHTTP2_NO_ERROR && !stream.aborted && stream.writableFinished
-  // Under inject() there is a stand-in for the socket, which has neither.
+  if (stream !== undefined) {
+    return stream.rstCode === constants.NGHTTP2_NO_ERROR && !stream.aborted && stream.writableFinished
+  }
+  // The mock socket of inject() has neither property.
   return !socket.destroyed && !socket.errored
 }
 
-/** Whether its 'close' may have come already. */
+/** Whether the response may already have emitted 'close'. */
 export function isOver (raw: RawResponse): boolean {
   const stream = streamOf(raw)
   return raw.writableEnded || (stream === undefined ? raw.destroyed : stream.destroyed)
 }
 
 /**
- * A client that runs on libuv, Node for one, takes a reset for an ordinary end when both the reset and the last data wait to be read.
- * Milliseconds.
+ * The delay before a reset, in milliseconds. A client based on libuv, such as Node, treats a reset as a normal end
+ * if it arrives before the client has read the last data.
  */
 const timeToRead = 50
 
 /**
- * Ends a response before its time, so that no client takes what it has read for all of it. An ordinary end of the connection would
- * complete a body of HTTP/1.0, and an HTTP/2 stream that closes without an error code looks complete as well.
+ * Aborts a response so that no client treats the incomplete body as complete. A normal end of the connection would
+ * complete a body of HTTP/1.0, and an HTTP/2 stream that closes without an error code also looks complete.
  */
 export function breakOff (raw: RawResponse): void {
   const stream = streamOf(raw)
   if (stream !== undefined) stream.close(constants.NGHTTP2_INTERNAL_ERROR)
-  // HTTP/1.1 tells an incomplete body by its length, or by the chunk that is missing.
+  // An HTTP/1.1 client detects an incomplete body by its length or by the missing last chunk.
   else if (raw.req.httpVersionMinor > 0) reset(raw)
   else setTimeout(reset, timeToRead, raw)
 }
 
 function reset (raw: RawResponse): void {
   const { socket } = raw
-  // Without a socket it waits for other responses of the same connection (HTTP pipelining), which must arrive.
+  // A response without a socket waits for earlier responses of the same connection (HTTP pipelining), which must not
+  // be lost.
   if (socket !== null) {
     try {
-      // A TLS socket cannot be reset, but what carries it can.
+      // A TLS socket cannot be reset, but the TCP socket below it can.
       ((socket as { _parent?: Socket | null })._parent ?? socket).resetAndDestroy()
-    } catch { // no TCP: a Unix domain socket, or the stand-in of inject()
+    } catch { // not TCP: a Unix domain socket, or the mock socket of inject()
     }
   }
   raw.destroy()

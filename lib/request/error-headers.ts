@@ -3,11 +3,11 @@ import { checkHeader, isHttp2, isStatus } from './sendable.ts'
 import { trailerNames } from './trailers.ts'
 
 /**
- * Header fields that say something of the answer that is not sent: its representation (RFC 9110, section 8), the resource that it
- * created or leads to, how long it may be kept (RFC 9111), and how it is transferred. All others stay, as Fastify has it for any
- * error: set-cookie, vary, CORS and security headers are about the request, the client or the connection.
+ * Header fields that describe the response that is not sent: its representation (RFC 9110, section 8), the resource
+ * that it created or refers to, caching (RFC 9111) and transfer. All other fields are kept, as Fastify does for any
+ * error: set-cookie, vary, CORS and security headers describe the request, the client or the connection.
  */
-const ofTheAnswer = new Set([
+const describesBody = new Set([
   'content-type', 'content-encoding', 'content-language', 'content-length', 'content-location', 'content-range',
   'content-disposition', 'content-md5', 'content-digest', 'repr-digest', 'digest', 'signature', 'signature-input',
   'etag', 'last-modified', 'accept-ranges', 'location', 'link', 'retry-after', 'refresh', 'sourcemap', 'preference-applied',
@@ -15,13 +15,16 @@ const ofTheAnswer = new Set([
   'transfer-encoding', 'trailer', 'x-accel-redirect', 'x-accel-expires', 'x-sendfile'
 ])
 
-/** Takes back what describes a success, so that the error in its place can be read and is not taken for it. */
+/**
+ * Removes the headers, trailers and status message of a success, so that clients read the error in its place
+ * correctly.
+ */
 export function takeBackSuccess (reply: FastifyReply): void {
   const { raw } = reply
   if (raw.headersSent) return
   const http2 = isHttp2(reply)
   for (const [name, value] of Object.entries(reply.getHeaders())) {
-    if (ofTheAnswer.has(name) || !canBeSent(name, value, http2)) reply.removeHeader(name)
+    if (describesBody.has(name) || !canBeSent(name, value, http2)) reply.removeHeader(name)
   }
   for (const name of trailerNames(reply) ?? []) reply.removeTrailer(name)
   if (!http2 && raw.statusMessage) raw.statusMessage = ''

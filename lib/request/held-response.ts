@@ -1,14 +1,15 @@
+import { kindOf } from '../kind-of.ts'
 import { breakOff, type RawResponse } from './delivery.ts'
 
-/** What a body is sent from. */
+/** The transaction behind a body. */
 export interface BodySource {
-  /** A transaction is open that the body may still fail with. */
+  /** A transaction is open: the body fails if the transaction does. */
   readonly open: boolean
-  /** The end of the transaction: the body ends when it is answered. */
+  /** Ends the transaction. The body ends when the server has answered. */
   finish (): Promise<void>
-  /** The body failed before its first byte has left: an ordinary error can be sent. */
+  /** The body failed before its first byte was sent: an error response can be sent. */
   replace (error: Error): void
-  /** The body failed after its first byte has left. */
+  /** The body failed after its first byte was sent. */
   broken (error: Error | undefined): void
 }
 
@@ -16,19 +17,23 @@ type Callback = (error?: Error | null) => void
 type Piece = [chunk: any, encoding: BufferEncoding | undefined, callback: Callback | undefined]
 
 /**
- * A response whose body ends only when the transaction behind it has: what a client reads to its end is committed, where it is to be.
- * While a transaction is open, the newest piece of the body waits for the next one or for the end, because with a content-length it
- * may be what completes the body. A failure breaks the response off.
+ * A response whose body ends only after its transaction has ended: a client that reads the complete body knows that
+ * the work is committed. While a transaction is open, the newest piece of the body is held until the next piece or
+ * the end, because with a content-length it may complete the body. A failure aborts the response.
  *
- * It replaces write(), end() and destroy() of the response itself, not the payload: a session may be used for the first time while
- * its body is already being sent.
+ * - held: pieces pass through, the newest is held
+ * - ending: the body has ended, and the end of the transaction is awaited
+ * - released: the response works as without this class
+ *
+ * It wraps write(), end() and destroy() of the response, not the payload: a session may be used for the first time
+ * while its body is already being sent.
  */
 export class HeldResponse {
   readonly #raw: RawResponse
   readonly #source: BodySource
   readonly #original: Pick<RawResponse, 'write' | 'end' | 'destroy'>
   #piece: Piece | null = null
-  /** Bytes that are still missing of those that content-length announces; NaN where it announces none. */
+  /** How many bytes of content-length are not sent yet; NaN without a content-length. */
   #missing: number | null = null
   #state: 'held' | 'ending' | 'released' = 'held'
 
@@ -42,13 +47,13 @@ export class HeldResponse {
     raw.destroy = (error) => this.#destroy(error)
   }
 
-  /** From here on the response is an ordinary one. */
+  /** Stops holding: the response works as without this class. */
   release (): void {
     this.#state = 'released'
     this.#piece = null
   }
 
-  /** The body cannot be sent to its end. */
+  /** The body cannot be completed. */
   fail (error: Error): void {
     if (this.#state === 'released') return
     this.release()
@@ -61,7 +66,7 @@ export class HeldResponse {
     if (this.#state === 'released') return this.#original.write.apply(this.#raw, piece as never)
     const [chunk, , callback] = piece
     if (typeof chunk !== 'string' && !(chunk instanceof Uint8Array)) {
-      this.fail(new TypeError(`A stream that is sent must yield strings or bytes, got ${chunk === null ? 'null' : typeof chunk}.`))
+      this.fail(new TypeError(`A stream that is sent must yield strings or bytes, got ${kindOf(chunk)}.`))
       return false
     }
     const newest = this.#piece
@@ -83,7 +88,7 @@ export class HeldResponse {
     return this.#pass(newest)
   }
 
-  /** Whether the client would take the body for complete with this piece. */
+  /** Whether the body would be complete for the client after this piece. */
   #completes ([chunk, encoding]: Piece): boolean {
     this.#missing ??= Number(this.#raw.getHeader('content-length') ?? NaN)
     if (Number.isNaN(this.#missing)) return false
@@ -105,7 +110,7 @@ export class HeldResponse {
   }
 
   #finish (piece: Piece): void {
-    // The client has left meanwhile.
+    // The client disconnected in the meantime.
     if (this.#state === 'released') return
     const newest = this.#piece
     this.release()
@@ -113,7 +118,7 @@ export class HeldResponse {
     this.#original.end.apply(this.#raw, piece as never)
   }
 
-  /** Fastify does this when the payload fails and its first byte has left. */
+  /** Fastify calls destroy() when the payload fails after its first byte was sent. */
   #destroy (error: Error | undefined): RawResponse {
     if (this.#state === 'released') return this.#original.destroy.call(this.#raw, error)
     this.release()

@@ -2,10 +2,13 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import type { RawResponse } from './delivery.ts'
 
-/** The last response of each connection on which requests came without waiting for answers (HTTP/1.1 pipelining). */
+/** The last response of each connection with pipelined requests (HTTP/1.1). */
 const newest = new WeakMap<object, RawResponse>()
 
-/** A request has come. Its response has no socket yet where it waits for others of the same connection. */
+/**
+ * Notes a new request if it is pipelined: its response has no socket while it waits for earlier ones of the
+ * connection.
+ */
 export function notePipelined (request: IncomingMessage, raw: RawResponse): void {
   if (request.httpVersionMajor > 1 || raw.socket !== null) return
   const { socket } = request
@@ -14,9 +17,9 @@ export function notePipelined (request: IncomingMessage, raw: RawResponse): void
 }
 
 /**
- * The app is closing. A connection that stays open would keep the server from closing for as long as its keep-alive lasts, so the
- * last response of each connection announces its end. An earlier one must not: the connection would end with it, and those behind
- * it, whose work is saved, would never be answered.
+ * Sets `connection: close` on the last response of a connection while the app is closing: a connection that stays
+ * open would delay the close until its keep-alive timeout. An earlier response must not have the header: the
+ * connection would end with it, and the clients of later requests, whose work is committed, would get no response.
  */
 export function announceEnd ({ httpVersionMajor, socket }: IncomingMessage, reply: FastifyReply): void {
   if (httpVersionMajor > 1) return
@@ -25,8 +28,8 @@ export function announceEnd ({ httpVersionMajor, socket }: IncomingMessage, repl
     reply.header('connection', 'close')
     return
   }
-  // Fastify sets it for requests that come after the app has begun to close (`return503OnClosing: false`).
+  // Fastify sets the header for requests that arrive while the app is closing (`return503OnClosing: false`).
   reply.raw.removeHeader('connection')
-  // The head of the last one was written before the app began to close.
+  // The headers of the last response were sent before the app began to close.
   if (last.headersSent) last.once('finish', () => socket.end())
 }

@@ -12,12 +12,17 @@ import { boundStream } from './stream-timeout.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
 
-/** Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is needed. */
+/**
+ * Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is
+ * needed.
+ */
 export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
   // Symbols of this engine's own: another one may stand beside it.
   const mark = Symbol(decorator)
   const configMark = Symbol(`${decorator}.config`)
-  /** One mark for all, since Fastify sets each of them anew for each request: the reply, until the session is touched. */
+  /**
+   * One mark for all, since Fastify sets each of them anew for each request: the reply, until the session is touched.
+   */
   type Marked = FastifyRequest & { [mark]: RequestScope | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
     const marked = (request as Marked)[mark]
@@ -121,7 +126,10 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     }
   }
 
-  /** The configuration of a route that was declared before the plugin was loaded: its options are checked by its first request. */
+  /**
+   * The configuration of a route that was declared before the plugin was loaded: its options are checked by its first
+   * request.
+   */
   function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): SessionConfig {
     // What a polluted Object.prototype holds is no option of a route.
     if (config === undefined || !Object.hasOwn(config, decorator) || config[decorator] === undefined) return otherwise
@@ -143,8 +151,8 @@ class SentBody {
 }
 
 /**
- * Keeps our hook behind every other onSend hook of a route, also those that other plugins append later: an error after COMMIT
- * could not take it back.
+ * Keeps our hook behind every other onSend hook of a route, also those that other plugins append later: an error
+ * after COMMIT could not take it back.
  */
 function settleLast (route: FastifyRoute, settle: OnSend): void {
   let hooks: unknown[] = []
@@ -166,8 +174,9 @@ function settleLast (route: FastifyRoute, settle: OnSend): void {
 }
 
 /**
- * The same for a 404 handler and for a route that was declared before the plugin, whose hooks are a list that Fastify has made by now:
- * our hook is appended by the first request. It runs for that request too, as Fastify looks for the list's end after each hook.
+ * The same for a 404 handler and for a route that was declared before the plugin, whose hooks are a list that
+ * Fastify has made by now: our hook is appended by the first request. It runs for that request too, as Fastify looks
+ * for the list's end after each hook.
  *
  * @returns false where Fastify keeps the list elsewhere
  */

@@ -1,10 +1,10 @@
 import { pgScopeError } from '../errors.ts'
 import { isPromiseLike, kindOf } from '../kind-of.ts'
 
-/** What is known of a request when its answer is about to be sent. */
+/** What is known about a request when its response is about to be sent. */
 export interface Ending {
   readonly status: number
-  /** An error was thrown, whatever a custom error handler made of it. */
+  /** An error was thrown, even if a custom error handler answered with a success. */
   readonly thrown: boolean
   /** A statement failed, and the transaction with it. */
   readonly failed: boolean
@@ -12,15 +12,20 @@ export interface Ending {
   readonly rollbackOnly: boolean
 }
 
-/** `refuse`: roll back, and send an error in place of the success that cannot be kept. */
+/** `refuse`: roll back, and send an error instead of the success. */
 export type RequestOutcome = 'commit' | 'rollback' | 'refuse'
 
 /**
- * @param commitIf what the user's rule says, where there is one; it is asked only where it may decide
- * @returns a promise where the rule returned one
- * @throws what the rule throws, and FST_PG_SCOPE_OPTIONS where it says neither true nor false; as a rejection of the promise, if there is one
+ * Decides the outcome of a request.
+ *
+ * @param commitIf calls the user's `commitIf`, if there is one; called only if its result decides
+ * @returns a promise if `commitIf` returned one
+ * @throws what `commitIf` throws, and FST_PG_SCOPE_OPTIONS if its result is not a boolean; rejects if it returned a
+ * promise
  */
-export function outcomeOf ({ status, thrown, failed, rollbackOnly }: Ending, commitIf?: () => unknown): RequestOutcome | PromiseLike<RequestOutcome> {
+export function outcomeOf (
+  { status, thrown, failed, rollbackOnly }: Ending, commitIf?: () => unknown
+): RequestOutcome | PromiseLike<RequestOutcome> {
   const success = status < 400
   if (rollbackOnly) return 'rollback'
   if (thrown && success) return 'rollback'
@@ -32,7 +37,8 @@ export function outcomeOf ({ status, thrown, failed, rollbackOnly }: Ending, com
 
 function decided (commits: unknown): RequestOutcome {
   if (typeof commits !== 'boolean') {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', `\`commitIf(request, reply)\` must return true or false, or a promise of one, got ${kindOf(commits)}: the work is rolled back.`)
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`commitIf(request, reply)` must return true or false, or a promise of one, ' +
+      `got ${kindOf(commits)}: the work is rolled back.`)
   }
   return commits ? 'commit' : 'rollback'
 }

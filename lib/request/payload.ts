@@ -16,12 +16,12 @@ export function isResponse (payload: unknown): payload is Response {
   return Object.prototype.toString.call(payload) === '[object Response]'
 }
 
-/** A file that is not open yet: whether it exists is known in a moment. */
+/** A file stream that is being opened: whether the file exists is not known yet. */
 export function isOpening (payload: unknown): payload is ReadStream {
   return payload instanceof ReadStream && payload.pending && !payload.destroyed
 }
 
-/** @param next called once, when the file is open or cannot be opened: the stream is errored then */
+/** @param next called once, when the file is open or could not be opened; then the stream is errored */
 export function whenOpened (file: ReadStream, next: () => void): void {
   watch(file)
   const opened = (): void => {
@@ -31,15 +31,18 @@ export function whenOpened (file: ReadStream, next: () => void): void {
   file.on('ready', opened).on('close', opened)
 }
 
-/** An 'error' that nobody listens for ends the process: Fastify listens to a payload only once it sends it. */
+/**
+ * Adds an error listener: Fastify adds one only when it sends the payload, and an 'error' without a listener ends the
+ * process.
+ */
 export function watch (payload: unknown): void {
   if (isNodeStream(payload)) payload.on?.('error', noop)
 }
 
 /**
- * Looks at a stream as Fastify does when it begins to send it.
+ * Checks a stream like Fastify does when it starts to send it.
  *
- * @throws what Fastify or Node would raise
+ * @throws the error that Fastify or Node would throw
  */
 export function checkStream (payload: Readable | ReadableStream): void {
   if (isWebStream(payload)) {
@@ -47,8 +50,10 @@ export function checkStream (payload: Readable | ReadableStream): void {
     if (isErrored(payload as never)) throw failed('The web stream of the answer has failed.')
     return
   }
-  // Only what can be written to, such as another response, has a pipe() that fails.
-  if (typeof payload.on !== 'function' || (typeof payload.readable !== 'boolean' && 'write' in payload)) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+  // The pipe() of a stream that is only writable, such as another response, fails.
+  if (typeof payload.on !== 'function' || (typeof payload.readable !== 'boolean' && 'write' in payload)) {
+    throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
+  }
   if (payload.errored) throw payload.errored
   if (payload.destroyed && !payload.readableEnded) throw failed('The stream of the answer was destroyed before its end.')
 }
@@ -57,7 +62,7 @@ function failed (message: string): Error {
   return Object.assign(new Error(message), { code: 'ERR_STREAM_PREMATURE_CLOSE' })
 }
 
-/** A payload that is not sent holds no file and no connection to another server any longer. */
+/** Destroys a payload that is not sent, so that it does not keep a file or a connection to another server open. */
 export function discard (payload: unknown): void {
   if (isNodeStream(payload)) {
     watch(payload)

@@ -59,8 +59,9 @@ export class RequestScope implements BodySource {
   attach (reply: FastifyReply): void {
     this.#detach?.()
     this.#reply = reply
-    // Both come once. Not by once(): Fastify calls that for each route as it boots, and from some hundred routes on V8 takes what once()
-    // makes for long-lived, from the start: each request would be kept by it until the next major collection.
+    // Both come once. Not by once(): Fastify calls that for each route as it boots, and from some hundred routes on
+    // V8 takes what once() makes for long-lived, from the start: each request would be kept by it until the next
+    // major collection.
     reply.raw.on('finish', () => { this.#delivered ||= isDelivered(reply.raw, this.#request.raw.socket) })
     reply.raw.on('close', () => this.#closed())
     // A response that waits for others of its socket (HTTP pipelining) hears of no hang-up.
@@ -129,7 +130,10 @@ export class RequestScope implements BodySource {
     else this.#settle(outcome, reply, payload, done)
   }
 
-  /** commitIf returned a promise. What ends the wait for COMMIT ends this wait too: the work is rolled back, and the client gets an error. */
+  /**
+   * commitIf returned a promise. What ends the wait for COMMIT ends this wait too: the work is rolled back, and the
+   * client gets an error.
+   */
   #decide (outcome: PromiseLike<RequestOutcome>, reply: FastifyReply, payload: unknown, done: Done): void {
     const answer: Done = (error, payload) => this.#send(reply, done, error ?? null, payload)
     const decided = (next: () => void): void => {
@@ -387,7 +391,10 @@ export class RequestScope implements BodySource {
     else log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it')
   }
 
-  /** The work goes on without its client. Before the answer, nothing tells when the handler of a route that was not seen is through. */
+  /**
+   * The work goes on without its client. Before the answer, nothing tells when the handler of a route that was not
+   * seen is through.
+   */
   get #outlivesClient (): boolean {
     return this.config.onAbort === 'commit' && (this.routed || this.#answered)
   }
@@ -399,7 +406,10 @@ export class RequestScope implements BodySource {
     if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#tellOfFailure()
   }
 
-  /** Each statement stood alone, so that one that failed changed nothing for the answer: without this nobody might hear of it. */
+  /**
+   * Each statement stood alone, so that one that failed changed nothing for the answer: without this nobody might
+   * hear of it.
+   */
   async #tellOfFailure (): Promise<void> {
     if (!this.session.unused) await this.session.end('commit').catch(() => {})
     const err = this.session.firstFailure

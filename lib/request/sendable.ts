@@ -7,17 +7,17 @@ import { trailerNames } from './trailers.ts'
 type Headers = ReturnType<FastifyReply['getHeaders']>
 
 /**
- * Looks at what Fastify and Node look at only behind the last onSend hook: found after COMMIT, it would be an error for work
- * that is saved.
+ * Makes the checks that Fastify and Node make only after the last onSend hook: there, an error would be sent for
+ * work that is already committed.
  *
- * @throws what they would throw
+ * @throws the error that Fastify or Node would throw
  */
 export function checkSendable (reply: FastifyReply, headers: Headers, payload: unknown): void {
   const { raw, statusCode } = reply
   const http2 = isHttp2(reply)
   if (!isStatus(statusCode)) throw new errorCodes.FST_ERR_BAD_STATUS_CODE(String(statusCode))
   for (const name in headers) checkHeader(name, headers[name], http2)
-  // HTTP/2 has no status message; to read it there is worth a warning to Node.
+  // HTTP/2 has no status message; Node emits a warning if it is read.
   if (!http2 && raw.statusMessage) validateHeaderValue('statusMessage', raw.statusMessage)
   const trailers = trailerNames(reply)
   if (trailers !== null) for (const name of trailers) checkHeader(name, '', http2)
@@ -25,7 +25,7 @@ export function checkSendable (reply: FastifyReply, headers: Headers, payload: u
   checkPayload(reply, payload)
 }
 
-/** @throws what Fastify or Node would raise about the payload as it is now */
+/** @throws the error that Fastify or Node would throw for the payload in its current state */
 export function checkPayload (reply: FastifyReply, payload: unknown): void {
   const { raw, statusCode } = reply
   if (isStream(payload)) {
@@ -34,7 +34,7 @@ export function checkPayload (reply: FastifyReply, payload: unknown): void {
   }
   if (raw.headersSent) throw new errorCodes.FST_ERR_REP_ALREADY_SENT(reply.request.url, reply.request.method)
   if (payload === undefined || payload === null || typeof payload === 'string' || Buffer.isBuffer(payload)) return
-  // Fastify drops the payload of a status that has none.
+  // Fastify drops the payload if the status allows no body.
   if (hasBody(statusCode)) throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
 }
 
@@ -42,7 +42,7 @@ export function isHttp2 (reply: FastifyReply): boolean {
   return reply.request.raw.httpVersionMajor >= 2
 }
 
-/** As Node's writeHead() has it, which also takes what `reply.code()` does not. */
+/** The rule of Node's writeHead(), which also accepts codes that `reply.code()` rejects. */
 export function isStatus (status: unknown): boolean {
   const number = (status as number) | 0
   return number >= 100 && number <= 999
@@ -55,14 +55,14 @@ function hasBody (status: number): boolean {
 /** Header fields of an HTTP/1 connection (RFC 9113, section 8.2.2). Node drops `connection` itself. */
 const ofHttp1 = new Set(['transfer-encoding', 'keep-alive', 'proxy-connection', 'upgrade', 'http2-settings', 'te'])
 
-/** Those of a response of which Node's HTTP/2 takes one value only. */
+/** Response header fields for which Node's HTTP/2 accepts only one value. */
 const single = new Set([
   'access-control-allow-credentials', 'access-control-max-age', 'age', 'content-encoding', 'content-language', 'content-length',
   'content-location', 'content-md5', 'content-range', 'content-type', 'date', 'etag', 'expires', 'last-modified', 'location',
   'max-forwards', 'retry-after', 'tk', 'x-content-type-options'
 ])
 
-/** @throws what Node would throw for such a header */
+/** @throws the error that Node would throw for the header */
 export function checkHeader (name: string, value: unknown, http2: boolean): void {
   validateHeaderName(name)
   if (Array.isArray(value)) for (const one of value) validateHeaderValue(name, one)
@@ -71,20 +71,20 @@ export function checkHeader (name: string, value: unknown, http2: boolean): void
 }
 
 function checkHttp2Header (name: string, value: unknown): void {
-  if (value === null) throw refused('ERR_HTTP2_INVALID_HEADER_VALUE', `HTTP/2: the header "${name}" has no value.`)
+  if (value === null) throw headerError('ERR_HTTP2_INVALID_HEADER_VALUE', `HTTP/2: the header "${name}" has no value.`)
   if ((ofHttp1.has(name) && !(name === 'te' && value === 'trailers')) || (name === 'connection' && value === 'trailers')) {
-    throw refused('ERR_HTTP2_INVALID_CONNECTION_HEADERS', `HTTP/2 does not allow the header "${name}".`)
+    throw headerError('ERR_HTTP2_INVALID_CONNECTION_HEADERS', `HTTP/2 does not allow the header "${name}".`)
   }
   if (Array.isArray(value) && value.length > 1 && single.has(name)) {
-    throw refused('ERR_HTTP2_HEADER_SINGLE_VALUE', `HTTP/2: the header "${name}" takes one value.`)
+    throw headerError('ERR_HTTP2_HEADER_SINGLE_VALUE', `HTTP/2: the header "${name}" takes one value.`)
   }
 }
 
-function refused (code: string, message: string): Error {
+function headerError (code: string, message: string): Error {
   return Object.assign(new TypeError(message), { code })
 }
 
-/** Trailers need a chunked body, and whether it is one depends on all the rest: Node itself is asked. */
+/** Trailers require a chunked body, which depends on the status and all headers: lets Node itself check them. */
 function rehearse (reply: FastifyReply, headers: Headers, trailers: string[] | null, payload: unknown): void {
   const head = { ...headers } as OutgoingHttpHeaders
   if (trailers !== null) Object.assign(head, { 'transfer-encoding': 'chunked', trailer: trailers.join(' ') })
@@ -93,8 +93,8 @@ function rehearse (reply: FastifyReply, headers: Headers, trailers: string[] | n
 }
 
 /**
- * What Fastify does with a Response behind the last onSend hook, done now: its status decides the outcome, and its body may be
- * read from the session.
+ * Applies a Response to the reply, like Fastify does after the last onSend hook. It must happen earlier, because the
+ * status decides the outcome and the body may be read from the session.
  */
 export function unwrap (response: Response, reply: FastifyReply): ReadableStream | null {
   if (response.bodyUsed) throw new errorCodes.FST_ERR_REP_RESPONSE_BODY_CONSUMED()

@@ -5,13 +5,18 @@ import { isStream } from './reply-stream.ts'
 import type { RequestScope } from './request-scope.ts'
 
 /**
- * Bounds an answer made of rows that are still to come. The server ends a transaction that fetches nothing for idleInTransactionTimeout;
- * a client that reads slowly, but fast enough for a FETCH now and then, would hold the connection for as long as it likes.
+ * Limits the duration of a streamed response. The server ends a transaction without a statement for
+ * idleInTransactionTimeout, but a slow client that causes an occasional FETCH could hold the connection
+ * indefinitely.
  */
-export function boundStream ({ session, config: { streamTimeout } }: RequestScope, reply: FastifyReply, payload: unknown): void {
+export function boundStream (
+  { session, config: { streamTimeout } }: RequestScope, reply: FastifyReply, payload: unknown
+): void {
   if (!session.streaming || streamTimeout === 0 || !isStream(payload)) return
   const timer = setTimeout(() => {
-    session.end('rollback', pgScopeError('FST_PG_SCOPE_CANCELED', `The client did not read the streamed answer within ${streamTimeout} ms (streamTimeout): its transaction is rolled back.`)).catch(() => {})
+    const error = pgScopeError('FST_PG_SCOPE_CANCELED', 'The client did not read the streamed response within ' +
+      `${streamTimeout} ms (\`streamTimeout\`): its transaction is rolled back.`)
+    session.end('rollback', error).catch(() => {})
   }, streamTimeout)
   letExit(timer)
   reply.raw.on('close', () => clearTimeout(timer))

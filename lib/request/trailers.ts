@@ -4,13 +4,16 @@ type Trailers = Record<string, unknown> | null
 
 let key: symbol | null | undefined
 
-/** Fastify has no way to ask for all trailers of a reply: its own property is looked up once. */
+/** Fastify has no public method that lists the trailers of a reply: finds its private property once. */
 function trailersOf (reply: FastifyReply): Trailers {
-  if (key === undefined) key = Object.getOwnPropertySymbols(reply).find(({ description }) => description === 'fastify.reply.trailers') ?? null
+  if (key === undefined) {
+    const symbols = Object.getOwnPropertySymbols(reply)
+    key = symbols.find(({ description }) => description === 'fastify.reply.trailers') ?? null
+  }
   return key === null ? null : (reply as unknown as Record<symbol, Trailers | undefined>)[key] ?? null
 }
 
-/** The names of a reply's trailers, or null where it has none. */
+/** The names of a reply's trailers, or null if it has none. */
 export function trailerNames (reply: FastifyReply): string[] | null {
   const trailers = trailersOf(reply)
   if (trailers === null) return null
