@@ -2,13 +2,16 @@ import type { PoolLimits } from './pool-limits.ts'
 import { queueFullError, queueTooSlowError } from './pool-errors.ts'
 import { ServiceRate } from './service-rate.ts'
 
-/** How many times `acquireTimeout` a wait must look like taking before it is refused: the pace of a moment is no promise. */
-const certainty = 1.25
+/**
+ * A request is refused if its expected wait exceeds this many times `acquireTimeout`. Above 1, as the rate is an
+ * estimate.
+ */
+const margin = 1.25
 
-/** For what part of `acquireTimeout` a queue must have been there before its pace is believed. */
+/** The part of `acquireTimeout` that a queue must have lasted before its rate is used. */
 const settling = 0.2
 
-/** Refuses at once whoever would be refused later anyway: the queue is full, or too slow to get to the end of it in time. */
+/** Rejects immediately a session that would time out anyway, because the queue is full or too slow. */
 export class Admission {
   readonly #limits: PoolLimits
   readonly #rate: ServiceRate
@@ -18,23 +21,23 @@ export class Admission {
     this.#rate = new ServiceRate(limits.max, limits.acquireTimeout * settling)
   }
 
-  /** A connection has gone on to somebody. @param waiting how many still wait */
+  /** A connection was granted. @param waiting waiters that remain */
   served (waiting: number): void {
     this.#rate.served(waiting)
   }
 
   /**
-   * Why one more may not wait, or null.
+   * The error for one more waiter, or null if it may wait.
    *
    * @param leased connections in use
-   * @param taken those, and the ones on their way here or out
+   * @param taken connections in use, being opened or being closed
    */
   refusal (waiting: number, leased: number, taken: number): Error | null {
     const { max, maxWaiting, acquireTimeout } = this.#limits
-    // As many as connections can still be opened do not wait for anybody, unless the server keeps them waiting.
+    // For max - leased of the waiters a connection can still be opened, so they do not count.
     if (waiting >= maxWaiting + max - leased) return queueFullError(max, leased, waiting)
     if (taken < max) return null
     const wait = this.#rate.waitBehind(waiting)
-    return wait <= acquireTimeout * certainty ? null : queueTooSlowError(max, waiting, wait, acquireTimeout)
+    return wait <= acquireTimeout * margin ? null : queueTooSlowError(max, waiting, wait, acquireTimeout)
   }
 }

@@ -5,84 +5,97 @@ import type { Answers } from '../postgres/answers.ts'
 import type { Leftovers, SessionStateReset, Traces } from './session-state-reset.ts'
 import type { PreparedStatements } from '../postgres/prepared-statements.ts'
 
-/** What is larger is not copied for the sake of a single write. Bytes. */
-const largestTogether = 65536
+/** Larger messages are written separately, as copying them costs more than another write. Bytes. */
+const largestCombined = 65536
 
-/** A pg client of ours, and what is known of it from its opening. */
+/** A pg client made by a source, with what is known of its connection since it was opened. */
 export interface ScopeClient extends pg.Client {
   readonly baseline: Record<string, string>
   readonly parameters: ServerParameters
   readonly answers: Answers
-  /** It was made before the pool was reset, so that its connection serves no further session. */
+  /** It was made before the pool was reset, so its connection serves no further session. */
   outdated: boolean
 }
 
-/** Whoever uses a connection at the moment. */
+/** The pipeline that uses a connection at the moment. */
 export interface ConnectionUser {
-  /** Batches written, and not yet answered. */
+  /** Batches sent and not answered. */
   readonly unanswered: number
-  /** The connection ended although nobody here ended it. Batches under way are told by themselves. */
+  /** The connection was lost. Batches that await an answer are failed separately. */
   connectionLost (error: unknown): void
 }
 
-/** After which a connection is replaced. */
+/** The limits after which a connection is replaced. */
 export interface ConnectionLimits {
   readonly maxLifetime: number
   readonly maxUses: number
 }
 
-/** What a connection needs to know when it is opened. */
+/** What a new connection needs from the engine. */
 export interface ConnectionHost {
-  /** For what the next connection prepares, or null where it may not. */
+  /** The prepared statements of a new connection, or null if it may not prepare any. */
   prepared (): PreparedStatements | null
-  /** Whether a pooler may stand behind the next connection. */
+  /** Whether the next connection may lead to a pooler. */
   pooled (): boolean
-  /** Takes away what sessions leave behind; null where it stays. */
+  /** Resets the state that sessions leave behind; null if it is kept. */
   readonly sessionState: SessionStateReset | null
 }
 
-/** One connection to the server for as long as it lives, whoever uses it. */
+/**
+ * One connection to the server, from login to the end of its socket, across all leases.
+ *
+ * It owns what outlives a lease: unsent bytes, pending CancelRequests, prepared statements and session state. The
+ * source creates it, Pool lends it by leases, and a pipeline writes to it. Its states:
+ *
+ * - clean: alive and outside of a transaction; `reusable` if no CancelRequest may hit it either
+ * - commitPending: COMMIT is sent and not answered; the next session may already hold the lease
+ * - canceling: a CancelRequest may still arrive, so nothing is written
+ * - expired: to be replaced when its session ends
+ * - lost: the socket is closed
+ */
 export class Connection {
   readonly client: pg.Client
-  /** The client's type parsers, as pg itself puts them into a result: never the client, whose secret key would go along. */
+  /** The client's type parsers, which pg puts into each result. Not the client itself, as it carries the secret key. */
   readonly types: pg.CustomTypesConfig
-  /** Settings that its startup packet carried. */
+  /** The settings in its startup packet. */
   readonly baseline: Readonly<Record<string, string>>
-  /** Past this moment (Date.now()) it is not kept. */
+  /** Date.now() after which it is replaced. */
   expiresAt: number
-  /** How many leases it has served, the present one included. */
+  /** The number of leases so far, including the current one. */
   uses = 0
   readonly #maxUses: number
-  /** What it has prepared, or null where nothing may be. */
+  /** Its prepared statements, or null if it may not prepare any. */
   prepared: PreparedStatements | null
-  /** What ended it, or null while it lives. */
+  /** The reason why it ended, or null while it is alive. */
   lost: Error | null = null
-  /** It has been in other hands, or in nobody's, so that it may have died unnoticed. */
+  /** It served a session before, or was idle, so it may have died unnoticed. */
   reused = false
-  /** A pooler has kept what is behind it, even where it was opened just now. */
+  /** It leads to a pooler, whose server connection may be older than this one. */
   readonly pooled: boolean
   user: ConnectionUser | null = null
-  /** To be told whose process answers, by the first who can ask; null where nobody wants to know. */
+  /** Called with the process id of the backend by the first batch that can ask for it; null if it is not needed. */
   onBackendKnown: ((backend: number) => void) | null = null
   /**
-   * The statement that the server answers now is bound: it may have run. Bind is answered before Execute begins, whether the
-   * statement was parsed just now or prepared long ago. A batch resets it behind each of its statements.
+   * The server answered Bind for the current statement, so the statement may have run. Bind is answered before
+   * Execute begins, for new and for prepared statements. A batch resets it after each statement.
    */
   bound = false
-  /** The server said that it ends the connection, behind the answers to all that it had run. */
+  /** The server announced that it closes the connection, after the answers to everything that it had run. */
   dismissed = false
-  /** Answers may be on their way to one session while another writes: nothing in between could give them to a stranger. */
+  /**
+   * Another session may send while answers are pending, as no pooler in between could deliver them to another client.
+   */
   sharable = false
   readonly #answers: Answers
-  /** What sessions have left on it; null where that stays. */
+  /** State that sessions have left on it; null if it is kept. */
   readonly leftovers: Leftovers | null
-  #ending = false
-  #watchers: (() => void)[] = []
-  /** CancelRequests that the server may not have taken yet: each hits whatever the connection runs when it arrives. */
+  #commitPending = false
+  #afterCommit: (() => void)[] = []
+  /** CancelRequests that the server may not have handled. Each cancels whatever the connection runs when it arrives. */
   #cancels = 0
-  /** One of them is not known to have been taken, and may arrive at any time. */
+  /** The fate of a CancelRequest is unknown, so it may arrive at any time. */
   #threatened = false
-  /** Called when no CancelRequest is on its way any more. */
+  /** Called when no CancelRequest is pending any more. */
   #afterCancels: (() => void)[] = []
   #unsent: Buffer[] = []
 
@@ -96,19 +109,19 @@ export class Connection {
     this.baseline = client.baseline
     this.#answers = client.answers
     this.leftovers = host.sessionState?.opened() ?? null
-    // Up to a tenth earlier, so that connections opened together are not replaced together.
+    // Reduced by up to a tenth, so that connections opened together are not replaced together.
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
-    // Without a listener a client that is killed between two statements would end the process.
+    // Without a listener, a client that is killed between two statements would crash the process.
     client.on('error', (error) => {
       this.#end(error)
-      // It may be of an answer that nobody asked for: what comes next cannot be trusted.
+      // The error may come from an unexpected answer, after which the connection cannot be trusted.
       cutOff(client)
     })
     client.connection.on('bindComplete', () => { this.bound = true })
     client.on('end', () => this.#end(new Error('the connection was ended')))
   }
 
-  /** Sends bytes. What is written in one turn of the running code leaves together, in one write to the socket. */
+  /** Sends bytes. All bytes of one tick are sent in one write to the socket. */
   write (bytes: Buffer): void {
     if (this.#unsent.length === 0 && this.#cancels === 0) process.nextTick(flush, this)
     this.#unsent.push(bytes)
@@ -122,32 +135,33 @@ export class Connection {
     this.#unsent = []
     if (!stream.writable) return
     if (unsent.length === 1) stream.write(unsent[0]!)
-    else if (unsent.some(({ length }) => length > largestTogether)) for (const bytes of unsent) stream.write(bytes)
+    else if (unsent.some(({ length }) => length > largestCombined)) for (const bytes of unsent) stream.write(bytes)
     else stream.write(Buffer.concat(unsent))
   }
 
   /**
-   * COMMIT was written, and somebody else may have the connection before it is answered: who does must neither cancel, for
-   * that would hit it, nor cut the connection off, for its outcome would be unknown.
+   * COMMIT is sent and not answered. The next session may already have the connection. It must not cancel, as that
+   * would hit the COMMIT, and must not close the connection, as the outcome would be unknown.
    */
   get commitPending (): boolean {
-    return this.#ending
+    return this.#commitPending
   }
 
-  set commitPending (ending: boolean) {
-    this.#ending = ending
-    if (!ending && this.#watchers.length > 0) for (const watcher of this.#watchers.splice(0)) watcher()
+  set commitPending (pending: boolean) {
+    this.#commitPending = pending
+    if (!pending && this.#afterCommit.length > 0) for (const callback of this.#afterCommit.splice(0)) callback()
   }
 
-  /** Calls back when no COMMIT of whoever had it before is under way any more: at once, mostly. */
+  /** Calls back when no COMMIT of a previous session is pending: usually immediately. */
   whenCommitAnswered (callback: () => void): void {
-    if (this.#ending) this.#watchers.push(callback)
+    if (this.#commitPending) this.#afterCommit.push(callback)
     else callback()
   }
 
   /**
-   * Asks the server to cancel what the connection is running. As long as the request may hit something else, nothing is written and
-   * no other session gets the connection; where that never becomes known, nothing is written any more and it is not kept.
+   * Asks the server to cancel the running statement. While the request may still hit another statement, nothing is
+   * written and no other session gets the connection. If its fate never becomes known, nothing is written any more
+   * and the connection is closed.
    */
   async cancel (): Promise<void> {
     this.#cancels++
@@ -157,54 +171,54 @@ export class Connection {
     for (const callback of this.#afterCancels.splice(0)) callback()
   }
 
-  /** A CancelRequest may still hit what is written now. */
+  /** A CancelRequest may still hit a statement that is sent now. */
   get canceling (): boolean {
     return this.#cancels > 0 || this.#threatened
   }
 
-  /** Calls back when no CancelRequest is on its way any more: at once, mostly. */
+  /** Calls back when no CancelRequest is pending: usually immediately. */
   whenNotCanceling (callback: () => void): void {
     if (this.#cancels > 0) this.#afterCancels.push(callback)
     else callback()
   }
 
-  /** A statement was written that may leave something behind. */
+  /** A statement that may leave state behind was sent. */
   leaves (traces: Traces | null): void {
     if (traces !== null) this.leftovers?.add(traces)
   }
 
-  /** Another session may have it. */
+  /** Another session may use it. */
   get reusable (): boolean {
     return this.clean && !this.canceling
   }
 
-  /** Alive and outside a transaction, by the last ReadyForQuery. */
+  /** It is alive, and outside of a transaction by the last ReadyForQuery. */
   get clean (): boolean {
     return this.lost === null && this.client.getTransactionStatus() === 'I'
   }
 
   /**
-   * Owes no answer, so that it can say goodbye; anything else is cut off, for the server may never answer. A raw client that was
-   * left in a transaction is as good: pg itself cuts off one that is at work.
+   * It awaits no answer, so it can send Terminate. Otherwise its socket is closed, as the server may never answer.
+   * This includes raw clients in a transaction, as pg itself closes the socket of one that is busy.
    */
   get canEndGracefully (): boolean {
     return this.reusable || !this.client.pipeline
   }
 
-  /** performance.now() when the server was last heard. */
+  /** performance.now() when the last bytes arrived. */
   get lastHeard (): number {
     return this.#answers.heard
   }
 
-  /** It is to be replaced as soon as its session ends. */
+  /** It is replaced when its session ends. */
   get expired (): boolean {
     return this.uses >= this.#maxUses || Date.now() >= this.expiresAt
   }
 
   /**
-   * Ends it without asking: the server rolls back what is open when it sees the socket close.
+   * Closes the socket immediately. The server then rolls back the open transaction.
    *
-   * @param reason what those are told who wait for an answer
+   * @param reason the error of batches that await an answer
    */
   destroy (reason?: Error): void {
     cutOff(this.client, reason)
@@ -221,7 +235,7 @@ function flush (connection: Connection): void {
   connection.flush()
 }
 
-/** Closes a client's socket, whatever the client is doing. */
+/** Closes a client's socket immediately. */
 export function cutOff (client: pg.Client, reason?: Error): void {
   client.connection.stream.destroy(reason)
 }

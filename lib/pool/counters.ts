@@ -1,4 +1,4 @@
-/** What an engine has counted since it started: `app.db.stats().counters`. */
+/** Events since the engine started: `app.db.stats().counters`. */
 export type Counters = ReturnType<typeof newCounters>
 
 type CounterName = 'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'resent' | 'canceled' |

@@ -3,34 +3,42 @@ import { askedBeside, type ConnectionOwner } from './work-context.ts'
 import type { Lease } from './lease.ts'
 import type { AcquireRequest } from './wait-queue.ts'
 
-/** How long until the pool is looked at again while a deadlock is still possible. Milliseconds. */
+/** The time between two checks while a deadlock is possible. Milliseconds. */
 const interval = 50
 
 /**
- * Finds out when every connection is held by work that waits for another one, so that nobody would ever go on: the newest of
- * those who wait is refused then, and the others go on before anybody who holds nothing yet: each of them gives back two.
+ * Detects that every connection is held by work that waits for another connection, so that no work can continue.
+ * The newest of these waiters is rejected. The others are then served before waiters that hold no connection, as
+ * each of them returns two.
  *
- * It looks when the running code has come to a rest, and again for as long as all connections are in use and work inside of other
- * work waits: a statement that runs may be all that a handler waits for, and a promise may be awaited later.
+ *     request 1 ──holds──► connection 1        request 1 ──waits──┐
+ *     request 2 ──holds──► connection 2        request 2 ──waits──┴──► connections 1 and 2: deadlock
+ *
+ * The check runs after the current turn of the event loop, and every 50 ms while a deadlock is possible: all
+ * connections are in use and a waiter is nested in other work. It repeats because a handler may wait for a running
+ * statement only, and because a promise may be awaited later.
+ *
+ * Pool reports each waiter (waits, left) and each lease (granted, returned).
  */
 export class DeadlockDetector {
   readonly #max: number
   readonly #refuse: (waiter: AcquireRequest) => void
-  /** The connections in use. */
+  /** The leases of all connections in use. */
   readonly #leases = new ArraySet<Lease>()
-  /** How many of them are sessions of requests. */
+  /** How many of these leases belong to sessions of requests. */
   #requests = 0
   readonly #waiting: Iterable<AcquireRequest>
-  /** How many wait inside of other work than their own. */
-  #inside = 0
-  /** Those who were left when somebody was refused. */
+  /** How many waiters are nested in the work of another owner. */
+  #nested = 0
+  /** The waiters that remained when a deadlock was resolved. */
   readonly #prioritized = new Set<AcquireRequest>()
-  #look: NodeJS.Immediate | null = null
-  #again: NodeJS.Timeout | null = null
+  #check: NodeJS.Immediate | null = null
+  #recheck: NodeJS.Timeout | null = null
 
   /**
-   * @param max connections that there can be
-   * @param waiting all who wait, in the order in which they came
+   * @param max the limit of connections in use
+   * @param waiting all waiters, oldest first
+   * @param refuse called with the waiter to reject; it leaves the queue
    */
   constructor (max: number, waiting: Iterable<AcquireRequest>, refuse: (waiter: AcquireRequest) => void) {
     this.#max = max
@@ -40,24 +48,24 @@ export class DeadlockDetector {
 
   waits (waiter: AcquireRequest): void {
     if (waiter.label === undefined && this.#requests > 0) askedBeside()
-    if (!insideOther(waiter)) return
-    this.#inside++
+    if (!isNested(waiter)) return
+    this.#nested++
     this.#suspect()
   }
 
-  /** Whether it may wait inside of work that holds a connection, here or of another engine. */
+  /** Whether the waiter may be nested in work that holds a connection of this or another engine. */
   mayHold (waiter: AcquireRequest): boolean {
-    return insideOther(waiter) || (waiter.context === null && waiter.label === undefined && this.#requests > 0)
+    return isNested(waiter) || (waiter.context === null && waiter.label === undefined && this.#requests > 0)
   }
 
-  /** The waiter waits no longer, whatever became of it. */
+  /** The waiter has left the queue, for whatever reason. */
   left (waiter: AcquireRequest): void {
-    if (!insideOther(waiter)) return
-    this.#inside--
+    if (!isNested(waiter)) return
+    this.#nested--
     this.#prioritized.delete(waiter)
   }
 
-  /** Who is to be served before all others, if there is anybody. */
+  /** The waiter to serve before all others, or null. */
   get prioritized (): AcquireRequest | null {
     return this.#prioritized.size === 0 ? null : this.#prioritized.values().next().value!
   }
@@ -73,23 +81,26 @@ export class DeadlockDetector {
     if (lease.owner.requestOf != null) this.#requests--
   }
 
-  /** Every connection is in use, and somebody waits inside of work that may hold one. */
+  /** Every connection is in use, and a waiter is nested in work that may hold one. */
   get #possible (): boolean {
-    return this.#inside > 0 && this.#leases.size >= this.#max
+    return this.#nested > 0 && this.#leases.size >= this.#max
   }
 
+  /** Whether every lease is held by work that is blocked. */
   get #stuck (): boolean {
     const blocked = new Set<ConnectionOwner>()
-    for (const waiter of this.#waiting) for (const holder of blockedBy(waiter)) blocked.add(holder)
-    for (const { isReturned: over, owner: holder } of this.#leases) if (over || holder.settling === true || !blocked.has(holder)) return false
+    for (const waiter of this.#waiting) for (const owner of blockedBy(waiter)) blocked.add(owner)
+    for (const { isReturned, owner } of this.#leases) {
+      if (isReturned || owner.settling === true || !blocked.has(owner)) return false
+    }
     return true
   }
 
-  /** Looked at once for all that the running code does: it takes as long as the queue is. */
+  /** Schedules a check. One check per turn of the event loop is enough, and it takes time proportional to the queue. */
   #suspect (): void {
-    if (this.#look !== null || this.#again !== null || !this.#possible) return
-    this.#look = setImmediate(() => {
-      this.#look = null
+    if (this.#check !== null || this.#recheck !== null || !this.#possible) return
+    this.#check = setImmediate(() => {
+      this.#check = null
       this.#decide()
     })
   }
@@ -97,45 +108,52 @@ export class DeadlockDetector {
   #decide (): void {
     if (!this.#possible) return
     if (!this.#stuck || this.#atWork) {
-      this.#again = setTimeout(() => {
-        this.#again = null
+      this.#recheck = setTimeout(() => {
+        this.#recheck = null
         this.#decide()
       }, interval)
       return
     }
-    const concerned = this.#concerned
-    const newest = concerned.pop()
+    const blocking = this.#blocking
+    const newest = blocking.pop()
     if (newest === undefined) return
-    for (const waiter of concerned) this.#prioritized.add(waiter)
+    for (const waiter of blocking) this.#prioritized.add(waiter)
     this.#refuse(newest)
     this.#suspect()
   }
 
+  /** Whether any connection awaits an answer. */
   get #atWork (): boolean {
-    for (const { connection } of this.#leases) if (connection.user !== null && connection.user.unanswered > 0) return true
+    for (const { connection: { user } } of this.#leases) if (user !== null && user.unanswered > 0) return true
     return false
   }
 
-  /** Those that work which holds a connection here waits for. */
-  get #concerned (): AcquireRequest[] {
-    const holders = new Set(Array.from(this.#leases, ({ owner: holder }) => holder))
-    return Array.from(this.#waiting).filter((waiter) => blockedBy(waiter).some((holder) => holders.has(holder)))
+  /** The waiters that block work which holds a connection of this pool, oldest first. */
+  get #blocking (): AcquireRequest[] {
+    const owners = new Set(Array.from(this.#leases, ({ owner }) => owner))
+    return Array.from(this.#waiting).filter((waiter) => blockedBy(waiter).some((owner) => owners.has(owner)))
   }
 }
 
-/** Whether it waits inside of work that is not its own: that of a session which has no connection yet holds none. */
-function insideOther ({ context: within, owner: holder }: AcquireRequest): boolean {
-  for (let work = within; work !== null; work = work.parent) if (work.owner !== holder) return true
+/**
+ * Whether the waiter is nested in the work of another owner. Its own owner does not count, as it has no connection
+ * yet.
+ */
+function isNested ({ context, owner }: AcquireRequest): boolean {
+  for (let work = context; work !== null; work = work.parent) if (work.owner !== owner) return true
   return false
 }
 
-/** What cannot go on before it is served. Work may wait inside of work: all that is around a waiter waits with it, as far as it is awaited. */
+/**
+ * The owners that cannot continue before the waiter is served: those of all work around it, outwards, as far as it is
+ * awaited.
+ */
 function blockedBy (waiter: AcquireRequest): ConnectionOwner[] {
-  const holders: ConnectionOwner[] = []
+  const owners: ConnectionOwner[] = []
   let awaited = waiter.unawaited !== true
   for (let work = waiter.context; work !== null && awaited; work = work.parent) {
-    holders.push(work.owner)
+    owners.push(work.owner)
     awaited = work.unawaited?.() !== true
   }
-  return holders
+  return owners
 }

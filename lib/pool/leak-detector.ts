@@ -2,31 +2,31 @@ import { letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
 import type { AcquireRequest } from './wait-queue.ts'
 
-/** Told of what the pool gives out and takes back. */
+/** Observes what the pool grants and takes back. */
 export interface LeaseObserver {
   asked (waiter: AcquireRequest): void
   granted (lease: Lease, waiter: AcquireRequest): void
   returned (lease: Lease): void
 }
 
-/** With no threshold nothing is watched, and it costs nothing. */
+/** Used without a threshold: observes nothing and costs nothing. */
 export const noLeakDetection: LeaseObserver = { asked () {}, granted () {}, returned () {} }
 
 export interface LeakReport {
-  /** Method and route of the request that holds the connection, where it is one. */
+  /** Method and route of the request that holds the connection, if a request holds it. */
   route: string | undefined
-  /** Milliseconds since it was given out. */
+  /** Milliseconds since the connection was granted. */
   held: number
-  /** Where it was asked for: the frames of the app, innermost first. */
+  /** Where the connection was requested: stack frames of the app, innermost first. */
   stack: string
 }
 
-/** Frames that are asked for: those of this package are left out of a report, and an app's own must not be cut off by them. */
+/** Frames to capture: enough that those of this package, which a report leaves out, do not cut off the app's own. */
 const depth = 40
-/** Frames that are reported. */
+/** Frames to report. */
 const shown = 10
 
-/** A connection that was given out. */
+/** A lease that is not returned. */
 interface Held {
   readonly since: number
   readonly waiter: AcquireRequest
@@ -34,7 +34,10 @@ interface Held {
   reported: boolean
 }
 
-/** Reports connections that are held longer than a threshold, and again when they come back. Nothing is reclaimed by force. */
+/**
+ * Reports leases that are held longer than a threshold, and again when they are returned. It never takes a connection
+ * away.
+ */
 export class LeakDetector implements LeaseObserver {
   readonly #threshold: number
   readonly #suspected: (report: LeakReport) => void
@@ -50,11 +53,12 @@ export class LeakDetector implements LeaseObserver {
   }
 
   asked (waiter: AcquireRequest): void {
-    // A first batch that is sent again asks again, out of an answer of the server's: that place says nothing.
+    // A resent first batch makes the same request again from an answer's callback, whose stack says nothing about
+    // the app.
     if (this.#stacks.has(waiter)) return
     const { stackTraceLimit } = Error
     Error.stackTraceLimit = depth
-    this.#stacks.set(waiter, new Error('asked for here'))
+    this.#stacks.set(waiter, new Error('requested here'))
     Error.stackTraceLimit = stackTraceLimit
   }
 
@@ -77,15 +81,18 @@ export class LeakDetector implements LeaseObserver {
   }
 
   #report ({ since, waiter }: Held): LeakReport {
-    return { route: waiter.label, held: Math.round(performance.now() - since), stack: callers(this.#stacks.get(waiter)?.stack ?? '') }
+    const stack = callers(this.#stacks.get(waiter)?.stack ?? '')
+    return { route: waiter.label, held: Math.round(performance.now() - since), stack }
   }
 }
 
-/** The frames of whoever called into this package; all of them, where there is nobody else. */
+/** The stack frames outside of this package; all frames if there are no others. */
 function callers (stack: string): string {
   const frames = stack.split('\n').slice(1)
-  // The first frame is this file's own. With source maps it is not where import.meta.url says.
+  // The first frame is in this file. With source maps its path differs from import.meta.url.
   const [, folder] = /([^\s(]*)[/\\]pool[/\\]leak-detector\.[jt]s:/.exec(frames[0] ?? '') ?? []
-  const foreign = frames.filter((frame) => !(folder !== undefined && frame.includes(folder)) && !frame.endsWith('(<anonymous>)') && !/[( ]node:/.test(frame))
+  const isForeign = (frame: string): boolean => !(folder !== undefined && frame.includes(folder)) &&
+    !frame.endsWith('(<anonymous>)') && !/[( ]node:/.test(frame)
+  const foreign = frames.filter(isForeign)
   return (foreign.length > 0 ? foreign : frames).slice(0, shown).join('\n')
 }

@@ -3,17 +3,23 @@ import type { ArraySetMember } from '../array-set.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
 import type { ConnectionOwner } from './work-context.ts'
 
-/** Where a lease goes when it ends. */
+/** The pool, as its leases see it. */
 export interface LeaseKeeper {
-  /** The connection is the pool's again: to be kept, or to be ended. */
+  /** The lease has ended and the connection is the pool's again. @param keep whether another session may use it */
   returned (lease: Lease, connection: Connection, keep: boolean): void
-  /** The connection goes to somebody else although an answer is still to come. */
+  /** The lease has ended and its connection passes to the next session, although an answer is pending. */
   handedOver (lease: Lease): void
 }
 
-/** One checked-out connection: returned once, and used by nobody after that. */
+/**
+ * The right to use one connection. It ends once, by release(), destroy() or handOver(); after that `connection`
+ * throws. Pool creates it; the session, statement or lease(fn) that it was granted to ends it.
+ */
 export class Lease implements ArraySetMember {
-  /** Whether the connection, or the one behind it in a pooler, was kept for this lease, and not opened for it, so that it may have died unnoticed. */
+  /**
+   * The connection, or the server connection behind a pooler, was open before this lease, so it may have died
+   * unnoticed.
+   */
   readonly reused: boolean
   readonly owner: ConnectionOwner
   /** Method and route, for reports. */
@@ -23,20 +29,23 @@ export class Lease implements ArraySetMember {
   readonly #keeper: LeaseKeeper
   #returned = false
 
-  constructor (connection: Connection, holder: ConnectionOwner, label: string | undefined, keeper: LeaseKeeper) {
+  constructor (connection: Connection, owner: ConnectionOwner, label: string | undefined, keeper: LeaseKeeper) {
     this.#connection = connection
     this.#keeper = keeper
-    this.owner = holder
+    this.owner = owner
     this.label = label
     this.reused = connection.reused || connection.pooled
   }
 
   get connection (): Connection {
-    if (this.#returned) throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'A connection was used after it had gone back to the pool. This is a defect of fastify-pg-scope: please report it.')
+    if (this.#returned) {
+      throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'A connection was used after its return to the pool. ' +
+        'This is a defect of fastify-pg-scope: please report it.')
+    }
     return this.#connection
   }
 
-  /** It has ended: the connection may be somebody else's. */
+  /** The lease has ended, so another session may use the connection. */
   get isReturned (): boolean {
     return this.#returned
   }
@@ -46,13 +55,16 @@ export class Lease implements ArraySetMember {
     return this
   }
 
-  /** Somebody else may write behind what is under way. */
+  /** The next session may send statements while answers to this one are pending. */
   get sharable (): boolean {
     const { sharable, expired, lost, canceling, leftovers } = this.#connection
     return sharable && !this.#returned && !expired && lost === null && !canceling && leftovers?.any !== true
   }
 
-  /** Ends it as the connection goes on to somebody else, who may write at once. What is under way is answered to whoever sent it. */
+  /**
+   * Ends the lease and passes its connection to the next session, which may send at once. Pending answers go to this
+   * session.
+   */
   handOver (): Connection {
     const { connection } = this
     this.#returned = true
@@ -62,8 +74,8 @@ export class Lease implements ArraySetMember {
   }
 
   /**
-   * Gives the connection back once every batch is answered: kept when it is clean, destroyed otherwise. The pool has it when no
-   * CancelRequest is on its way any more. Only the first call counts.
+   * Returns the connection after every batch is answered: it is kept if it is clean and closed otherwise. The pool
+   * gets it when no CancelRequest for it is pending. Only the first call has an effect.
    */
   release (): void {
     if (this.#returned) return
@@ -72,7 +84,7 @@ export class Lease implements ArraySetMember {
     connection.whenNotCanceling(() => this.#keeper.returned(this, connection, connection.reusable))
   }
 
-  /** Gives the connection up: it is ended, whatever its state. Only the first call counts. */
+  /** Returns the connection to be closed, whatever its state. Only the first call has an effect. */
   destroy (): void {
     if (this.#returned) return
     this.#end()

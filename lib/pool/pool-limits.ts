@@ -1,12 +1,12 @@
 /** The checked options of `pool`. */
 export interface PoolLimits {
-  /** Connections in use at a time. */
+  /** Connections in use at the same time. */
   readonly max: number
   /** Connections that are kept even when idle. */
   readonly min: number
   /** Milliseconds. */
   readonly acquireTimeout: number
-  /** Sessions that may wait at a time. */
+  /** Sessions that may wait at the same time. */
   readonly maxWaiting: number
   /** Milliseconds. */
   readonly idleTimeout: number
@@ -15,6 +15,6 @@ export interface PoolLimits {
   /** Sessions that a connection serves before it is replaced. */
   readonly maxUses: number
   readonly prePing: boolean
-  /** Milliseconds after which a lease that is still held is reported; 0 for never. */
+  /** Milliseconds after which a lease that is still held is reported; 0 disables reports. */
   readonly leakDetectionThreshold: number
 }

@@ -31,15 +31,16 @@ export interface PoolStats {
 const signOfLife = 1000
 
 /**
- * After a restart of PostgreSQL, PgBouncer refuses whoever comes first, and logs in only then: how long somebody waits for
- * that, and how long until the next try. Milliseconds; a little more than server_login_retry in docs/pgbouncer.ini.
+ * After a restart of PostgreSQL, PgBouncer refuses whoever comes first, and logs in only then: how long somebody
+ * waits for that, and how long until the next try. Milliseconds; a little more than server_login_retry in
+ * docs/pgbouncer.ini.
  */
 const serverPatience = 1500
 const serverPause = 100
 
 /**
- * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection that comes
- * back goes straight to the first who waits; where connections come from is the source's matter.
+ * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection
+ * that comes back goes straight to the first who waits; where connections come from is the source's matter.
  */
 export class Pool {
   readonly #source: ConnectionSource
@@ -56,7 +57,10 @@ export class Pool {
   #arriving = 0
   /** How many of them are idle ones, which come at once. */
   #idle = 0
-  /** Those among them whose sessions have given up: nobody who comes later counts on one that the network may have swallowed. */
+  /**
+   * Those among them whose sessions have given up: nobody who comes later counts on one that the network may have
+   * swallowed.
+   */
   #abandoned = 0
   #leased = 0
   #closing: Promise<void> | null = null
@@ -201,7 +205,10 @@ export class Pool {
     else this.#grant(connection)
   }
 
-  /** Takes away what its session has left on it. Meanwhile it counts as in use, and nobody waits for it but the next session. */
+  /**
+   * Takes away what its session has left on it. Meanwhile it counts as in use, and nobody waits for it but the next
+   * session.
+   */
   #reset (connection: Connection): void {
     const reset = connection.leftovers?.any === true ? connection.leftovers.clear(connection) : null
     if (reset === null) return this.#hand(connection)
@@ -270,7 +277,10 @@ export class Pool {
     return waiter
   }
 
-  /** @param began when the connection that was refused was asked for: whoever came later is not told of it, for much may have changed */
+  /**
+   * @param began when the connection that was refused was asked for: whoever came later is not told of it, for much
+   *   may have changed
+   */
   #refused (error: unknown, began: number): void {
     this.#diagnosis.refused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()

@@ -1,28 +1,28 @@
 /**
- * How fast a full pool serves its queue: a moving average of the time from one connection handed on to the next, over a few rounds
- * of all connections.
+ * How fast a full pool serves its queue: the moving average of the time between two grants, over a few rounds of
+ * all connections.
  */
 export class ServiceRate {
   readonly #max: number
   readonly #settling: number
-  /** How much the newest gap counts. */
+  /** The weight of the newest gap in the average. */
   readonly #weight: number
   /**
-   * How often the average one gap may count for at most. Connections that come back all at once leave a gap of `max` times
-   * the average; what is longer is a stall, which says little of the time after it. A server that has become slow still
-   * shows within a few gaps, for the bound grows with the average.
+   * A gap counts as at most this many times the average. Connections that are returned together leave a gap of
+   * `max` times the average; a longer one is a stall, which says little about the time after it. A server that has
+   * become slow still shows within a few gaps, as the bound grows with the average.
    */
   readonly #longest: number
   #gap = 0
   #gaps = 0
-  /** When the queue began, and when a connection was last handed on; 0 while nobody waits. */
+  /** performance.now() when the queue began, and at the last grant; 0 while the queue is empty. */
   #first = 0
   #last = 0
 
   /**
    * @param max connections that serve the queue together
-   * @param settling how long a queue must have been there before its pace says anything: in the first moments of a burst the
-   *   process is busy with taking it in. Milliseconds.
+   * @param settling how long a queue must have lasted before its rate is known, in milliseconds: at the start of a
+   *   burst the process is busy accepting it
    */
   constructor (max: number, settling: number) {
     this.#max = max
@@ -31,7 +31,7 @@ export class ServiceRate {
     this.#longest = 2 * max + 8
   }
 
-  /** @param waiting how many still wait: with nobody in the queue a gap says nothing about the pool's pace */
+  /** @param waiting waiters that remain; with an empty queue, the time to the next grant says nothing about the rate */
   served (waiting: number, now = performance.now()): void {
     if (this.#last === 0) {
       this.#first = now
@@ -46,12 +46,12 @@ export class ServiceRate {
 
   #learn (gap: number): void {
     if (this.#known) this.#gap += (Math.min(gap, Math.max(this.#gap, 0.01) * this.#longest) - this.#gap) * this.#weight
-    // Until something is known each gap is as good as any: their mean.
+    // The first gaps all have the same weight: their mean.
     else this.#gap = this.#gaps === 0 ? gap : this.#gap + (gap - this.#gap) / (this.#gaps + 1)
     this.#gaps++
   }
 
-  /** How long one more would wait behind so many, in milliseconds; 0 while that is not known. */
+  /** The expected wait behind that many waiters, in milliseconds; 0 while the rate is not known. */
   waitBehind (waiting: number): number {
     return this.#known ? this.#gap * (waiting + 1) : 0
   }

@@ -2,46 +2,48 @@ import type pg from 'pg'
 import { leavingFunctions } from '../postgres/leaving-functions.ts'
 import type { PreparedStatements } from '../postgres/prepared-statements.ts'
 
-/** What a text may leave behind on its connection. */
+/** What a statement's text may leave behind on its connection. */
 export interface Traces {
-  /** It leaves state behind by itself: SET, LISTEN, a temporary table, … */
+  /** The text itself leaves state behind: SET, LISTEN, a temporary table, … */
   readonly state: boolean
-  /** Functions that it calls and that are not known to be PostgreSQL's own: the text does not show what they leave behind. */
+  /** Functions that it calls and that are not PostgreSQL's own. The text does not show what they leave behind. */
   readonly calls: readonly string[]
-  /** It may define a function, or something that calls one: a trigger, a view, a policy. */
+  /** It may define a function, or an object that calls one: a trigger, a view, a policy. */
   readonly defines: boolean
 }
 
-/** How long a reset may take before the connection is given up. Milliseconds. */
-const patience = 5000
+/** How long a reset may take before the connection is closed. Milliseconds. */
+const resetTimeout = 5000
 
-/** A connection that is opened this long after the functions were last read makes the pool read them again. Milliseconds. */
-const lifetime = 30000
+/** A connection that is opened this long after the last read makes the pool read all functions again. Milliseconds. */
+const refreshInterval = 30000
 
-/** How many names of functions are remembered. */
-const most = 10000
+/** The number of function names to remember. */
+const mostNames = 10000
 
 const asText = { getTypeParser: () => String }
 const plainName = /^[a-z_]\w*$/
 
 /**
- * Keeps what one session leaves on its connection from the next one. The words of a text show what it leaves. They do not show what
- * a function leaves that the text or a trigger calls: for that, the code of all functions of the database is read at startup, when a
- * text calls a function that was not known by then, and when a text defines something.
+ * Ensures that no session sees state that an earlier one left on its connection. The words of a text show what the
+ * text leaves, but not what a called function or a trigger leaves. For these, the code of all functions of the
+ * database is read at startup, when a text calls an unknown function, and when a text defines an object.
+ *
+ * The engine owns one for all its connections; each connection has Leftovers, which record what its statements leave.
  */
 export class SessionStateReset {
-  /** Whether a connection is ours alone from one session to the next. */
+  /** Whether the server connection is the same from one session to the next: there is no pooler. */
   readonly #owned: () => boolean
-  /** Functions that leave something behind. */
+  /** Functions that leave state behind. */
   #leaving = new Set<string>()
-  /** Functions that were called before the code was last read. */
+  /** Functions that were called before the last read, so that it covers them. */
   readonly #known = new Set<string>()
-  /** No text shows all that its session leaves: a trigger leaves something, say, or the functions could not be read. */
+  /** Texts do not show everything: a trigger leaves state behind, for example, or the functions could not be read. */
   #hidden = false
   /** performance.now() when the functions were last read. */
   #learned = -Infinity
   #outdated = false
-  /** How often they were asked for, and which answer is the newest. */
+  /** The number of reads started, and the newest of them that was answered. */
   #asked = 0
   #answered = 0
 
@@ -49,9 +51,9 @@ export class SessionStateReset {
     this.#owned = owned
   }
 
-  /** For a connection that was just opened. */
+  /** Called for each new connection. */
   opened (): Leftovers {
-    if (performance.now() - this.#learned > lifetime) this.#outdated = true
+    if (performance.now() - this.#learned > refreshInterval) this.#outdated = true
     return new Leftovers(this)
   }
 
@@ -63,27 +65,27 @@ export class SessionStateReset {
     return this.#hidden
   }
 
-  /** The functions have to be read again. */
+  /** The functions must be read again. */
   get outdated (): boolean {
     return this.#outdated
   }
 
-  /** What a call of these functions leaves behind; 'unknown' until their code is read. */
+  /** What calls of these functions leave behind; 'unknown' until their code is read. */
   left (calls: readonly string[]): 'nothing' | 'state' | 'unknown' {
     if (calls.some((name) => this.#leaving.has(name))) return 'state'
     return calls.every((name) => this.#known.has(name)) ? 'nothing' : 'unknown'
   }
 
   /**
-   * Reads the code of all functions. Where that fails, every session is reset.
+   * Reads the code of all functions. If that fails, every session is reset.
    *
-   * @param calls what was called before, so that it can be told from what is made later
+   * @param calls functions that were called before, and so exist or do not exist by now
    */
   async learn (client: pg.ClientBase, calls: readonly string[] = []): Promise<void> {
     if (!this.owned) return
     const turn = ++this.#asked
     this.#learned = performance.now()
-    // Connections that come back meanwhile need not ask as well.
+    // Connections that are returned meanwhile need not read them again.
     this.#outdated = false
     try {
       const { rows } = await client.query({ text: leavingFunctions, rowMode: 'array', types: asText })
@@ -95,16 +97,16 @@ export class SessionStateReset {
       }
     } catch {
       this.#hidden = true
-      // The next connection to be opened tries again.
+      // The next new connection tries again.
       this.#learned = -Infinity
       return
     }
-    if (this.#known.size + calls.length > most) this.#known.clear()
+    if (this.#known.size + calls.length > mostNames) this.#known.clear()
     for (const name of calls) this.#known.add(name)
   }
 }
 
-/** As otherCalls() writes them. */
+/** The names in the notation of otherCalls(). */
 function namesOf (functions: readonly string[]): Set<string> {
   return new Set(functions.flatMap((name) => plainName.test(name) ? [name.toLowerCase()] : [name.toLowerCase(), '']))
 }
@@ -117,11 +119,11 @@ interface ResettableConnection {
   destroy (): void
 }
 
-/** What the session of one connection has left on it. */
+/** State that sessions have left on one connection. */
 export class Leftovers {
   readonly #shared: SessionStateReset
   #state = false
-  /** A function was called, or something defined, of which it is not known what it leaves. */
+  /** It is not known what a called function or a new definition leaves behind. */
   #doubtful = false
   #calls: string[] = []
 
@@ -129,7 +131,7 @@ export class Leftovers {
     this.#shared = shared
   }
 
-  /** It may not go to another session as it is. */
+  /** The connection must be reset before another session uses it. */
   get any (): boolean {
     const { hidden, outdated, owned } = this.#shared
     return (this.#state || this.#doubtful || hidden || outdated) && owned
@@ -147,9 +149,9 @@ export class Leftovers {
     }
   }
 
-  /** Resets the connection where something is left on it. @returns whether it is as good as new; never rejects */
+  /** Resets the connection if state is left on it; never rejects. @returns whether another session may use it */
   async clear (connection: ResettableConnection): Promise<boolean> {
-    const timer = setTimeout(() => connection.destroy(), patience)
+    const timer = setTimeout(() => connection.destroy(), resetTimeout)
     const calls = this.#calls
     try {
       if (this.#doubtful || this.#shared.outdated) await this.#shared.learn(connection.client, calls)

@@ -1,12 +1,13 @@
 import { connectError, type Target } from '../postgres/target.ts'
 import { exhaustedError } from './pool-errors.ts'
+import type { PoolLimits } from './pool-limits.ts'
 
-/** What happened while nobody was given a connection: it tells a pool that is used up from a server that gives none. */
+/** Tells why a waiter timed out: the pool is exhausted, or the server accepts no connection. */
 export class TimeoutDiagnosis {
-  /** Where each session has a connection of its own, some are always on their way. */
+  /** Without it each session opens a connection, so that some are always being opened. */
   readonly #keeps: boolean
   readonly #target: Target
-  /** performance.now() when a connection was last given to somebody. */
+  /** performance.now() when a connection was last granted. */
   #lastGrant = -Infinity
   #lastRefusal: { readonly error: unknown, readonly at: number } | null = null
 
@@ -20,18 +21,25 @@ export class TimeoutDiagnosis {
     this.#lastGrant = performance.now()
   }
 
-  /** The server refused one. */
+  /** The server refused a connection. */
   refused (error: unknown): void {
     this.#lastRefusal = { error, at: performance.now() }
   }
 
-  /** What somebody is told who has waited for `acquireTimeout`. @param leased connections in use */
-  timedOut ({ acquireTimeout, max }: { readonly acquireTimeout: number, readonly max: number }, leased: number, waiting: number): Error {
-    // What happened before this one came says nothing about it.
-    const came = performance.now() - acquireTimeout
-    const refusal = this.#lastRefusal !== null && this.#lastRefusal.at >= came ? this.#lastRefusal.error : undefined
-    const passing = !this.#keeps && refusal === undefined && this.#lastGrant >= came
-    return leased < max && !passing
+  /**
+   * The error of a waiter that has waited for `acquireTimeout`.
+   *
+   * @param leased connections in use
+   * @param waiting other waiters in the queue
+   */
+  timedOut ({ acquireTimeout, max }: PoolLimits, leased: number, waiting: number): Error {
+    // Only what happened while this waiter was in the queue counts.
+    const requested = performance.now() - acquireTimeout
+    const last = this.#lastRefusal
+    const refusal = last !== null && last.at >= requested ? last.error : undefined
+    // Connections are being opened and used, only not fast enough.
+    const isServing = !this.#keeps && refusal === undefined && this.#lastGrant >= requested
+    return leased < max && !isServing
       ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#target)
       : exhaustedError(max, waiting, acquireTimeout, refusal)
   }

@@ -10,19 +10,19 @@ export interface AcquireRequest {
   readonly exclusive: boolean
   /** The owner of the lease. */
   readonly owner: ConnectionOwner
-  /** The work that called, which cannot go on while it awaits this lease. */
+  /** The work that made the request: it is blocked while it awaits this lease. */
   readonly context: WorkContext | null
-  /** So far its promise is not awaited, so that the work around it goes on. */
+  /** Nothing awaits its promise so far, so it does not block the work around it. */
   readonly unawaited?: boolean
   /** Method and route, for reports. */
   readonly label: string | undefined
-  /** Its place in the queue; set by the queue. */
+  /** Its entry in the queue, set by the queue; null while it does not wait. */
   entry: QueueEntry | null
   granted (lease: Lease): void
   refused (error: Error): void
 }
 
-/** A link of the queue. */
+/** A link of the queue's list. */
 export interface QueueEntry {
   readonly waiter: AcquireRequest
   readonly deadline: number
@@ -31,8 +31,15 @@ export interface QueueEntry {
 }
 
 /**
- * Those who wait for a connection, first come first served. Entering, leaving from anywhere and being served cost the same
- * however long it is, and one timer serves all: everybody waits equally long, so the first place is the next to expire.
+ * The waiters of the pool, first in, first out: a doubly linked list with one timer.
+ *
+ *     shift() ◄── first ⇄ entry ⇄ entry ⇄ last ◄── push(waiter)
+ *                   ▲        ▲
+ *                 timer    waiter.entry ──► remove(waiter)
+ *
+ * push(), shift() and remove() take constant time. Every waiter has the same timeout, so the first entry is always
+ * the next to expire, and one timer is enough. Pool calls all methods; `expired` is called for a waiter that has
+ * left the queue.
  */
 export class WaitQueue implements Iterable<AcquireRequest> {
   readonly #timeout: number
@@ -42,7 +49,10 @@ export class WaitQueue implements Iterable<AcquireRequest> {
   #last: QueueEntry | null = null
   #timer: NodeJS.Timeout | null = null
 
-  /** @param timeout milliseconds that each may wait */
+  /**
+   * @param timeout how long each waiter may wait, in milliseconds
+   * @param expired called with each waiter that has waited that long, after it has left the queue
+   */
   constructor (timeout: number, expired: (waiter: AcquireRequest) => void) {
     this.#timeout = timeout
     this.#expired = expired
@@ -53,17 +63,17 @@ export class WaitQueue implements Iterable<AcquireRequest> {
   }
 
   push (waiter: AcquireRequest): void {
-    const place: QueueEntry = { waiter, deadline: performance.now() + this.#timeout, before: this.#last, behind: null }
-    if (this.#last === null) this.#first = place
-    else this.#last.behind = place
-    this.#last = place
-    waiter.entry = place
+    const entry: QueueEntry = { waiter, deadline: performance.now() + this.#timeout, before: this.#last, behind: null }
+    if (this.#last === null) this.#first = entry
+    else this.#last.behind = entry
+    this.#last = entry
+    waiter.entry = entry
     this.#length++
     if (this.#timer === null) this.#timer = this.#arm(this.#timeout)
     else if (this.#length === 1) keepFromExit(this.#timer)
   }
 
-  /** The first waiter, who leaves the queue with this. */
+  /** Removes and returns the first waiter. */
   shift (): AcquireRequest | null {
     const first = this.#first
     if (first !== null) this.#leave(first)
@@ -71,34 +81,34 @@ export class WaitQueue implements Iterable<AcquireRequest> {
   }
 
   * [Symbol.iterator] (): Iterator<AcquireRequest> {
-    for (let place = this.#first; place !== null; place = place.behind) yield place.waiter
+    for (let entry = this.#first; entry !== null; entry = entry.behind) yield entry.waiter
   }
 
   peek (): AcquireRequest | null {
     return this.#first?.waiter ?? null
   }
 
-  /** performance.now() when the first waiter entered; Infinity where nobody waits. */
+  /** performance.now() when the first waiter entered; Infinity if the queue is empty. */
   get since (): number {
     return this.#first === null ? Infinity : this.#first.deadline - this.#timeout
   }
 
-  /** False where the waiter is not in the queue. */
+  /** @returns false if the waiter is not in the queue */
   remove (waiter: AcquireRequest): boolean {
     if (waiter.entry === null) return false
     this.#leave(waiter.entry)
     return true
   }
 
-  #leave (place: QueueEntry): void {
-    if (place.before === null) this.#first = place.behind
-    else place.before.behind = place.behind
-    if (place.behind === null) this.#last = place.before
-    else place.behind.before = place.before
-    // One that was old when it left would keep those who came later from dying young.
-    place.before = place.behind = null
-    place.waiter.entry = null
-    // The timer stays, for most queues come again soon; a process with nothing else to do need not wait for it.
+  #leave (entry: QueueEntry): void {
+    if (entry.before === null) this.#first = entry.behind
+    else entry.before.behind = entry.behind
+    if (entry.behind === null) this.#last = entry.before
+    else entry.behind.before = entry.before
+    // An old entry that still points to newer ones would keep them alive past a minor garbage collection.
+    entry.before = entry.behind = null
+    entry.waiter.entry = null
+    // The timer is kept, as the queue usually fills again soon, but it must not keep the process from exiting.
     if (--this.#length === 0 && this.#timer !== null) letExit(this.#timer)
   }
 
@@ -113,7 +123,7 @@ export class WaitQueue implements Iterable<AcquireRequest> {
     if (this.#first !== null) this.#timer = this.#arm(this.#first.deadline - now)
   }
 
-  /** Stops the timer, so that a process with nothing else to do can end. */
+  /** Stops the timer. */
   stop (): void {
     if (this.#timer !== null) clearTimeout(this.#timer)
     this.#timer = null

@@ -1,12 +1,14 @@
+// Which work the running code belongs to, so that the pool can tell whether a waiter blocks work that holds a
+// connection.
 import { AsyncLocalStorage } from 'node:async_hooks'
 
-/** Whoever may hold a connection for longer than one statement. */
+/** A session, scope or lease(fn): it may hold a connection for longer than one statement. */
 export interface ConnectionOwner {
-  /** It holds none any more, and will take none. */
+  /** It holds no connection and will not request one. */
   readonly isClosed: boolean
-  /** The engine, where it is the session of a request. */
+  /** The engine, if the owner is the session of a request. */
   readonly requestOf?: object | null
-  /** It is ending its transaction, and waits for nothing else before it gives its connection back. */
+  /** It is ending its transaction, and awaits nothing else before it returns its connection. */
   readonly settling?: boolean
 }
 
@@ -14,62 +16,73 @@ export interface ConnectionOwner {
 export interface WorkContext {
   readonly owner: ConnectionOwner
   readonly parent: WorkContext | null
-  /** True while nothing awaits it, so that the work around it goes on. Left out where that cannot be known. */
+  /** True while nothing awaits the work, so that it does not block its parent. Left out if that cannot be known. */
   readonly unawaited?: () => boolean
 }
 
 const contexts = new AsyncLocalStorage<WorkContext | null>()
 
-/** Up to Node 22 each promise of the process costs more while contexts are followed: a seventh of a request that reads one row. */
-const costly = Number(process.versions.node.split('.')[0]) < 24
+/**
+ * Up to Node 22, async contexts slow down every promise of the process: a request that reads one row takes 1/7
+ * longer.
+ */
+const isCostly = Number(process.versions.node.split('.')[0]) < 24
 
-/** After so many sessions of requests during which nobody asked for a second connection, they are followed no longer. */
-const enough = 1000
+/** Contexts are disabled after this many request sessions without a request for a second connection. */
+const trial = 1000
 
-/** Sessions of requests since the start; -Infinity once somebody may have asked for a second connection. */
-let alone = 0
+/** Request sessions since the start; -Infinity once one of them may have requested a second connection. */
+let sessions = 0
 let engines = 0
-/** Functions of scope() and lease() that run: their contexts are kept. */
-let works = 0
+/** Running functions of scope() and lease(). Contexts stay enabled while there are any. */
+let running = 0
 
-/** An engine more, or one less: with two of them a request may well hold a connection of each. */
+/** An engine was opened or closed. With two engines, a request may hold a connection of each. */
 export function countEngine (change: 1 | -1): void {
   engines += change
-  if (engines === 1 && change === 1) alone = 0
+  if (engines === 1 && change === 1) sessions = 0
 }
 
-/** A connection is asked for outside of requests' sessions while such sessions hold some: by one of them, perhaps. */
+/**
+ * A connection was requested outside of request sessions while such sessions hold some, so one of them may have
+ * requested it.
+ */
 export function askedBeside (): void {
-  alone = -Infinity
+  sessions = -Infinity
 }
 
-function follows (): boolean {
-  if (!costly || engines > 1 || ++alone <= enough) return true
-  if (alone % enough === 1 && works === 0) contexts.disable()
+/** Whether to set the context of a new request session. */
+function tracksContexts (): boolean {
+  if (!isCostly || engines > 1 || ++sessions <= trial) return true
+  if (sessions % trial === 1 && running === 0) contexts.disable()
   return false
 }
 
-/** The work that the running code stands in, innermost first. */
+/** The innermost work that the running code belongs to. */
 export function currentWork (): WorkContext | null {
   let work = contexts.getStore() ?? null
-  // Node hands the context of one request on to the next one of the same socket: what is over there is forgotten.
+  // Node passes the context of a request on to the next request of the same socket, so closed owners are skipped.
   while (work !== null && work.owner.isClosed) work = work.parent
   return work
 }
 
-/** Runs fn as the work of a holder. */
-export async function asWorkOf<T> (holder: ConnectionOwner, fn: () => Promise<T> | T, unawaited?: () => boolean): Promise<T> {
-  works++
+/** Runs fn as the work of an owner. */
+export async function asWorkOf<T> (
+  owner: ConnectionOwner,
+  fn: () => Promise<T> | T,
+  unawaited?: () => boolean
+): Promise<T> {
+  running++
   try {
-    return await contexts.run({ owner: holder, parent: currentWork(), ...(unawaited && { unawaited }) }, fn)
+    return await contexts.run({ owner, parent: currentWork(), ...(unawaited && { unawaited }) }, fn)
   } finally {
-    works--
+    running--
   }
 }
 
 /**
- * A request touches its session. Whatever other request's work it seems to stand in is none of its own: of requests that come
- * behind each other on one socket, without waiting for answers, Node hands the context of the first on to the next.
+ * A request starts to use its session. If the context belongs to another request, it is cleared: Node passes the
+ * context of a pipelined request on to the next request of the same socket.
  */
 export function beginRequest (engine: object): void {
   for (let work = currentWork(); work !== null; work = work.parent) {
@@ -78,14 +91,14 @@ export function beginRequest (engine: object): void {
 }
 
 /**
- * From here on the running code, and what it awaits, is the work of a request's session, which has no function to be run in.
- * Where that is costly, it ends after a while with requests that ask for one connection only; the first that asks for another one
- * brings it back.
+ * Makes the running code, and what it awaits, the work of a request's session, which has no function to run in.
+ * Where contexts are costly, they are disabled after a while if requests use one connection each, and enabled again
+ * by the first request for a second one.
  */
-export function enterWorkOf (holder: ConnectionOwner): void {
-  if (!follows()) return
-  const within = currentWork()
-  // With a second engine's session in between it may stand further out.
-  for (let work = within; work !== null; work = work.parent) if (work.owner === holder) return
-  contexts.enterWith({ owner: holder, parent: within })
+export function enterWorkOf (owner: ConnectionOwner): void {
+  if (!tracksContexts()) return
+  const parent = currentWork()
+  // With a second engine's session in between, it may be further out.
+  for (let work = parent; work !== null; work = work.parent) if (work.owner === owner) return
+  contexts.enterWith({ owner, parent })
 }

@@ -5,24 +5,25 @@ import { ServerParameters } from '../../pgbouncer/detect.ts'
 import { Connection, type ConnectionLimits, cutOff, type ScopeClient } from '../connection.ts'
 import type { ConnectionSourceHost } from './connection-source.ts'
 
-/** Method and route of the request whose batch is being answered, where it is one. */
+/** Method and route of the request whose batch is being answered, if a request sent it. */
 function labelOf (client: pg.Client): string | undefined {
-  return (client as unknown as { _getActiveQuery (): { label?: string } | null })._getActiveQuery()?.label // private to pg
+  // Private to pg.
+  return (client as unknown as { _getActiveQuery (): { label?: string } | null })._getActiveQuery()?.label
 }
 
-/** How long connections may take to say goodbye before their sockets are closed. Milliseconds. */
-const goodbye = 1000
+/** How long a graceful end may take before the socket is closed. Milliseconds. */
+const endTimeout = 1000
 
-/** The clients of one source, from the moment they are made to the end of their sockets, and their connections. */
+/** All clients of one source and their connections, from construction to the end of their sockets. */
 export class Clients {
   readonly #host: ConnectionSourceHost
   readonly #limits: ConnectionLimits
   readonly #open = new Set<ScopeClient>()
   readonly #leaving = new Set<ScopeClient>()
   readonly #connections = new WeakMap<pg.ClientBase, Connection>()
-  /** What pg.Pool, or anybody else, makes a new client of. */
+  /** The class of the clients: pg.Pool, or the source itself, constructs them. */
   readonly Client: new (config?: pg.ClientConfig) => ScopeClient
-  /** Called when one that was leaving has gone. */
+  /** Called each time the socket of a leaving client is closed. */
   left: () => void = () => {}
 
   constructor (host: ConnectionSourceHost, limits: ConnectionLimits) {
@@ -36,9 +37,9 @@ export class Clients {
       readonly answers: Answers
       outdated = false
       constructor (config?: pg.ClientConfig) {
-        // Read for each new connection: what is known of the pooler may change.
+        // Read for each new connection, as what is known about the pooler may change.
         const settings = host.baseline()
-        // pg.Pool hides the password from being enumerated, and so from being copied.
+        // pg.Pool makes the password non-enumerable, so a spread would lose it.
         super(ownFields(config ?? {}, host.client, settings, { pipeline: true }) as pg.ClientConfig)
         this.baseline = settings
         this.answers = readAnswersOf(this)
@@ -51,7 +52,7 @@ export class Clients {
       override connect (done?: (error: any, client: any) => void): any {
         if (done === undefined) return super.connect()
         super.connect((error: Error | null, client?: pg.Client) => {
-          // pg leaves the socket open where it is the password, say, that keeps a client from logging in.
+          // pg leaves the socket open if the login fails, because of the password for example.
           if (error != null) cutOff(this)
           done(error, client)
         })
@@ -68,7 +69,7 @@ export class Clients {
     return this.#open.size
   }
 
-  /** How many are on their way out: the server counts each of them until it has seen the end of its socket. */
+  /** Clients that are being closed. The server counts each of them until it sees the end of the socket. */
   get leaving (): number {
     return this.#leaving.size
   }
@@ -83,7 +84,7 @@ export class Clients {
     return connection
   }
 
-  /** No connection that is open or being opened serves a further session. */
+  /** From now on, no connection that is open or being opened serves a new session. */
   outdate (): void {
     for (const client of this.#open) {
       client.outdated = true
@@ -96,7 +97,7 @@ export class Clients {
     return this.#connections.get(client)!
   }
 
-  /** One that is saying goodbye, or was cut off. It is waited for, but not for long: the server may never answer. */
+  /** The client is being closed. Its socket is closed after `endTimeout`, as the server may never answer. */
   leave (client: ScopeClient): void {
     if (!this.#open.has(client) || this.#leaving.has(client)) return
     this.#leaving.add(client)
@@ -107,16 +108,20 @@ export class Clients {
     const timer = setTimeout(() => {
       cutOff(client)
       gone()
-    }, goodbye)
+    }, endTimeout)
     client.once('end', gone)
   }
 
-  /** Ends what `goodbye` does not end by itself: waits for every socket, and closes those that take too long. */
-  async end (goodbyes: () => Promise<void>): Promise<void> {
-    // Nobody waits any more for those that are still being opened.
+  /**
+   * Waits for all sockets to end, and closes those that take too long.
+   *
+   * @param endGracefully starts the end of idle ones
+   */
+  async end (endGracefully: () => Promise<void>): Promise<void> {
+    // No session waits for those that are still being opened.
     for (const client of this.#open) if (!this.#connections.has(client)) cutOff(client)
-    const timer = setTimeout(() => { for (const client of this.#open) cutOff(client) }, goodbye)
-    await goodbyes()
+    const timer = setTimeout(() => { for (const client of this.#open) cutOff(client) }, endTimeout)
+    await endGracefully()
     await Promise.all(Array.from(this.#open, (client) => new Promise((resolve) => client.once('end', resolve))))
     clearTimeout(timer)
   }

@@ -37,9 +37,9 @@ export interface ConnectionSourceHost extends ConnectionHost {
   /** Called with each new connection before a session uses it. */
   connected (connection: Connection, parameters: ServerParameters): void
   /**
-   * The server sent a message that is no answer: NOTICE, WARNING.
+   * The server sent a NOTICE, WARNING or similar message.
    *
-   * @param label method and route, where it came with a request's statement
+   * @param label method and route of the request whose statement caused it, if any
    */
   noticed (notice: Notice, label: string | undefined): void
   readonly counters: Counters

@@ -4,7 +4,10 @@ import { Clients } from './clients.ts'
 import type { Connection, ScopeClient } from '../connection.ts'
 import type { ConnectionSource, ConnectionSourceHost } from './connection-source.ts'
 
-/** Keeps connections for the next session, in a pg.Pool; waiting is not left to it, for its own queue has no bound. */
+/**
+ * Keeps connections for later sessions, in a pg.Pool. Sessions wait in Pool instead, as the queue of pg.Pool is
+ * unbounded.
+ */
 export class KeepAliveSource implements ConnectionSource {
   readonly kind = 'queue'
   readonly keepsConnections = true
@@ -17,22 +20,23 @@ export class KeepAliveSource implements ConnectionSource {
     this.#min = limits.min
     this.#clients = new Clients(host, limits)
     this.#pool = new pg.Pool({
-      // All that pg.Pool reads: what is missing here it would find in a polluted Object.prototype.
+      // Every option that pg.Pool reads, so that it takes none from a polluted Object.prototype.
       Promise: undefined,
       log: undefined,
       verify: undefined,
       onConnect: undefined,
       allowExitOnIdle: false,
-      maxUses: Infinity, // counted by the connection, which sees hand-overs, too
+      maxUses: Infinity, // Connection counts its uses, as pg.Pool does not see hand-overs
       Client: this.#clients.Client,
       max: limits.max,
       min: limits.min,
       connectionTimeoutMillis: limits.acquireTimeout,
       idleTimeoutMillis: limits.idleTimeout,
-      maxLifetimeSeconds: limits.maxLifetime / 1000 // for idle ones; a busy one is looked at when it comes back
+      maxLifetimeSeconds: limits.maxLifetime / 1000 // for idle ones; Pool checks the others on return
     } as pg.PoolConfig)
-    this.#pool.on('connect', (client) => this.#clients.opened(client as unknown as ScopeClient)) // made of our own class, which pg.Pool's types do not know
-    // An idle connection that dies is no news: it is replaced when somebody wants one.
+    // The client is of our own class, which the types of pg.Pool do not show.
+    this.#pool.on('connect', (client) => this.#clients.opened(client as unknown as ScopeClient))
+    // An idle connection that dies needs no report: it is replaced when a session needs one.
     this.#pool.on('error', () => {})
   }
 
@@ -83,7 +87,7 @@ export class KeepAliveSource implements ConnectionSource {
   }
 
   end (): Promise<void> {
-    // pg.Pool's end() waits without a limit for every client that is in use, and not at all for idle ones to close their sockets.
+    // end() of pg.Pool waits without a limit for clients in use, and does not wait for the sockets of idle ones.
     return this.#clients.end(() => this.#pool.end())
   }
 }

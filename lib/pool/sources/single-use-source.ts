@@ -3,7 +3,7 @@ import { Clients } from './clients.ts'
 import { type Connection, cutOff } from '../connection.ts'
 import type { ConnectionSource, ConnectionSourceHost } from './connection-source.ts'
 
-/** Opens a connection for each session and keeps none: behind PgBouncer, which pools alone. */
+/** Opens a connection for each session and keeps none: for use behind PgBouncer, which then is the only pool. */
 export class SingleUseSource implements ConnectionSource {
   readonly kind = 'null'
   readonly keepsConnections = false
@@ -39,7 +39,7 @@ export class SingleUseSource implements ConnectionSource {
     client.connect((error: unknown) => {
       clearTimeout(timer)
       if (error != null) {
-        // Not counted as leaving: the server has no place taken by it, and the pool must not wait for that place.
+        // Not counted as leaving: it takes no place on the server that the pool would have to wait for.
         cutOff(client)
         done(late ?? error, null)
       } else done(undefined, this.#clients.opened(client))

@@ -78,7 +78,7 @@ t.test('after close() every kind of work is refused with CLOSED', async (t) => {
     () => set.app.db.lease(() => {}),
     () => set.app.db.ping()
   ]
-  for (const refusal of refusals) await t.rejects(refusal as () => Promise<any>, { code: 'FST_PG_SCOPE_CLOSED', statusCode: 503, details: /takes no more work/ })
+  for (const refusal of refusals) await t.rejects(refusal as () => Promise<any>, { code: 'FST_PG_SCOPE_CLOSED', statusCode: 503, details: /accepts no more work/ })
   const answer = await set.app.inject('/')
   t.equal(answer.statusCode, 503)
   t.match(answer.json(), { code: 'FST_PG_SCOPE_CLOSED' })

@@ -100,7 +100,7 @@ for (const strategy of strategies) {
     t.ok(waiting > 200)
     const late = await many(app, 20)
     t.same(codes(late), { FST_PG_SCOPE_POOL_QUEUE_FULL: 20 })
-    t.match(JSON.parse(late[0]!.body).message, /at the rate of the moment the wait would be \d+ ms, longer than pool\.acquireTimeout \(\d+ ms\)/)
+    t.match(JSON.parse(late[0]!.body).message, /at the current rate the wait would be \d+ ms, longer than pool\.acquireTimeout \(\d+ ms\)/)
     t.ok(app.db.stats().waiting > 0, 'while those who were there before still wait')
     check(t, [...late, ...await early])
     t.equal(app.db.stats().counters.refused, 20)

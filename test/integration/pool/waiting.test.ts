@@ -128,7 +128,7 @@ t.test('maxWaiting: one more is refused at once', async (t) => {
   t.ok(performance.now() - start < 30000, 'and not after acquireTimeout')
   t.equal(status, 503)
   t.equal(headers['retry-after'], '1')
-  t.match(JSON.parse(body), { code: 'FST_PG_SCOPE_POOL_QUEUE_FULL', message: /2 of 2 connections are in use and 3 sessions wait already \(pool\.maxWaiting\)/ })
+  t.match(JSON.parse(body), { code: 'FST_PG_SCOPE_POOL_QUEUE_FULL', message: /2 of 2 connections are in use and 3 sessions already wait \(pool\.maxWaiting\)/ })
   t.match(app.db.stats(), { waiting: 3, counters: { refused: 1, timedOut: 0 } })
   await release()
   await waiting
