@@ -2,75 +2,77 @@ import type { TransactionOptions } from '../../types/options.ts'
 import type { Running } from './cancellation.ts'
 import type { Statement } from './statement.ts'
 
-/** How long a connection may owe an answer without a word, in milliseconds: 0 for no limit. */
+/** How long a connection that owes an answer may send nothing. Milliseconds; 0: no limit. */
 export interface AnswerTimeout {
-  /** Whatever was sent. */
+  /** The limit for a batch, whatever it contains. */
   readonly whole: number
-  /** For each statement of a batch, and once more `grace`. */
+  /** The limit for each statement of a batch; `grace` is added to the sum. */
   readonly each: number
 }
 
 /**
- * By how much the server's own limit comes first. PgBouncer holds a batch back as long as its query_wait_timeout while no connection
- * to the server is free, and has the first word there as well (10 s in docs/pgbouncer.ini).
+ * Added to the server's own limits, so that the server's error arrives first. While no server connection is free,
+ * PgBouncer delays a batch for up to query_wait_timeout (10 s in docs/pgbouncer.ini), and its error arrives first too.
  */
 const grace = 10000
 
-/** The longest that a timer takes. */
-const longest = 2147483647
+/** The longest delay of a Node timer. */
+const longestDelay = 2147483647
 
-export function answerTimeoutOf ({ answerTimeout, statementTimeout = 0, transactionTimeout = 0 }: TransactionOptions): AnswerTimeout {
+export function answerTimeoutOf (options: TransactionOptions): AnswerTimeout {
+  const { answerTimeout, statementTimeout = 0, transactionTimeout = 0 } = options
   if (answerTimeout !== undefined) return { whole: answerTimeout, each: 0 }
   return { whole: transactionTimeout === 0 ? 0 : transactionTimeout + grace, each: statementTimeout }
 }
 
-/** The limit for a batch. The server may be silent until the last of its statements is through. */
+/** The limit for a batch. The server may send nothing until the last statement has run. */
 export function batchTimeout ({ whole, each }: AnswerTimeout, statements: readonly Statement[]): number {
-  // How many statements a text of several holds is not known, and each may take as long as any.
-  const sum = each === 0 || statements.some(({ several }) => several) ? Infinity : statements.length * each + grace
+  // The number of statements in one text is unknown, and each of them may run up to its limit.
+  const isUnlimited = each === 0 || statements.some(({ several }) => several)
+  const sum = isUnlimited ? Infinity : statements.length * each + grace
   const limit = Math.min(whole || Infinity, sum)
-  return limit === Infinity ? 0 : Math.min(limit, longest)
+  return limit === Infinity ? 0 : Math.min(limit, longestDelay)
 }
 
 const nothing = (): void => {}
 
 /**
- * Takes a connection for lost on which nothing at all has come for too long although it owes an answer: on a network that swallows
- * everything the kernel would try for a quarter of an hour, and no limit of the server's can reach us.
+ * Destroys a connection that owes an answer and has sent nothing for too long. On a network that drops all packets the
+ * kernel would retry for about 15 minutes, and an error of the server could not arrive.
  *
- * @param kind a statement is cancelled as well, for a server that is only slow; a COMMIT is left to it
- * @returns to be called when the answer has come
+ * @param kind a statement is also cancelled, in case the server is only slow; a COMMIT is not
+ * @returns call it when the answer has arrived
  */
 export function watchForAnswer (running: Running, limit: number, kind: 'statement' | 'end'): () => void {
   if (limit === 0) return nothing
   const { connection } = running.lease!
   let began: number
   let timer: NodeJS.Timeout | undefined
-  let over = false
+  let isAnswered = false
   let immediate: NodeJS.Immediate | undefined
-  const quiet = (): number => performance.now() - Math.max(began, connection.lastHeard)
-  const look = (): void => {
-    const left = limit - quiet()
-    if (left > 0) timer = setTimeout(look, Math.ceil(left))
-    // A process that was busy for so long has not read yet what has come meanwhile.
-    else immediate = setImmediate(() => quiet() < limit ? look() : lose())
+  const silence = (): number => performance.now() - Math.max(began, connection.lastHeard)
+  const check = (): void => {
+    const left = limit - silence()
+    if (left > 0) timer = setTimeout(check, Math.ceil(left))
+    // A process whose event loop was blocked has not read yet what has arrived meanwhile.
+    else immediate = setImmediate(() => silence() < limit ? check() : lose())
   }
   const lose = (): void => {
-    connection.destroy(new Error(`nothing came from the server for ${limit} ms (answerTimeout), although it owed an answer`))
+    connection.destroy(new Error(`the server owed an answer and sent nothing for ${limit} ms (answerTimeout)`))
     if (kind === 'end') return
     running.canceled()
     connection.cancel()
   }
-  // Until a COMMIT in front is answered its own session waits, as long as that one may.
+  // While the previous session's COMMIT is unanswered, that session's limit applies.
   const begin = (): void => {
-    if (over) return
+    if (isAnswered) return
     began = performance.now()
-    timer = setTimeout(look, limit)
+    timer = setTimeout(check, limit)
   }
   if (kind === 'end') begin()
   else connection.whenCommitAnswered(begin)
   return () => {
-    over = true
+    isAnswered = true
     clearTimeout(timer)
     clearImmediate(immediate)
   }

@@ -1,14 +1,13 @@
 import pg from 'pg'
 import type { FieldDef } from 'pg'
-import { pgScopeError } from '../errors.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
-import type { PreparedStatement } from '../postgres/prepared-statements.ts'
 import { ProtocolViolation } from '../postgres/backend-messages.ts'
 import { Messages } from '../postgres/messages.ts'
-import { endsConnection, isDuplicate, isFarewell, isMissing, isStalePlan, mayComeOfPreparing } from '../postgres/sqlstate.ts'
-import { becameStale } from './statement-text.ts'
+import { endsConnection, isFarewell } from '../postgres/sqlstate.ts'
 import { statementsOf } from '../postgres/statement-words.ts'
+import { type BatchFailure, unsentBatch } from './batch-failure.ts'
+import { recordExecuted, recordFailure, recordSkipped } from './preparation.ts'
 import type { Statement } from './statement.ts'
 
 /** The part of pg's Connection that a batch needs. */
@@ -18,63 +17,43 @@ interface Wire {
   off (event: 'readyForQuery' | 'end', listener: () => void): void
 }
 
-export interface BatchFailure {
-  readonly error: unknown
-  /** The index of the statement that failed; those before it were answered unless `unsent`, those behind it never ran. */
-  readonly statement: number
-  /** Nothing of the batch was sent, because this statement could not be written. */
-  readonly unsent: boolean
-  /** The connection is gone, and with it the transaction. */
-  lost: boolean
-  /** How many of its statements, from the first one on, may have run: the server certainly began none of the others. */
-  readonly begun: number
-  /** A prepared statement failed before it ran, perhaps only for being prepared: unprepared it may succeed. */
-  readonly unprepared: boolean
-}
-
 export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 
-/** Writes behind whatever is under way; `done` is called once, when the server is ready again or the connection is lost. */
+/** Writes a batch after those already sent. `done` is called once: at ReadyForQuery, or when the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
   const { connection } = lease
   connection.client.query(new Batch(statements, connection, lease.label, done))
 }
 
-/** Tags of what takes prepared statements away: all of them, or one. */
-const forgets = /^(?:DEALLOCATE|DISCARD ALL)/
-
-/** Tags that say how many rows were sent. */
+/** Tags that contain the number of rows. */
 const tagOfRows = /^(?:SELECT|FETCH) (\d+)$/
 
 const messages = new Messages()
 
-/** What keeps a statement from being written: not enough memory, mostly, for what is too large is refused before. */
-function notSent (cause: unknown): Error {
-  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', 'The statement could not be written, so that nothing of its batch was sent.', cause)
-}
-
 /**
- * Several statements under one Sync, so one round trip: a failure in any of them skips the rest
+ * Several statements under one Sync, in one round trip. If one fails, the server skips the rest
  * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-PIPELINING).
- * Settles at ReadyForQuery, never at ErrorResponse: only then is the transaction's status known.
+ *
+ * pg treats a batch as a query: it calls submit() to write it and handle…() for each message of the answer. The batch
+ * settles at ReadyForQuery and not at ErrorResponse, because only then the transaction's status is known.
  */
 export class Batch {
   readonly statements: readonly Statement[]
-  /** Method and route, for the notices that come with its answers. */
+  /** Method and route of the request, for notices that arrive with the answers. */
   readonly label: string | undefined
-  /** pg reads these of every query: it must not show a name, because pg would take the first ParseComplete for it. */
+  /** Read by pg. A name would make pg register the first ParseComplete under it, so there is none. */
   declare readonly name: undefined
   declare callback: (() => void) | undefined
   #current = 0
-  /** Of the current one: how many columns were described, and how many rows have come. */
+  /** The number of columns and of rows received for the current statement; null: not described in this batch. */
   #columns: number | null = null
   #rows = 0
-  /** A simple statement was answered; it may hold several. */
-  #answered = false
+  /** A CommandComplete arrived for a simple statement, whose text may hold several. */
+  #isSimpleAnswered = false
   #failure: BatchFailure | null = null
-  #settled = false
-  /** Before that nothing of it can have run. */
-  #written = false
+  #isSettled = false
+  /** Until it is written, nothing of it can have run. */
+  #isWritten = false
   readonly #connection: Connection
   readonly #done: BatchDone
 
@@ -85,24 +64,26 @@ export class Batch {
     this.#done = done
   }
 
-  /** @returns why it could not be written: pg hands that to handleError() */
+  /** @returns the error if it could not be written, which pg passes to handleError() */
   submit (): Error | undefined {
     const { statements } = this
     const [first] = statements
     try {
       if (statements.length === 1 && first!.simple) {
         messages.query(first!.text)
-        this.#leave(first!)
+        this.#recordEffects(first!)
       } else {
-        for (this.#current = 0; this.#current < statements.length; this.#current++) this.#write(statements[this.#current]!)
+        for (this.#current = 0; this.#current < statements.length; this.#current++) {
+          this.#write(statements[this.#current]!)
+        }
         messages.sync()
       }
       this.#current = 0
       messages.send(this.#connection)
-      this.#written = true
+      this.#isWritten = true
     } catch (error) {
       messages.discard()
-      this.#failure = { error: notSent(error), statement: this.#current, unsent: true, lost: false, begun: 0, unprepared: false }
+      this.#failure = unsentBatch(this.#current, error)
       this.#current = 0
       return error as Error
     }
@@ -115,74 +96,28 @@ export class Batch {
     if (prepared === null) messages.parse('', statement.text)
     messages.bind(prepared?.name ?? '', statement.values)
     if (statement.describes) {
-      // The columns of a prepared statement stay as they were: where its table was altered, the server refuses to run it. A pooler
-      // may have prepared it anew on another server connection, whose columns are the new ones.
+      // The columns of a prepared statement do not change: after ALTER TABLE the server rejects it. A pooler, however,
+      // may have prepared it again on another server connection, with the new columns.
       if (prepared?.fields === undefined || pooled || !statement.hasStablePlan) messages.describe()
       else if (prepared.fields !== null) statement.fields(prepared.fields, types)
     }
     messages.execute()
-    this.#leave(statement)
+    this.#recordEffects(statement)
   }
 
-  /** What stands behind a statement is written before that is answered. */
-  #leave ({ deallocates: forgets, altersMeaning, traces }: Statement): void {
+  /** Called when a statement is written, because the next ones are written before its answer arrives. */
+  #recordEffects ({ deallocates, altersMeaning, traces }: Statement): void {
     this.#connection.leaves(traces)
-    if (forgets) this.#connection.prepared?.dropped(true)
+    if (deallocates) this.#connection.prepared?.dropped(true)
     if (altersMeaning) this.#connection.prepared?.unsettled()
   }
 
-  #executed ({ text, prepared, describes, doubted }: Statement, tag: string): void {
-    this.#connection.bound = false
-    if (doubted !== null) this.#outdated(text, doubted)
-    if (prepared !== null) {
-      // Unless what takes it away was sent meanwhile.
-      if (prepared.state === 'parsing') prepared.state = 'ready'
-      if (describes) prepared.fields ??= null
-    }
-    // It may have been prepared itself, and have dropped itself.
-    if (forgets.test(tag)) this.#connection.prepared?.dropped()
-  }
-
-  #skipped (): void {
-    for (let i = this.#current; i < this.statements.length; i++) {
-      const { prepared } = this.statements[i]!
-      if (prepared?.state === 'parsing') prepared.state = 'unknown'
-    }
-  }
-
   /**
-   * What a failure says of the prepared statement that it met. A value that does not fit may be wrong in itself, as any client can send
-   * it: only where the same statement then succeeds unprepared its table is known to have been altered.
-   */
-  #blamesPreparing (error: pg.DatabaseError): boolean {
-    const statement = this.statements[this.#current]
-    const { prepared: statements, bound } = this.#connection
-    if (statement === undefined || statements === null || bound || !mayComeOfPreparing(error)) return false
-    const { text, prepared } = statement
-    if (prepared === null) return false
-    if (isMissing(error)) statements.dropped()
-    else if (isStalePlan(error)) this.#outdated(text, prepared)
-    else {
-      // What was parsed in this batch was refused for what it is, unless a pooler took it for what it had prepared before.
-      const parsed = prepared.state === 'parsing'
-      prepared.state = 'unknown'
-      if (parsed && !this.#connection.pooled && !isDuplicate(error)) return false
-      statement.doubted = prepared
-    }
-    return true
-  }
-
-  #outdated (text: string, prepared: PreparedStatement): void {
-    this.#connection.prepared?.outdated(prepared)
-    becameStale(text)
-  }
-
-  /**
-   * Only the server's own word proves that a statement was not begun: its FATAL came where the answer to Bind would have come. The
-   * simple protocol has no Bind, and from a connection that just ends answers may be missing.
+   * Only a FATAL error in place of the answer to Bind proves that a statement was not begun. The simple protocol has no
+   * Bind, and when a connection ends without an error, answers may have been lost.
    */
   get #begun (): number {
-    if (!this.#written) return 0
+    if (!this.#isWritten) return 0
     const { bound, dismissed } = this.#connection
     if (!dismissed || this.statements[0]!.simple) return this.statements.length
     return bound ? this.#current + 1 : this.#current
@@ -203,73 +138,81 @@ export class Batch {
     try {
       fields = message.fields
     } catch (error) { // a value of more than 512 MiB
-      // Both ends have had room made for it.
+      // The connection is replaced, because both ends keep the memory that they allocated for the value.
       this.#connection.expiresAt = 0
-      return statement.spoil(error)
+      return statement.discardResult(error)
     }
     const columns = this.#columnsOf(statement)
-    if (columns === undefined ? statement.describes : columns !== fields.length) throw new ProtocolViolation('a row does not have the columns of its statement')
+    if (columns === undefined ? statement.describes : columns !== fields.length) {
+      throw new ProtocolViolation('a row does not have the columns of its statement')
+    }
     statement.row(fields)
   }
 
   handleCommandComplete (message: { text: string }): void {
     const statement = this.#statement
-    if (this.#answered && !statement.several) throw new ProtocolViolation('a statement was answered twice')
+    if (this.#isSimpleAnswered && !statement.several) throw new ProtocolViolation('a statement was answered twice')
     const rows = tagOfRows.exec(message.text)
-    // CREATE TABLE AS says SELECT too.
-    if (rows !== null && this.#columnsOf(statement) !== undefined && Number(rows[1]) !== this.#rows) throw new ProtocolViolation(`${rows[1]} rows were announced, and ${this.#rows} came`)
+    // The tag of CREATE TABLE AS is SELECT too, but it has no columns.
+    if (rows !== null && this.#columnsOf(statement) !== undefined && Number(rows[1]) !== this.#rows) {
+      throw new ProtocolViolation(`${rows[1]} rows were announced, ${this.#rows} arrived`)
+    }
     statement.command(message, this.#connection.types)
-    this.#executed(statement, message.text)
-    this.#next(statement)
+    this.#next(statement, message.text)
   }
 
   handleEmptyQuery (): void {
     const statement = this.#statement
-    if (this.#columns !== null || this.#answered || statementsOf(statement.text).length > 0) throw new ProtocolViolation('a statement was taken for an empty one')
-    this.#executed(statement, '')
-    this.#next(statement)
+    if (this.#columns !== null || this.#isSimpleAnswered || statementsOf(statement.text).length > 0) {
+      throw new ProtocolViolation('a statement was answered as an empty one')
+    }
+    this.#next(statement, '')
   }
 
-  /** The one that is being answered. */
+  /** The statement that is being answered. */
   get #statement (): Statement {
     const statement = this.statements[this.#current]
-    if (statement === undefined) throw new ProtocolViolation('an answer came that no statement asked for')
+    if (statement === undefined) throw new ProtocolViolation('an answer arrived that belongs to no statement')
     return statement
   }
 
-  /** How many it has, as far as they were described: those of what is prepared were when it was. */
+  /** The number of its columns, from this batch or from when it was prepared; undefined: not described. */
   #columnsOf ({ prepared }: Statement): number | undefined {
     return this.#columns ?? prepared?.fields?.length
   }
 
-  #next (statement: Statement): void {
+  /** @param tag the tag of the command, '' for an empty query */
+  #next (statement: Statement, tag: string): void {
+    this.#connection.bound = false
+    recordExecuted(this.#connection, statement, tag)
     this.#columns = null
     this.#rows = 0
-    if (statement.simple) this.#answered = true
+    if (statement.simple) this.#isSimpleAnswered = true
     else this.#current++
   }
 
-  /** @param wire the connection, where the server goes on behind the error */
+  /** @param wire pg's connection, if the server continues after the error */
   handleError (error: unknown, wire?: Wire): void {
-    if (this.#settled) return
-    // One past the last where the implicit COMMIT at Sync failed.
+    if (this.#isSettled) return
+    // One past the last statement if the implicit COMMIT at Sync failed.
     const statement = this.#current
     if (this.#failure?.unsent) {
-      this.#skipped()
+      recordSkipped(this.statements, statement)
       return this.#settle()
     }
     if (isFarewell(error)) this.#connection.dismissed = true
     const begun = this.#begun
     const ends = !(error instanceof pg.DatabaseError) || endsConnection(error) || this.#connection.lost !== null
-    if (this.#failure === null) this.#blamed(ends)?.blame(error)
-    const unprepared = !ends && this.#failure === null && this.#blamesPreparing(error)
-    this.#skipped()
+    if (this.#failure === null) this.#failedStatement(ends)?.attribute(error)
+    const unprepared = !ends && this.#failure === null &&
+      recordFailure(this.#connection, this.statements[statement], error)
+    recordSkipped(this.statements, statement)
     if (ends) {
       this.#failure = { error, statement, unsent: false, lost: true, begun, unprepared: false }
       return this.#settle()
     }
     this.#failure ??= { error, statement, unsent: false, lost: false, begun, unprepared }
-    // ReadyForQuery follows an ErrorResponse, unless the connection ends first; pg no longer counts this query as the active one.
+    // ReadyForQuery follows the ErrorResponse, unless the connection ends first. pg no longer passes it to this query.
     const ready = (): void => {
       wire!.off('end', end)
       this.#settle()
@@ -283,51 +226,56 @@ export class Batch {
     wire!.once('end', end)
   }
 
-  /** Which statement an error is about. @param ends whether it ended the connection: then it is about the caller's rather than about BEGIN */
-  #blamed (ends: boolean): Statement | undefined {
+  /**
+   * The statement that an error is attributed to.
+   *
+   * @param ends it ended the connection: prefers a caller's statement to BEGIN
+   */
+  #failedStatement (ends: boolean): Statement | undefined {
     const unanswered = this.statements.slice(this.#current)
     return (ends ? unanswered.find(({ describes }) => describes) : undefined) ?? unanswered[0] ?? this.statements.at(-1)
   }
 
   handleReadyForQuery (): void {
-    const answered = this.#answered || this.#current === this.statements.length
+    const answered = this.#isSimpleAnswered || this.#current === this.statements.length
     if (this.#failure === null && !answered) {
       const error = new ProtocolViolation('the server was ready before it had answered')
       this.#connection.destroy(error)
-      // pg does not count this query as the active one any more.
+      // pg would not pass the error to this query any more.
       return this.handleError(error)
     }
     this.#settle()
   }
 
   handlePortalSuspended (): void {
-    throw new ProtocolViolation('rows were held back although all of them were asked for')
+    throw new ProtocolViolation('the server suspended a portal although all rows were requested')
   }
 
   handleCopyData (): void {
     const statement = this.#statement
-    if (!statement.isCopy) throw new ProtocolViolation('COPY data came for another statement')
+    if (!statement.isCopy) throw new ProtocolViolation('COPY data arrived for a statement that is not COPY')
     statement.copyData()
   }
 
   handleCopyInResponse (wire: Wire): void {
     const statement = this.#statement
-    if (!statement.isCopy) throw new ProtocolViolation('COPY data was asked of another statement')
+    if (!statement.isCopy) throw new ProtocolViolation('COPY data was requested for a statement that is not COPY')
     wire.sendCopyFail('a session cannot send COPY data: use app.db.lease(fn) with pg-copy-streams')
-    // The Sync behind the statement was swallowed by the copy mode (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
+    // In copy mode the server ignored the Sync after the statement
+    // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-COPY).
     if (statement.simple) return
     messages.sync()
     messages.send(this.#connection)
   }
 
   #settle (): void {
-    if (this.#settled) return
-    this.#settled = true
+    if (this.#isSettled) return
+    this.#isSettled = true
     this.#connection.bound = false
     this.#done(this, this.#failure)
   }
 }
 
-// A pipelined client takes only what passes `instanceof pg.Query`; inheriting by the prototype alone spares each batch
-// the EventEmitter and the result that pg.Query's constructor makes.
+// A pipelined client accepts only objects that pass `instanceof pg.Query`. Inheriting only the prototype avoids the
+// EventEmitter and the result that pg.Query's constructor would allocate for each batch.
 Object.setPrototypeOf(Batch.prototype, pg.Query.prototype)

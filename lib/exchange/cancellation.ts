@@ -1,13 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Lease } from '../pool/lease.ts'
 
-/** How long a running statement may take to heed its cancellation. Milliseconds. */
-const patience = 900
+/** How long a running statement may take to react to its cancellation. Milliseconds. */
+const cancelTimeout = 900
 
 /**
- * Gives up a connection that owes answers. By the last answer that came it may look clean, and be left to say goodbye: on a
- * network that swallows everything that would never end, and elsewhere the server would first finish what it runs. One that
- * was handed over is not ours to give up.
+ * Destroys a connection that owes answers. Its last answer may make it look clean, but a graceful end would wait until
+ * the server has finished what it runs, and would never complete on a network that drops all packets. A connection that
+ * was handed over belongs to another session and is left alone.
  */
 export function abandon (lease: Lease): void {
   if (lease.isReturned) return
@@ -15,28 +15,31 @@ export function abandon (lease: Lease): void {
   lease.destroy()
 }
 
-/** What is to be stopped. */
+/** Work on a lease that can be cancelled. */
 export interface Running {
   readonly lease: Lease | null
-  /** Batches of it that are under way. */
+  /** The number of its batches that are sent and not answered. */
   readonly unanswered: number
-  /** Resolves when nothing is under way. */
+  /** Resolves when every batch is answered. */
   settled (): Promise<void>
+  /** A CancelRequest is being sent. */
   canceled (): void
 }
 
 /**
- * Stops what a connection is running on the server. Where that takes too long, statements are still unanswered when it
- * resolves: such a connection can only be destroyed.
+ * Cancels what a connection runs on the server. If statements are still unanswered when it resolves, the server did not
+ * react in time, and the connection can only be destroyed.
  */
 export async function cancelRunning (running: Running): Promise<void> {
   const { connection } = running.lease!
   await new Promise<void>((resolve) => connection.whenCommitAnswered(resolve))
-  const deadline = performance.now() + patience
-  // A request that comes between two statements hits neither, hence the repetition.
+  const deadline = performance.now() + cancelTimeout
+  // A CancelRequest that arrives between two statements cancels neither, so it is repeated.
   for (let pause = 50; running.unanswered > 0 && running.lease !== null && performance.now() < deadline; pause *= 2) {
     running.canceled()
     await running.lease.connection.cancel()
-    if (running.unanswered > 0) await Promise.race([running.settled(), sleep(Math.min(pause, Math.max(0, deadline - performance.now())))])
+    if (running.unanswered === 0) continue
+    const left = Math.max(0, deadline - performance.now())
+    await Promise.race([running.settled(), sleep(Math.min(pause, left))])
   }
 }

@@ -3,14 +3,14 @@ import type { PreparedStatements } from '../postgres/prepared-statements.ts'
 import { searchPathQuestion } from '../pgbouncer/detect.ts'
 import { Statement } from './statement.ts'
 
-/** Asks a connection whose process answers: behind a pooler it is not the one that the connection was given. */
+/** Asks for the PID of the server process: behind a pooler it differs from the PID that was given at login. */
 class BackendQuestion extends Statement {
-  readonly #found: (backend: number) => void
+  readonly #onBackend: (backend: number) => void
   #backend = NaN
 
-  constructor (found: (backend: number) => void) {
+  constructor (onBackend: (backend: number) => void) {
     super('SELECT pg_backend_pid()')
-    this.#found = found
+    this.#onBackend = onBackend
   }
 
   override row (fields: unknown[]): void {
@@ -18,11 +18,14 @@ class BackendQuestion extends Statement {
   }
 
   override succeed (): void {
-    this.#found(this.#backend)
+    this.#onBackend(this.#backend)
   }
 }
 
-/** Asks a connection whether names mean the same each time. */
+/**
+ * Asks whether an unqualified name always refers to the same object on a connection: a precondition of automatic
+ * preparing.
+ */
 class SearchPathQuestion extends Statement {
   readonly #prepared: PreparedStatements
   #answer: unknown[] = []
@@ -41,18 +44,20 @@ class SearchPathQuestion extends Statement {
   }
 }
 
-/** Where something would have been prepared if it were known; null mostly. */
+/**
+ * The question whether statements may be prepared on this connection, if one would have been prepared; usually null.
+ */
 export function searchPathQuestionFor ({ prepared }: Connection): Statement | null {
   return prepared?.asks === true ? new SearchPathQuestion(prepared) : null
 }
 
 /**
- * What a new connection is to be asked, once, or null. It stands under one Sync with what it travels with, or is waited for: a
- * client that goes away while it has answers coming outside of a transaction, and has read one of them, leaves the others
- * to the next client of PgBouncer 1.18.
+ * The question for a new connection, asked once, or null. It shares a Sync with the statements that it travels with, or
+ * is answered before they are sent: if a client of PgBouncer 1.18 disconnects while several answers outside a
+ * transaction are due and one of them has been read, the next client receives the others.
  */
 export function backendQuestionFor (connection: Connection): Statement | null {
-  const { onBackendKnown: looked } = connection
+  const { onBackendKnown } = connection
   connection.onBackendKnown = null
-  return looked === null ? null : new BackendQuestion(looked)
+  return onBackendKnown === null ? null : new BackendQuestion(onBackendKnown)
 }

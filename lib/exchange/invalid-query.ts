@@ -1,6 +1,7 @@
 import { pgScopeError, type PgScopeError } from '../errors.ts'
 
-/** @param what what is wrong with it, without any value */
+/** @param what what is wrong, without parameter values */
 export function invalidQuery (what: string, cause?: unknown): PgScopeError {
-  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `Invalid query: ${what}. Call query(text, values) or query({ text, values }).`, cause)
+  const message = `Invalid query: ${what}. Call query(text, values) or query({ text, values }).`
+  return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', message, cause)
 }

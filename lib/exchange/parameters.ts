@@ -3,51 +3,60 @@ import pg from 'pg'
 import { longestMessage, type WireValue } from '../postgres/messages.ts'
 import { invalidQuery } from './invalid-query.ts'
 
-// It is public in pg, and missing in its types.
+// Public in pg, but missing in its types.
 const { prepareValue } = (pg as unknown as { utils: { prepareValue (value: unknown): WireValue } }).utils
 
-/** Their number has two bytes (https://www.postgresql.org/docs/current/limits.html). */
-const mostValues = 65535
+/** The protocol counts parameters in two bytes (https://www.postgresql.org/docs/current/limits.html). */
+const maxValues = 65535
 
-/** What a Bind message takes besides its values, at most: names and counts. */
+/** The most bytes that a Bind message takes besides its values: names and counts. */
 const overhead = 200
 
-/** For each value: its format and its length. */
-const overheadOfValue = 6
+/** The bytes for each value: its format and its length. */
+const overheadPerValue = 6
 
 /**
- * The values of a statement as they are sent, captured: what a caller writes into a buffer afterwards changes nothing.
+ * Converts the values of a statement to what is sent. Buffers are copied, so that later changes by the caller have no
+ * effect.
  *
- * @param longest the longest message, in bytes
+ * @param longest the size of the longest message in bytes
  * @throws FST_PG_SCOPE_QUERY_INVALID
  */
 export function parametersOf (values: readonly unknown[], longest = longestMessage): WireValue[] {
   const { length } = values
-  if (length > mostValues) throw invalidQuery(`a statement takes at most ${mostValues} values, got ${length}: pass an array as one value, and use unnest($1::int[])`)
-  const limit = longest - overhead - overheadOfValue * length
+  if (length > maxValues) {
+    throw invalidQuery(`\`values\` must have at most ${maxValues} elements, got ${length}: ` +
+      'pass an array as one value, and use unnest($1::int[])')
+  }
+  const limit = longest - overhead - overheadPerValue * length
   const parameters: WireValue[] = new Array(length)
   let units = 0
   for (let i = 0; i < length; i++) {
     const parameter = parameters[i] = toWire(values[i], i)
     units += parameter?.length ?? 0
   }
-  // A UTF-16 unit takes up to three bytes of UTF-8: only what may be too large is counted.
+  // A UTF-16 code unit takes up to three bytes in UTF-8, so the exact size matters only above a third of the limit.
   if (3 * units > limit && sizeOf(parameters) > limit) throw tooLarge(parameters, longest)
-  for (let i = 0; i < length; i++) if (Buffer.isBuffer(parameters[i])) parameters[i] = Buffer.from(parameters[i] as Buffer)
+  for (let i = 0; i < length; i++) {
+    const parameter = parameters[i]
+    if (Buffer.isBuffer(parameter)) parameters[i] = Buffer.from(parameter)
+  }
   return parameters
 }
 
-/** @throws FST_PG_SCOPE_QUERY_INVALID where PostgreSQL would not take so long a text */
+/** @throws FST_PG_SCOPE_QUERY_INVALID if the text is longer than PostgreSQL accepts */
 export function checkTextSize (text: string, longest = longestMessage): void {
   if (3 * text.length <= longest - overhead) return
   const bytes = Buffer.byteLength(text)
-  if (bytes > longest - overhead) throw invalidQuery(`its text may take ${longest - overhead} bytes, got ${bytes}`)
+  if (bytes > longest - overhead) {
+    throw invalidQuery(`the text must have at most ${longest - overhead} bytes, got ${bytes}`)
+  }
 }
 
 function toWire (value: unknown, index: number): WireValue {
   let parameter: WireValue
   try {
-    // An object whose toJSON() returns nothing is NULL.
+    // An object whose toJSON() returns undefined becomes NULL.
     parameter = prepareValue(typeof value === 'object' && isAnyArrayBuffer(value) ? Buffer.from(value) : value) ?? null
   } catch (error) {
     throw notConverted(index, (error as Error)?.name ?? 'it threw', showsValue(error) ? undefined : error)
@@ -57,8 +66,8 @@ function toWire (value: unknown, index: number): WireValue {
 }
 
 /**
- * Whether an error of the conversion is pg's or V8's own about a value that contains itself: these show parts of the value. Any other
- * comes from the value's own toPostgres() or toJSON(), and is its author's to word.
+ * Whether a conversion error is pg's or V8's error about a circular value, whose message contains parts of the value.
+ * Any other error comes from the value's own toPostgres() or toJSON(), whose author is responsible for its message.
  */
 function showsValue (error: unknown): boolean {
   return error instanceof Error && /^(?:circular reference detected|Converting circular structure)/.test(error.message)
@@ -79,6 +88,6 @@ function tooLarge (parameters: readonly WireValue[], longest: number): Error {
   const largest = sizes.reduce((a, b) => Math.max(a, b), 0)
   const at = sizes.indexOf(largest)
   const type = typeof parameters[at] === 'string' ? 'string' : 'Buffer'
-  return invalidQuery(`the values of one statement may take ${longest} bytes, and $${at + 1} alone is a ${type} of ${largest}; ` +
-    'send it in parts, or with COPY through app.db.lease(fn)')
+  return invalidQuery(`the values of one statement may have ${longest} bytes in total; ` +
+    `the largest, $${at + 1}, is a ${type} of ${largest} bytes; send it in parts, or with COPY through app.db.lease(fn)`)
 }

@@ -1,42 +1,54 @@
 import type { ConnectionUser } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
-import { type BatchFailure, send } from './batch.ts'
+import { send } from './batch.ts'
+import type { BatchFailure } from './batch-failure.ts'
 import { abandon, type Running } from './cancellation.ts'
 import { batchTimeout, type AnswerTimeout, watchForAnswer } from './answer-timeout.ts'
 import type { Statement } from './statement.ts'
 import type { StatementSignal } from './statement-signal.ts'
 
-/** Whose statements they are. */
+/** The transaction that a pipeline belongs to. */
 export interface PipelineOwner {
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void
   /** The connection ended while it owed no answer. */
   connectionLost (error: unknown): void
   canceled (): void
-  /** The next in the queue is an InvalidCall, and everything before it is answered. */
-  cameToInvalid (error: unknown): void
+  /** The next statement in the queue must not be sent, and everything before it is answered. */
+  rejectedCall (error: unknown): void
 }
 
-/** SET TRANSACTION, which PostgreSQL takes only ahead of every query, goes in front of the settings. */
-function behindBegin ([begin, ...ours]: readonly Statement[], called: readonly Statement[]): Statement[] {
+/** Puts SET TRANSACTION between BEGIN and the settings, because PostgreSQL accepts it only before every query. */
+function behindBegin ([begin, ...settings]: readonly Statement[], called: readonly Statement[]): Statement[] {
   const other = called.findIndex(({ goesFirst }) => !goesFirst)
   const end = other === -1 ? called.length : other
-  return [begin!, ...called.slice(0, end), ...ours, ...called.slice(end)]
+  return [begin!, ...called.slice(0, end), ...settings, ...called.slice(end)]
 }
 
-/** What a transaction has called and not written yet, and what it has written that is not answered yet. */
+/**
+ * The statements of a transaction on their way: queue (called, not sent) → batches sent, not answered →
+ * batchAnswered().
+ *
+ *     put() ─► queue ─► begin(), flush() ─► write() ─► sent, unanswered ─► owner.batchAnswered()
+ *
+ * A batch that must not share the pipeline (COPY, a statement with a signal) holds it: nothing is sent until it is
+ * answered.
+ */
 export class Pipeline implements Running, ConnectionUser {
   lease: Lease | null = null
-  /** Batches written, and not yet answered. */
+  /** The number of batches sent and not answered. */
   unanswered = 0
   readonly #owner: PipelineOwner
   readonly #answerTimeout: AnswerTimeout
-  /** Called, and not yet written: the connection, or the answer to BEGIN or a COPY, is being waited for. */
+  /**
+   * Called and not sent: waiting for the connection, or for the answer to BEGIN or to the statement that holds the
+   * pipeline.
+   */
   #queue: Statement[] = []
-  /** Those of the unanswered batches that nobody waits for. */
-  #silent = 0
-  /** With what the last batch ends: nothing may be sent behind it before it is answered. */
+  /** How many unanswered batches no caller waits for. */
+  #unawaited = 0
+  /** The last statement of the batch that holds the pipeline, or null. */
   #holding: Statement | null = null
-  /** Mostly nobody waits. */
+  /** Allocated lazily. */
   #watchers: (() => void)[] | null = null
 
   constructor (owner: PipelineOwner, answerTimeout: AnswerTimeout) {
@@ -44,14 +56,14 @@ export class Pipeline implements Running, ConnectionUser {
     this.#answerTimeout = answerTimeout
   }
 
-  /** Nothing is waiting or under way. */
+  /** No statement is queued or unanswered. */
   get isIdle (): boolean {
     return this.unanswered === 0 && this.#queue.length === 0
   }
 
-  /** Nobody waits for an answer: what is under way is ours, a CLOSE, and COMMIT can go behind it. */
+  /** No caller waits for an answer. An internal statement such as CLOSE may be unanswered: COMMIT can follow it. */
   get nothingAwaited (): boolean {
-    return this.unanswered === this.#silent && this.#queue.length === 0
+    return this.unanswered === this.#unawaited && this.#queue.length === 0
   }
 
   /** Resolves when every statement that was called is answered. */
@@ -59,6 +71,7 @@ export class Pipeline implements Running, ConnectionUser {
     while (!this.isIdle) await new Promise<void>((resolve) => { (this.#watchers ??= []).push(resolve) })
   }
 
+  /** Wakes settled(). */
   changed (): void {
     const watchers = this.#watchers
     if (watchers === null) return
@@ -66,8 +79,7 @@ export class Pipeline implements Running, ConnectionUser {
     for (const watcher of watchers) watcher()
   }
 
-  /** Called, and not yet written. */
-  get waiting (): readonly Statement[] {
+  get queued (): readonly Statement[] {
     return this.#queue
   }
 
@@ -75,57 +87,60 @@ export class Pipeline implements Running, ConnectionUser {
     for (const statement of statements) this.#queue.push(statement)
   }
 
-  /** In front of what waits: all of it is sent as if for the first time. */
+  /** Returns statements to the front of the queue, to be sent as if for the first time. */
   putBack (statements: readonly Statement[]): void {
     this.#queue = [...statements, ...this.#queue]
     for (const statement of this.#queue) statement.restart()
   }
 
-  /** All that waits, and does so no longer. */
-  takeBack (): Statement[] {
+  /** Empties the queue. */
+  takeQueued (): Statement[] {
     return this.#queue.splice(0)
   }
 
-  /** Writes the first batch: what goes ahead, BEGIN first, and as much of the queue as may go with it. */
-  begin (lease: Lease, ahead: readonly Statement[]): void {
+  /** Writes the first batch: the internal statements, BEGIN first, and as much of the queue as may share their Sync. */
+  begin (lease: Lease, internal: readonly Statement[]): void {
     this.lease = lease.usedBy(this)
-    const called = this.#queue.splice(0, this.#together(0))
-    this.write(called[0]?.goesFirst === true ? behindBegin(ahead, called) : [...ahead, ...called])
+    const called = this.#queue.splice(0, this.#endOfBatch(0))
+    this.write(called[0]?.goesFirst === true ? behindBegin(internal, called) : [...internal, ...called])
   }
 
-  /** Whether a statement with this signal is under way: nothing else that a caller waits for is. */
+  /** Whether the statement with this signal is sent and unanswered. It is then the only one that a caller waits for. */
   runs (signal: StatementSignal): boolean {
     return this.#holding?.signal === signal
   }
 
-  /** Whether the first that a caller waits for has this signal. */
+  /** Whether the first queued statement of a caller has this signal. */
   isFirst (signal: StatementSignal): boolean {
-    return this.#queue.find(({ describes, invalid }) => describes || invalid !== null)?.signal === signal
+    return this.#queue.find(({ describes, rejection }) => describes || rejection !== null)?.signal === signal
   }
 
-  /** Writes what waits, without waiting for answers where that is safe. */
+  /** Sends queued statements, without waiting for answers where that is safe. */
   flush (): void {
     const queue = this.#queue
     let written = 0
-    while (written < queue.length && this.#holding === null && queue[written]!.invalid === null) {
-      const end = Math.max(written + 1, this.#together(written))
-      // A CancelRequest for it must not hit what is in front of it.
+    while (written < queue.length && this.#holding === null && queue[written]!.rejection === null) {
+      const end = Math.max(written + 1, this.#endOfBatch(written))
+      // A CancelRequest for it must not cancel the statements before it.
       if (this.unanswered > 0 && queue[end - 1]!.signal !== null) break
       this.write(end === queue.length && written === 0 ? queue : queue.slice(written, end))
       written = end
     }
     if (written > 0) this.#queue = written === queue.length ? [] : queue.slice(written)
-    const invalid = this.#queue[0]?.invalid ?? null
-    if (invalid !== null && this.unanswered === 0) this.#owner.cameToInvalid(invalid)
+    const rejection = this.#queue[0]?.rejection ?? null
+    if (rejection !== null && this.unanswered === 0) this.#owner.rejectedCall(rejection)
   }
 
-  /** The end of those in the queue, from `start` on, that may share a Sync with what goes ahead of them. */
-  #together (start: number): number {
+  /**
+   * The end of the range of queued statements, starting at `start`, that may share a Sync with the statements before
+   * them.
+   */
+  #endOfBatch (start: number): number {
     let called: Statement | null = null
     for (let i = start; i < this.#queue.length; i++) {
       const statement = this.#queue[i]!
-      if (statement.simple || statement.invalid !== null) return i
-      // A CancelRequest must hit no other call. Only a stream has several statements of one signal.
+      if (statement.simple || statement.rejection !== null) return i
+      // A CancelRequest must not cancel another call. Only a stream has several statements with one signal.
       if (called !== null && statement.signal !== called.signal) return i
       if (statement.isCopy) return i + 1
       if (statement.describes) called ??= statement
@@ -134,20 +149,22 @@ export class Pipeline implements Running, ConnectionUser {
   }
 
   write (statements: readonly Statement[]): void {
-    const silent = statements.some(({ describes }) => describes) ? 0 : 1
-    this.#silent += silent
+    const unawaited = statements.some(({ describes }) => describes) ? 0 : 1
+    this.#unawaited += unawaited
     const last = statements.at(-1)!
     const holds = last.holdsPipeline
     if (holds) this.#holding = last
     this.send(statements, 'statement', (failure) => {
-      this.#silent -= silent
+      this.#unawaited -= unawaited
       if (holds) this.#holding = null
       this.#owner.batchAnswered(statements, failure)
     })
   }
 
   /** Writes a batch. @param kind whether it ends the transaction */
-  send (statements: readonly Statement[], kind: 'statement' | 'end', done: (failure: BatchFailure | null) => void): void {
+  send (
+    statements: readonly Statement[], kind: 'statement' | 'end', done: (failure: BatchFailure | null) => void
+  ): void {
     this.unanswered++
     const answered = watchForAnswer(this, batchTimeout(this.#answerTimeout, statements), kind)
     send(this.lease!, statements, (_batch, failure) => {
@@ -159,7 +176,7 @@ export class Pipeline implements Running, ConnectionUser {
   }
 
   connectionLost (error: unknown): void {
-    // With a batch under way pg tells that batch, and the batch tells us.
+    // pg reports the loss to an unanswered batch, which reports it to the owner.
     if (this.unanswered === 0) this.#owner.connectionLost(error)
   }
 

@@ -1,30 +1,31 @@
-/** Milliseconds between two tries; the first is made at once. */
-const pause = 150
+/** The delay before every attempt but the first. Milliseconds. */
+const delay = 150
 
-/** Together more than server_login_retry in docs/pgbouncer.ini. */
-const most = 11
+/** Together the attempts take longer than server_login_retry in docs/pgbouncer.ini. */
+const maxAttempts = 11
 
 /**
- * How often what the server has not looked at is sent again. More than once, for behind PgBouncer a new connection may be given
- * a dead server too; and after a restart of PostgreSQL it refuses whoever comes first, and logs in only then.
+ * How often a batch that the server has not begun is sent again. One attempt is not enough behind PgBouncer: a new
+ * connection may be assigned a dead server connection too, and after a restart of PostgreSQL PgBouncer rejects the
+ * first clients before it logs in again.
  */
 export class ResendPolicy {
-  #tries = 0
+  #attempts = 0
   #timer: NodeJS.Timeout | null = null
 
   get canResend (): boolean {
-    return this.#tries < most
+    return this.#attempts < maxAttempts
   }
 
   resend (fn: () => void): void {
-    if (this.#tries++ === 0) return fn()
+    if (this.#attempts++ === 0) return fn()
     this.#timer = setTimeout(() => {
       this.#timer = null
       fn()
-    }, pause)
+    }, delay)
   }
 
-  /** No other try is made; whether one would have been. */
+  /** Cancels a waiting attempt. @returns whether one was waiting */
   cancel (): boolean {
     if (this.#timer === null) return false
     clearTimeout(this.#timer)

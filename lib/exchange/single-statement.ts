@@ -5,7 +5,8 @@ import type { Lease } from '../pool/lease.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { ArraySetMember } from '../array-set.ts'
-import { type BatchFailure, send } from './batch.ts'
+import { send } from './batch.ts'
+import type { BatchFailure } from './batch-failure.ts'
 import { abandon, cancelRunning, type Running } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './transaction-errors.ts'
 import { backendQuestionFor, searchPathQuestionFor } from './connection-questions.ts'
@@ -14,9 +15,15 @@ import { ResendPolicy } from './resend-policy.ts'
 import type { TransactionHost } from './transaction.ts'
 import { altersMeaning, type TransactionConfig, type Settings, settingStatement } from './transaction-config.ts'
 import { batchTimeout, watchForAnswer } from './answer-timeout.ts'
-import type { Call, Statement } from './statement.ts'
+import type { Call } from './call.ts'
+import { PendingSettings } from './pending-settings.ts'
+import type { Statement } from './statement.ts'
 
-/** One statement, committed by itself, on a connection that it holds for one round trip. */
+/**
+ * One statement that commits by itself, on a connection that it holds for one round trip. Owns its lease from granted()
+ * until the answer. An autocommit session makes one for each call of query(): start() → settings → acquire → granted()
+ * → batch → answer → `done`.
+ */
 export class SingleStatement implements AcquireRequest, Running, ConnectionOwner, ArraySetMember {
   requireNew = false
   readonly exclusive = false
@@ -28,51 +35,46 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   arraySetIndex = -1
   lease: Lease | null = null
   unanswered = 0
-  /** Its promise, where it was called inside of other work. */
+  /** The promise of the call, if it was made while other work holds a connection. */
   readonly #observed: ObservedPromise<unknown> | null
   readonly #host: TransactionHost
   readonly #call: Call
   readonly #config: TransactionConfig
-  /** Those that depend on the request. */
+  /** The settings computed for the request. */
   #settings: Settings | undefined
-  /** They are being worked out; until then it asks for no connection. */
-  awaitsSettings = false
-  readonly #over: (single: SingleStatement, error: unknown) => void
+  #pending: PendingSettings | null = null
+  readonly #done: (single: SingleStatement, error: unknown) => void
   #error: unknown = null
-  #reason: Error | null = null
-  /** Made, like the watchers, where there is need of it. */
+  /** Why it is cancelled, or null. */
+  #cancelReason: Error | null = null
+  /** Allocated lazily, like the watchers. */
   #resends: ResendPolicy | null = null
   #watchers: (() => void)[] | null = null
 
-  constructor (host: TransactionHost, call: Call, config: TransactionConfig, label: string | undefined, over: (single: SingleStatement, error: unknown) => void) {
+  constructor (
+    host: TransactionHost, call: Call, config: TransactionConfig, label: string | undefined,
+    done: (single: SingleStatement, error: unknown) => void
+  ) {
     this.label = label
     this.#observed = this.context === null ? null : call.observe()
     this.#host = host
     this.#call = call
     this.#config = config
-    this.#over = over
+    this.#done = done
   }
 
   get unawaited (): boolean {
     return this.#observed?.observed === false
   }
 
-  /** @param settings those that depend on the request */
+  /** @param settings the settings computed for the request */
   start (settings: Settings | Promise<Settings> | undefined): void {
     if (!isPromiseLike(settings)) return this.#acquire(settings)
-    this.awaitsSettings = true
-    settings.then((settings) => {
-      if (this.#stopWaiting()) this.#acquire(settings)
-    }, (error) => {
-      if (this.#stopWaiting()) this.refused(error)
-    })
+    this.#pending = new PendingSettings(settings, (settings) => this.#acquire(settings), (error) => this.refused(error))
   }
 
-  /** The wait for the settings is over; false where it was before. */
-  #stopWaiting (): boolean {
-    const waited = this.awaitsSettings
-    this.awaitsSettings = false
-    return waited
+  get awaitsSettings (): boolean {
+    return this.#pending?.isPending === true
   }
 
   #acquire (settings: Settings | undefined): void {
@@ -83,20 +85,21 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
 
   granted (lease: Lease): void {
     this.lease = lease.usedBy(this)
-    const look = backendQuestionFor(lease.connection)
-    if (look === null) return this.#send(lease)
-    // Not under the Sync of the statement, because VACUUM and its kin must stand alone there.
+    const question = backendQuestionFor(lease.connection)
+    if (question === null) return this.#send(lease)
+    // Not under the Sync of the statement: statements such as VACUUM must be alone there.
     this.unanswered++
-    const answered = watchForAnswer(this, batchTimeout(this.#config.answerTimeout, [look]), 'statement')
-    send(lease, [look], (_batch, failure) => {
+    const answered = watchForAnswer(this, batchTimeout(this.#config.answerTimeout, [question]), 'statement')
+    send(lease, [question], (_batch, failure) => {
       answered()
       this.unanswered--
-      if (failure === null) look.succeed()
-      if (failure === null && this.#reason === null) return this.#send(lease)
+      if (failure === null) question.succeed()
+      if (failure === null && this.#cancelReason === null) return this.#send(lease)
       this.lease = null
       lease.release()
-      if (this.#reason === null && isFarewell(failure!.error) && !ranOutOfTime(failure!.error) && this.#resends?.canResend !== false) return this.#again([this.#call])
-      this.#fail(this.#reason ?? connectionLost(failure!.error))
+      const { error } = failure!
+      if (this.#cancelReason === null && isFarewell(error) && this.#canResend(error)) return this.#resend([this.#call])
+      this.#fail(this.#cancelReason ?? connectionLost(error))
       this.#end()
     })
   }
@@ -104,10 +107,10 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   #send (lease: Lease): void {
     const setting = settingStatement(this.#config, lease.connection.baseline, this.#settings)
     this.unanswered++
-    // What stands under one Sync is one transaction, so that the setting is local to the statement.
+    // Statements under one Sync are one transaction, so the setting is local to the statement.
     const statements: Statement[] = setting === null ? [this.#call] : [setting, this.#call]
-    const names = this.#call.automatic ? searchPathQuestionFor(lease.connection) : null
-    if (names !== null) statements.unshift(names)
+    const question = this.#call.automatic ? searchPathQuestionFor(lease.connection) : null
+    if (question !== null) statements.unshift(question)
     const answered = watchForAnswer(this, batchTimeout(this.#config.answerTimeout, statements), 'statement')
     send(lease, statements, (batch, failure) => {
       answered()
@@ -121,7 +124,7 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
     this.#end()
   }
 
-  connectionLost (): void {} // the batch is told by pg
+  connectionLost (): void {} // pg reports the loss to the batch
 
   settled (): Promise<void> {
     return new Promise((resolve) => (this.#watchers ??= []).push(resolve))
@@ -132,9 +135,9 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   }
 
   async cancel (reason: Error): Promise<void> {
-    this.#reason = reason
+    this.#cancelReason = reason
     if (this.lease === null) {
-      if (this.#stopWaiting() || this.#resends?.cancel() || this.#host.pool.giveUp(this)) this.refused(reason)
+      if (this.#pending?.cancel() || this.#resends?.cancel() || this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
     const { lease } = this
@@ -148,39 +151,47 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
     if (failure === null) this.#succeed(lease, statements)
     else if (failure.lost) {
       const { error } = failure
-      // It stands last.
+      // The caller's statement is the last of the batch.
       const mayHaveRun = failure.begun === statements.length
-      const again = !mayHaveRun && this.#reason === null && this.#resends?.canResend !== false && !ranOutOfTime(error)
       lease.destroy()
-      if (again) {
+      if (!mayHaveRun && this.#cancelReason === null && this.#canResend(error)) {
         this.requireNew = true
-        return this.#again(statements)
+        return this.#resend(statements)
       }
-      this.#fail(mayHaveRun ? unknownOutcome(error, 'a statement that commits by itself') : this.#reason ?? connectionLost(error))
-    } else if (failure.unprepared && this.#reason === null) {
-      // The error proves that it took no effect.
+      this.#fail(mayHaveRun
+        ? unknownOutcome(error, 'a statement that commits by itself')
+        : this.#cancelReason ?? connectionLost(error))
+    } else if (failure.unprepared && this.#cancelReason === null) {
+      // The error proves that the statement had no effect.
       lease.release()
       for (const statement of statements) statement.unprepared = true
-      return this.#again(statements)
-    } else if (this.#reason !== null && failureKind(failure.error) === 'canceled') this.#fail(this.#reason)
+      return this.#resend(statements)
+    } else if (this.#cancelReason !== null && failureKind(failure.error) === 'canceled') this.#fail(this.#cancelReason)
     else this.#fail(withStatus(failure.error))
     lease.release()
     this.#end()
   }
 
   #succeed (lease: Lease, statements: readonly Statement[]): void {
-    if (this.#call.spoiled !== null) this.#fail(this.#call.spoiled)
+    if (this.#call.resultError !== null) this.#fail(this.#call.resultError)
     else if (lease.connection.clean) for (const statement of statements) statement.succeed()
-    else this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement began a transaction and left it open, so that it is rolled back. Use scope(fn) or transaction(fn).'))
+    else {
+      this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL',
+        'The statement left a transaction open, which is rolled back. Use scope(fn) or transaction(fn).'))
+    }
   }
 
   #fail (error: unknown): void {
     this.#error = error
-    // A request tells of it at its end; elsewhere the caller alone can know, as in pg.
-    this.#call.fail(error, this.label !== undefined || this.#reason !== null || isClosedOrCanceled(error))
+    // A request reports the error at its end. Outside requests only the caller can know it, as in pg.
+    this.#call.fail(error, this.label !== undefined || this.#cancelReason !== null || isClosedOrCanceled(error))
   }
 
-  #again (statements: readonly Statement[]): void {
+  #canResend (error: unknown): boolean {
+    return !ranOutOfTime(error) && this.#resends?.canResend !== false
+  }
+
+  #resend (statements: readonly Statement[]): void {
     this.#host.counters.resent++
     for (const statement of statements) statement.restart()
     this.#resends ??= new ResendPolicy()
@@ -189,6 +200,6 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
 
   #end (): void {
     if (this.#watchers !== null) for (const watcher of this.#watchers) watcher()
-    this.#over(this, this.#error)
+    this.#done(this, this.#error)
   }
 }

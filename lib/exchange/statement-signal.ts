@@ -6,39 +6,41 @@ import { invalidQuery } from './invalid-query.ts'
 const noop = (): void => {}
 
 /**
- * The `signal` of one call of query(), or of stream() with all of its statements. Where the call stands decides what an abort does:
+ * The `signal` of one query(), or of a stream() and all of its statements. The effect of an abort depends on the state
+ * of the call:
  *
- * - not written yet: it is never sent, and its caller is rejected at once;
- * - written: it is cancelled on the server, and the answer tells what has become of it. Nothing else that a caller waits for is under
- *   way then (see Outbox), so that the CancelRequest cannot hit another statement;
- * - answered: nothing.
+ * - not sent yet: it is never sent, and its promise rejects immediately;
+ * - sent: it is cancelled on the server, and its answer decides the result. The pipeline sends no other caller's
+ *   statement meanwhile, so the CancelRequest cannot cancel another statement;
+ * - answered: an abort has no effect.
  */
 export class StatementSignal {
   readonly #signal: AbortSignal
   #error: PgScopeError | null = null
-  #forget = noop
+  #stopListening = noop
 
-  /** @throws FST_PG_SCOPE_CANCELED where it was aborted already */
+  /** @throws FST_PG_SCOPE_CANCELED if the signal is aborted already */
   constructor (signal: AbortSignal) {
     this.#signal = signal
     if (this.error !== null) throw this.error
   }
 
-  /** What the caller is rejected with once the signal was aborted; null before. */
+  /** The error with which the call rejects once the signal is aborted; null before. */
   get error (): PgScopeError | null {
     if (!this.#signal.aborted) return null
-    this.#error ??= pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this statement was aborted.', this.#signal.reason)
+    const { reason } = this.#signal
+    this.#error ??= pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this statement was aborted.', reason)
     return this.#error
   }
 
   listen (aborted: (error: PgScopeError) => void): void {
-    this.#forget = whenOver(this.#signal, () => aborted(this.error!))
+    this.#stopListening = whenOver(this.#signal, () => aborted(this.error!))
   }
 
-  /** It is answered: an abort does nothing any more. */
-  forget (): void {
-    this.#forget()
-    this.#forget = noop
+  /** Stops listening: the call is answered. */
+  release (): void {
+    this.#stopListening()
+    this.#stopListening = noop
   }
 }
 

@@ -5,7 +5,7 @@ import { goesFirst, mayChangeMode } from '../postgres/set-transaction.ts'
 import { statementsOf } from '../postgres/statement-words.ts'
 import { TextMemo } from '../postgres/text-memo.ts'
 
-/** What a session must know of a statement before it sends it, told by its text alone. */
+/** What a session knows about a statement from its text alone. */
 export type TextKind = 'plain' | 'several' | 'transaction-control'
 
 // Leading white space, comments and parentheses do not hide the first word.
@@ -13,8 +13,8 @@ const firstWord = /^(?:\s|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*\*\/|\()*([a-z]
 const control = new Set(['begin', 'start', 'commit', 'end', 'rollback', 'abort', 'savepoint', 'release'])
 
 /**
- * `several`: a semicolon stands before the end, so that the text may hold several statements; a semicolon inside a string is
- * taken for one too, which costs such a statement its place in the first batch and nothing else.
+ * `several`: the text contains a semicolon before its end, so it may hold several statements. A semicolon inside a
+ * string counts too: such a statement is not sent in the first batch, which has no other effect.
  */
 export function textKind (text: string): TextKind {
   if (isTransactionControl(text)) return 'transaction-control'
@@ -23,7 +23,7 @@ export function textKind (text: string): TextKind {
 }
 
 function isTransactionControl (text: string): boolean {
-  // Nearly every statement begins with one of s(elect), i(nsert), u(pdate), d(elete), w(ith): no regular expression for most of these.
+  // Fast path: nearly every statement begins with s(elect), i(nsert), u(pdate), d(elete) or w(ith).
   const first = text.charCodeAt(0) | 0x20
   if (first === 0x69 || first === 0x75 || first === 0x64 || first === 0x77) return false // i u d w
   if (first === 0x73 && (text.charCodeAt(1) | 0x20) === 0x65) return false // se…: SELECT, SET
@@ -33,50 +33,49 @@ function isTransactionControl (text: string): boolean {
   return control.has(word) || (word === 'prepare' && words[2]?.toLowerCase() === 'transaction')
 }
 
-/** By itself, COMMIT PREPARED or ROLLBACK PREPARED. */
+/** The text is a single COMMIT PREPARED or ROLLBACK PREPARED. */
 function endsPrepared (text: string): boolean {
   const statements = statementsOf(text)
   return statements.length === 1 && /^(?:commit|rollback) prepared\b/i.test(statements[0]!)
 }
 
-/** Of a text that is used no more than this the server would keep a plan for nothing. */
-const often = 5
+/** A text is prepared after this many uses: a plan for a rarer text would only take memory on the server. */
+const usesBeforePreparing = 5
 
-/** However often its plan became stale, a text that is used more often than this is prepared again. */
-const oftenAtMost = 500
+/** The upper limit for a text whose plan has become stale again and again. */
+const maxUsesBeforePreparing = 500
 
-/** One of these stands in every text that copies or forgets; most have none, and need not be taken apart. */
-const seldom = /\b(?:copy|deallocate|discard)\b/i
+/** A text without these words neither copies nor deallocates, and is not split into statements. */
+const rareWords = /\b(?:copy|deallocate|discard)\b/i
 const copy = /^copy\b/i
-const forget = /^(?:deallocate|discard all)\b/i
+const deallocate = /^(?:deallocate|discard all)\b/i
 const none: readonly string[] = []
 
-/** What is remembered of a text. */
+/** The properties of a text, computed once and remembered. */
 export class KnownText {
   readonly kind: TextKind
   /** It may change what other statements mean. */
   readonly altersMeaning: boolean
-  /** It may ask the client for data, or send it some: until that is over the server takes nothing else, and ends a connection that sends it. */
-  readonly copies: boolean
+  /** It contains COPY. Until a COPY has finished, the server closes a connection that sends other statements. */
+  readonly isCopy: boolean
   /**
-   * Transaction control that ends another transaction, which PREPARE TRANSACTION has left behind, and runs in none
+   * It ends another transaction, which PREPARE TRANSACTION left, and must run outside a transaction
    * (https://www.postgresql.org/docs/current/sql-commit-prepared.html).
    */
   readonly endsPrepared: boolean
-  /** It takes prepared statements away. */
-  readonly forgets: boolean
-  /** SET TRANSACTION, which must stand ahead of every query of its transaction. */
+  /** It removes prepared statements from the connection. */
+  readonly deallocates: boolean
+  /** It is SET TRANSACTION, which must precede every query of the transaction. */
   readonly goesFirst: boolean
-  /** Its transaction may be read-only, or serializable, no more or only behind it. */
+  /** It may change whether the transaction is read-only or serializable. */
   readonly changesMode: boolean
-  /** What it may leave behind on its connection, or null. */
+  /** The session state that it may leave on its connection, or null. */
   readonly traces: Traces | null
-  /** How often it was used. */
   uses = 0
-  /** How often it has to be used before it is worth to be prepared. */
-  often = often
+  /** How many uses are needed before it is prepared. */
+  usesBeforePreparing = usesBeforePreparing
   readonly #text: string
-  #lasting: boolean | undefined
+  #hasStablePlan: boolean | undefined
 
   constructor (text: string) {
     this.#text = text
@@ -86,15 +85,16 @@ export class KnownText {
     this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)
     this.altersMeaning = altersMeaning(text)
     this.traces = tracesOf(text)
-    const statements = seldom.test(text) ? statementsOf(text) : none
-    this.copies = statements.some((statement) => copy.test(statement))
-    this.forgets = statements.some((statement) => forget.test(statement)) || (this.altersMeaning && setsForGood(text))
+    const statements = rareWords.test(text) ? statementsOf(text) : none
+    this.isCopy = statements.some((statement) => copy.test(statement))
+    this.deallocates = statements.some((statement) => deallocate.test(statement)) ||
+      (this.altersMeaning && setsForGood(text))
   }
 
-  /** Reads or writes rows, and means the same each time. The text is taken apart for it, so ask only where it is to be prepared. */
-  get lasting (): boolean {
-    this.#lasting ??= hasStablePlan(this.#text)
-    return this.#lasting
+  /** It reads or writes rows and always has the same meaning. Expensive: the text is parsed. */
+  get hasStablePlan (): boolean {
+    this.#hasStablePlan ??= hasStablePlan(this.#text)
+    return this.#hasStablePlan
   }
 }
 
@@ -104,9 +104,12 @@ export function knownText (text: string): KnownText {
   return known.of(text)
 }
 
-/** Its prepared plan did not fit any more. Where that happens again and again, each time may cost a request: it has to earn its place anew. */
+/**
+ * The prepared plan of a text became stale. Each time may fail a request, so the text is prepared again only after more
+ * uses.
+ */
 export function becameStale (text: string): void {
   const entry = knownText(text)
   entry.uses = 0
-  entry.often = Math.min(entry.often * 10, oftenAtMost)
+  entry.usesBeforePreparing = Math.min(entry.usesBeforePreparing * 10, maxUsesBeforePreparing)
 }

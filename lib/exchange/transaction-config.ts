@@ -4,28 +4,29 @@ import { type AnswerTimeout, answerTimeoutOf } from './answer-timeout.ts'
 import { Statement } from './statement.ts'
 import type { TransactionOptions } from '../../types/options.ts'
 
-/** Names and values of settings, as set_config takes them. Without a prototype: nothing but what was given is ever sent. */
+/**
+ * Names and values of settings, for set_config(). The object has no prototype, so that only the given names are sent.
+ */
 export type Settings = Readonly<Record<string, string>>
 
-/** A later one wins. */
+/** Later settings override earlier ones. */
 export function mergeSettings (...several: readonly Settings[]): Settings {
   return Object.assign(Object.create(null), ...several)
 }
 
-/** How a transaction begins: worked out once for an app, a route or a scope. */
+/** How a transaction begins; computed once for an app, a route or a scope. */
 export class TransactionConfig {
   readonly begin: string
-  /** The timeouts that were asked for. A connection that has one already, from its startup packet, need not be told. */
+  /** The configured timeouts. One that the connection's startup packet has already set is not sent. */
   readonly timeouts: Settings
   readonly readOnly: boolean
-  /** COMMIT can lose nothing, so nobody has to wait for it. */
+  /** COMMIT has nothing to save, so its answer need not be awaited. */
   readonly losesNothing: boolean
-  /** How long a connection may owe an answer. */
   readonly answerTimeout: AnswerTimeout
   readonly commitLatency = new CommitLatency()
-  /** Texts mean something else with its settings. */
+  /** Its settings may change what a statement's text means, for example search_path. */
   readonly altersMeaning: boolean
-  /** Private: inspecting a request, which leads here, must not show their values. */
+  /** Private: inspecting a request, which refers to this object, must not show the values. */
   readonly #settings: Settings
 
   constructor (options: TransactionOptions, settings: Settings) {
@@ -37,14 +38,14 @@ export class TransactionConfig {
     this.begin = words.join(' ')
     this.timeouts = timeouts(options)
     this.readOnly = readOnly === true
-    // A SERIALIZABLE transaction may be refused at COMMIT even if it only read.
+    // COMMIT of a SERIALIZABLE transaction may fail even if the transaction only read.
     this.losesNothing = readOnly === true && isolation !== 'serializable'
     this.answerTimeout = answerTimeoutOf(options)
     this.altersMeaning = alterMeaning(settings)
     this.#settings = settings
   }
 
-  /** The user's own settings and role: never part of a connection. */
+  /** The user's settings and role, which are always local to a transaction. */
   get settings (): Settings {
     return this.#settings
   }
@@ -68,15 +69,19 @@ export function timeouts (options: TransactionOptions): Settings {
   return settings
 }
 
-/** Whether texts mean something else in a transaction that begins so, or may. */
+/** Whether the settings of a transaction may change what a statement's text means. */
 export function altersMeaning (config: TransactionConfig, requestSettings: Settings | undefined): boolean {
   return config.altersMeaning || (requestSettings !== undefined && alterMeaning(requestSettings))
 }
 
-/** One statement that sets them all until the transaction ends, or nothing where the connection has them already. */
-export function settingStatement (config: TransactionConfig, baseline: Settings, requestSettings?: Settings): Statement | null {
+/**
+ * One statement that makes all settings until the end of the transaction, or null if the connection has them already.
+ */
+export function settingStatement (
+  config: TransactionConfig, baseline: Settings, requestSettings?: Settings
+): Statement | null {
   const values: string[] = []
-  // None of them has a prototype, so that each name is one of their own.
+  // The objects have no prototype, so for … in sees own names only.
   for (const name in config.timeouts) {
     if (baseline[name] !== config.timeouts[name]) values.push(name, config.timeouts[name]!)
   }
@@ -87,6 +92,7 @@ export function settingStatement (config: TransactionConfig, baseline: Settings,
 
 const texts: string[] = []
 function setConfig (count: number): string {
-  texts[count] ??= 'SELECT ' + Array.from({ length: count }, (_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`).join(', ')
+  const calls = (): string[] => Array.from({ length: count }, (_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`)
+  texts[count] ??= `SELECT ${calls().join(', ')}`
   return texts[count]
 }

@@ -1,17 +1,17 @@
 import { isPgScopeError, pgScopeError } from '../errors.ts'
-import { isPromiseLike } from '../kind-of.ts'
 import type { PendingCommit } from '../pool/hand-over.ts'
-import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
+import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { Counters } from '../pool/counters.ts'
 import type { Pool } from '../pool/pool.ts'
-import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { failureKind, isOfValue } from '../postgres/sqlstate.ts'
 import { cancelRunning } from './cancellation.ts'
-import type { BatchFailure } from './batch.ts'
-import { commitError, connectionLost, maySucceedLater, transactionAborted, unknownOutcome, withStatus } from './transaction-errors.ts'
-import { FirstBatch } from './first-batch.ts'
-import { altersMeaning, type TransactionConfig, type Settings } from './transaction-config.ts'
+import type { BatchFailure } from './batch-failure.ts'
+import {
+  commitError, connectionLost, maySucceedLater, transactionAborted, unknownOutcome, withStatus
+} from './transaction-errors.ts'
+import type { TransactionConfig, Settings } from './transaction-config.ts'
+import { type StartingTransaction, TransactionStart } from './transaction-start.ts'
 import { Pipeline, type PipelineOwner } from './pipeline.ts'
 import type { Progress } from './states.ts'
 import { Statement } from './statement.ts'
@@ -23,60 +23,62 @@ export interface TransactionHost {
   readonly counters: Counters
 }
 
-/** Whose transaction it is. */
+/** The session that a transaction belongs to. */
 export interface TransactionOwner extends ConnectionOwner {
-  /** The connection is lost, or could not be had: nothing but a rollback leads on. */
+  /** The connection is lost or could not be acquired: the transaction can only be rolled back. */
   lost (): void
 }
 
 /** How long ROLLBACK may take to be answered. Milliseconds. */
-const rollbackPatience = 5000
+const rollbackTimeout = 5000
 
-/** What the caller of a batch's last statement is told if its signal was aborted; null otherwise. No other has a signal of its own. */
-function stopped (statements: readonly Statement[]): unknown {
-  return statements.at(-1)!.invalid
+/** The error of a batch's aborted signal, or null. Only the last statement of a batch can have a signal of its own. */
+function signalError (statements: readonly Statement[]): unknown {
+  return statements.at(-1)!.rejection
 }
 
-/** One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. */
-export class Transaction implements AcquireRequest, PipelineOwner {
-  /** Why it cannot be committed any more, or null. */
+/**
+ * One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. A session makes it for its first statement and
+ * calls submit(), commit(), rollback(), rollbackTo() and stop(). `states.ts` has its states.
+ *
+ *     submit() ─► TransactionStart ─► begin() ─► Pipeline ─► batchAnswered() ─► commit() or rollback()
+ *                 settings, acquire   BEGIN      statements  success or failure
+ */
+export class Transaction implements StartingTransaction, PipelineOwner {
+  /** Why it cannot be committed, or null. */
   failure: Error | null = null
-  /** It holds no connection and takes no statement any more. */
+  /** It has no connection and accepts no statements. */
   isEnded = false
   /** It failed before it asked for a connection. */
-  unasked = false
-  /** performance.now() when it got its connection, or null. */
+  neverAcquired = false
+  /** performance.now() when it acquired its connection, or null. */
   since: number | null = null
-  requireNew = false
-  readonly exclusive = false
   readonly owner: TransactionOwner
-  readonly context = currentWork()
   readonly label: string | undefined
-  entry: QueueEntry | null = null
   readonly #host: TransactionHost
   readonly #progress: Progress
   readonly #config: TransactionConfig
-  readonly #first: FirstBatch
+  readonly #start: TransactionStart
   readonly #pipeline: Pipeline
-  /** Set while it is being given up: what its statements are told. */
-  #reason: Error | null = null
-  /** What runs is being cancelled. */
+  /** The error of its statements while it is being stopped, or null. */
+  #stopReason: Error | null = null
+  /** Resolves when the running statements are cancelled. */
   #stopped: Promise<void> | null = null
-  /** Texts do not mean what they meant on this connection before. */
-  #altered = false
-  /** Settings that depend on the request, while they are being worked out. */
-  #awaited: Promise<Settings> | null = null
+  /** A statement or setting may have changed what texts mean: nothing more is prepared automatically. */
+  #isMeaningAltered = false
 
-  constructor (host: TransactionHost, progress: Progress, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined, holder: TransactionOwner, label?: string) {
-    this.owner = holder
+  constructor (
+    host: TransactionHost, progress: Progress, config: TransactionConfig,
+    settings: Settings | Promise<Settings> | undefined, owner: TransactionOwner, label?: string
+  ) {
+    this.owner = owner
     this.label = label
     this.#host = host
     this.#progress = progress
     this.#config = config
-    this.#first = new FirstBatch(config)
     this.#pipeline = new Pipeline(this, config.answerTimeout)
-    if (isPromiseLike(settings)) this.#awaited = settings
-    else this.#use(settings)
+    this.#start = new TransactionStart(this, host.pool, config)
+    this.#start.use(settings)
   }
 
   /** Sends statements in the order of the calls, without waiting for each other where that is safe. */
@@ -84,91 +86,72 @@ export class Transaction implements AcquireRequest, PipelineOwner {
     const { state } = this.#progress
     if (state === 'failed') return this.#refuse(statements)
     for (const statement of statements) {
-      this.#altered ||= statement.altersMeaning
-      if (this.#altered) statement.automatic = false
+      this.#isMeaningAltered ||= statement.altersMeaning
+      if (this.#isMeaningAltered) statement.automatic = false
     }
-    // Behind a BEGIN that fails they would run outside of a transaction, so they wait until it is answered.
+    // They wait until BEGIN is answered: after a BEGIN that fails they would run outside the transaction.
     this.#pipeline.put(statements)
     if (state === 'active') this.#pipeline.flush()
     else if (state === 'idle') {
       this.#progress.to('opening')
-      if (this.#awaited === null) this.#host.pool.acquire(this)
-      else this.#awaitSettings(this.#awaited)
+      this.#start.acquire()
     }
   }
 
-  /** Settings that depend on the request are being worked out: until they are known it asks for no connection. */
   get awaitsSettings (): boolean {
-    return this.#awaited !== null
+    return this.#start.awaitsSettings
   }
 
-  #awaitSettings (awaited: Promise<Settings>): void {
-    awaited.then((settings) => {
-      if (!this.#stopAwaiting()) return
-      this.#use(settings)
-      this.#host.pool.acquire(this)
-    }, (error) => {
-      if (!this.#stopAwaiting()) return
-      this.unasked = true
-      this.#fail(error)
-      for (const statement of this.#pipeline.takeBack()) statement.fail(error)
-      this.#pipeline.changed()
-    })
+  settingsAlterMeaning (): void {
+    this.#isMeaningAltered = true
+    for (const statement of this.#pipeline.queued) statement.automatic = false
   }
 
-  /** False where it had stopped already. */
-  #stopAwaiting (): boolean {
-    const awaited = this.#awaited !== null
-    this.#awaited = null
-    return awaited
+  settingsFailed (error: Error): void {
+    this.neverAcquired = true
+    this.#fail(error)
+    this.#failQueued(error)
   }
 
-  #use (settings: Settings | undefined): void {
-    this.#first.settings = settings
-    if (!altersMeaning(this.#config, settings)) return
-    this.#altered = true
-    for (const statement of this.#pipeline.waiting) statement.automatic = false
-  }
-
-  /** Nothing is waiting or under way. */
+  /** No statement is queued or unanswered. */
   get isIdle (): boolean {
     return this.#pipeline.isIdle
   }
 
-  /** Nobody waits for an answer: what is under way is ours, a CLOSE, and COMMIT can go behind it. */
+  /** No caller waits for an answer. An internal statement such as CLOSE may be unanswered: COMMIT can follow it. */
   get nothingAwaited (): boolean {
     return this.#pipeline.nothingAwaited
   }
 
-  /** It has no connection: not any more, or because none could be had. */
-  get lost (): boolean {
-    return this.#pipeline.lease === null && !this.unasked
+  /** Its connection is lost or could not be acquired. */
+  get isLost (): boolean {
+    return this.#pipeline.lease === null && !this.neverAcquired
   }
 
-  /** Resolves when every statement that was called is answered. */
+  /** Resolves when every submitted statement is answered. */
   settled (): Promise<void> {
     return this.#pipeline.settled()
   }
 
-  /** What a statement, or COMMIT, is told once the transaction has failed. */
+  /** The error of statements and COMMIT after the transaction has failed. */
   refusal (): Error {
     return isPgScopeError(this.failure) ? this.failure : transactionAborted(this.failure)
   }
 
-  /** COMMIT, and what its answer means. Nothing may be waiting, and nobody for an answer. */
+  /** Sends COMMIT and interprets its answer. Requires nothingAwaited. */
   commit (): Promise<void> {
     this.#progress.to('settling')
     const commit = new Statement('COMMIT', [], true)
     return new Promise((resolve, reject) => {
       this.#sendEnd(commit, true, (failure) => {
-        // A connection that dies behind the tag COMMIT takes nothing back.
+        // After the tag COMMIT a lost connection changes nothing.
         const committed = commit.tag === 'COMMIT'
         this.#finish()
         if (committed) {
           this.#host.counters.committed++
           resolve()
         } else if (failure === null) {
-          // PostgreSQL takes COMMIT of a failed transaction without an error and rolls back: only the tag tells.
+          // PostgreSQL accepts COMMIT in a failed transaction and rolls back: only the tag shows it.
           reject(this.refusal())
         } else reject(failure.lost ? unknownOutcome(failure.error) : commitError(failure.error))
       })
@@ -176,88 +159,90 @@ export class Transaction implements AcquireRequest, PipelineOwner {
   }
 
   /**
-   * Gives the work up, and the connection back, whatever state it is in. Never rejects.
+   * Rolls back and returns the connection, in any state. Never rejects.
    *
-   * @param reason what statements under way are told; they are cancelled on the server. Without one there must be none.
+   * @param reason makes the error of running statements, which are cancelled on the server. Without it, none may be
+   * running.
    */
   async rollback (reason?: () => Error): Promise<void> {
-    const healthy = this.#progress.state === 'active' && this.isIdle
+    const isHealthy = this.#progress.state === 'active' && this.isIdle
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.isIdle) this.stop(reason())
     if (this.#stopped !== null) await this.#stopped
     if (this.#pipeline.lease !== null) {
       const { connection } = this.#pipeline.lease
-      const timer = setTimeout(() => connection.destroy(), rollbackPatience)
-      // Not behind a failure, of which more may be on its way than its answer.
-      await new Promise<unknown>((resolve) => this.#sendEnd(new Statement('ROLLBACK', [], true), healthy, resolve))
+      const timer = setTimeout(() => connection.destroy(), rollbackTimeout)
+      // Handed over only if the transaction is healthy: after a failure, other answers may still arrive.
+      await new Promise<unknown>((resolve) => this.#sendEnd(new Statement('ROLLBACK', [], true), isHealthy, resolve))
       clearTimeout(timer)
     }
     this.#finish()
   }
 
-  /** @param safe it ends the transaction, whatever its answer is: somebody else may write behind it */
-  #sendEnd (end: Statement, safe: boolean, done: (failure: BatchFailure | null) => void): void {
+  /**
+   * @param mayHandOver it ends the transaction whatever its answer is, so another session may send its first batch
+   * after it
+   */
+  #sendEnd (end: Statement, mayHandOver: boolean, done: (failure: BatchFailure | null) => void): void {
     const lease = this.#pipeline.lease!
     const { connection } = lease
-    connection.commitPending = safe
-    let offer: PendingCommit | null = null
+    connection.commitPending = mayHandOver
+    let pendingCommit: PendingCommit | null = null
     this.#pipeline.send([end], 'end', (failure) => {
       connection.commitPending = false
-      if (offer !== null) this.#host.pool.commitAnswered(offer)
+      if (pendingCommit !== null) this.#host.pool.commitAnswered(pendingCommit)
       done(failure)
     })
-    if (safe) offer = this.#host.pool.commitSent(lease, this.#config.commitLatency)
+    if (mayHandOver) pendingCommit = this.#host.pool.commitSent(lease, this.#config.commitLatency)
   }
 
-  /** Cancels what runs and refuses what waits: they are told the reason. Afterwards it can only be rolled back. */
+  /**
+   * Cancels running statements and rejects queued ones with the reason. Afterwards the transaction can only be rolled
+   * back.
+   */
   stop (reason: Error): Promise<void> {
     this.#stopped ??= this.#stop(reason)
     return this.#stopped
   }
 
   /**
-   * The signal of a call was aborted.
+   * The signal of a call was aborted: cancels the call if it was sent; otherwise it is never sent.
    *
-   * @returns whether it was sent: then it is cancelled, and its answer tells what has become of it. Otherwise it is never sent
+   * @returns whether it was sent; its answer then decides the result
    */
   cancel (signal: StatementSignal): boolean {
     if (this.#pipeline.runs(signal)) {
       if (this.#stopped === null) this.#cancelStatement(signal)
       return true
     }
-    // Without it nothing would have asked for a connection.
-    if (this.#pipeline.lease === null && this.#pipeline.isFirst(signal) && this.#leaveQueue()) {
-      this.unasked = true
-      this.cameToInvalid(signal.error)
+    // If it is the first statement, the transaction needs no connection any more.
+    if (this.#pipeline.lease === null && this.#pipeline.isFirst(signal) && this.#start.cancel()) {
+      this.neverAcquired = true
+      this.rejectedCall(signal.error)
     }
     return false
   }
 
   async #cancelStatement (signal: StatementSignal): Promise<void> {
-    const outbox = this.#pipeline
+    const pipeline = this.#pipeline
     await cancelRunning({
-      get lease () { return outbox.lease },
-      get unanswered () { return outbox.runs(signal) ? 1 : 0 },
-      settled: () => outbox.settled(),
+      get lease () { return pipeline.lease },
+      get unanswered () { return pipeline.runs(signal) ? 1 : 0 },
+      settled: () => pipeline.settled(),
       canceled: () => this.canceled()
     })
-    if (!outbox.runs(signal) || outbox.lease === null) return
-    // The server does not heed it, or is not reached.
+    if (!pipeline.runs(signal) || pipeline.lease === null) return
+    // The server did not react, or cannot be reached.
     this.#fail(transactionAborted(signal.error))
-    outbox.lease.connection.destroy()
-  }
-
-  /** It waits for a connection no longer, nor for what comes before that; false where it had stopped waiting already. */
-  #leaveQueue (): boolean {
-    return this.#stopAwaiting() || this.#first.cancelResend() || this.#host.pool.giveUp(this)
+    pipeline.lease.connection.destroy()
   }
 
   async #stop (reason: Error): Promise<void> {
-    this.#reason = reason
+    this.#stopReason = reason
     this.#fail(reason)
-    this.#refuse(this.#pipeline.takeBack())
-    if (this.#pipeline.lease === null) this.#leaveQueue()
+    this.#refuse(this.#pipeline.takeQueued())
+    if (this.#pipeline.lease === null) this.#start.cancel()
     else await cancelRunning(this.#pipeline)
     if (this.#pipeline.unanswered > 0) this.#pipeline.release()
     this.#pipeline.changed()
@@ -267,17 +252,23 @@ export class Transaction implements AcquireRequest, PipelineOwner {
     this.#host.counters.canceled++
   }
 
-  /** Sends ROLLBACK TO SAVEPOINT, behind which it is as it was before the savepoint. Resolves when it is answered, also where that failed. */
+  /**
+   * Sends ROLLBACK TO SAVEPOINT, which makes a failed transaction active again. Resolves when it is answered, even by
+   * an error.
+   */
   rollbackTo (savepoint: string): Promise<void> {
-    const statements = [new Statement(`ROLLBACK TO SAVEPOINT ${savepoint}`), new Statement(`RELEASE SAVEPOINT ${savepoint}`)]
+    const statements = [
+      new Statement(`ROLLBACK TO SAVEPOINT ${savepoint}`),
+      new Statement(`RELEASE SAVEPOINT ${savepoint}`)
+    ]
     return new Promise((resolve) => this.#pipeline.send(statements, 'statement', (failure) => {
-      // Decided as the answer comes: a promise later the connection may be gone.
+      // Decided synchronously with the answer: a microtask later the connection may be lost.
       if (failure === null) {
         this.#recovered()
-        // A cursor does not wait for its turn.
+        // A cursor may have queued FETCH meanwhile, which does not wait for its turn.
         if (this.#progress.state === 'active') this.#pipeline.flush()
       } else {
-        // What had failed inside of the savepoint is its caller's to handle; that it could not be undone is not.
+        // Replaces the error inside the savepoint, which its caller handles, by the error of ROLLBACK TO.
         this.failure = null
         if (failure.lost) this.#lost(failure.error)
         else this.#fail(failure.error)
@@ -286,21 +277,25 @@ export class Transaction implements AcquireRequest, PipelineOwner {
     }))
   }
 
-  granted (lease: Lease): void {
+  begin (lease: Lease, internal: readonly Statement[]): void {
     this.since ??= performance.now()
-    this.#pipeline.begin(lease, this.#first.ahead(lease.connection))
+    this.#pipeline.begin(lease, internal)
   }
 
   refused (error: Error): void {
     this.#fail(error)
-    for (const statement of this.#pipeline.takeBack()) statement.fail(error)
-    this.#pipeline.changed()
+    this.#failQueued(error)
     this.owner.lost()
   }
 
-  /** It cannot even ask for a connection: the user's settings(request) threw, say. */
+  #failQueued (error: Error): void {
+    for (const statement of this.#pipeline.takeQueued()) statement.fail(error)
+    this.#pipeline.changed()
+  }
+
+  /** Fails before it acquires a connection, for example because the user's settings(request) threw. */
   refuseAll (error: Error, statements: Statement[]): void {
-    this.unasked = true
+    this.neverAcquired = true
     this.#progress.to('opening')
     this.#fail(error)
     for (const statement of statements) statement.fail(error)
@@ -310,46 +305,50 @@ export class Transaction implements AcquireRequest, PipelineOwner {
     this.#lost(error)
   }
 
-  /** What its caller asked for was not done, or its result is of no use: the server's transaction is healthy, and ours has failed. */
-  cameToInvalid (error: unknown): void {
+  /**
+   * A call was rejected before it was sent, or its result is unusable: the transaction fails although the server's is
+   * healthy.
+   */
+  rejectedCall (error: unknown): void {
     this.#fail(transactionAborted(error))
-    this.#refuse(this.#pipeline.takeBack())
+    this.#refuse(this.#pipeline.takeQueued())
     this.#pipeline.changed()
   }
 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
     if (failure === null) {
       for (const statement of statements) statement.succeed()
-      // A CLOSE may be answered when COMMIT is written already, and the connection somebody else's.
-      const clean = this.#pipeline.lease?.isReturned === false && this.#pipeline.lease.connection.clean
-      if (clean || statements.some((statement) => statement.endsTransaction)) return this.#ended()
+      // CLOSE may be answered after COMMIT was sent and the connection was handed to another session.
+      const { lease } = this.#pipeline
+      const isIdle = lease?.isReturned === false && lease.connection.clean
+      if (isIdle || statements.some((statement) => statement.endsTransaction)) return this.#endedByStatement()
       if (this.#progress.state === 'opening') {
         this.#progress.to('active')
         this.#host.pool.recordRoundTrip(performance.now() - this.since!)
       }
-      const spoiled = statements.find((statement) => statement.spoiled !== null)
-      if (spoiled !== undefined) this.cameToInvalid(spoiled.spoiled)
+      const unusable = statements.find((statement) => statement.resultError !== null)
+      if (unusable !== undefined) this.rejectedCall(unusable.resultError)
       else if (this.#progress.state === 'active') this.#pipeline.flush()
     } else if (failure.lost) {
-      if (this.#progress.state === 'opening' && this.#again(statements, failure)) return
+      if (this.#progress.state === 'opening' && this.#resend(statements, failure)) return
       this.#lost(failure.error)
       this.#refuse(statements)
-    } else if (failure.unprepared && this.#progress.state === 'opening' && this.#first.sendUnprepared()) this.#sendUnprepared(statements)
-    else this.#failed(statements, failure)
+    } else if (failure.unprepared && this.#progress.state === 'opening' && this.#start.useUnprepared()) {
+      this.#sendUnprepared(statements)
+    } else this.#failed(statements, failure)
   }
 
-  /** On a new connection. */
-  #again (statements: readonly Statement[], failure: BatchFailure): boolean {
-    if (!this.#first.canResend(this.#pipeline.lease!, this.requireNew, failure) || stopped(statements) !== null) return false
+  /** Sends the first batch again on a new connection. @returns false if that is not possible */
+  #resend (statements: readonly Statement[], failure: BatchFailure): boolean {
+    if (!this.#start.canResend(this.#pipeline.lease!, failure) || signalError(statements) !== null) return false
     this.#host.counters.resent++
     this.#pipeline.release(true)
-    this.requireNew = true
-    this.#pipeline.putBack(statements.filter((statement) => !this.#first.isOurs(statement)))
-    this.#first.resend(() => this.#host.pool.acquire(this))
+    this.#pipeline.putBack(statements.filter((statement) => !this.#start.isInternal(statement)))
+    this.#start.resend()
     return true
   }
 
-  /** Nothing but the first batch was lost with the failure: it is sent once more, unprepared, behind a ROLLBACK. */
+  /** Sends the failed first batch again, unprepared, after a ROLLBACK. */
   #sendUnprepared (statements: readonly Statement[]): void {
     for (const statement of statements) {
       statement.restart()
@@ -359,22 +358,25 @@ export class Transaction implements AcquireRequest, PipelineOwner {
     this.#pipeline.write(statements)
   }
 
-  #failed (statements: readonly Statement[], { error: answer, statement: index, unsent, unprepared }: BatchFailure): void {
-    const canceled = failureKind(answer) === 'canceled' ? stopped(statements) : null
+  #failed (statements: readonly Statement[], failure: BatchFailure): void {
+    const { error: answer, statement: index, unsent, unprepared } = failure
+    const canceled = failureKind(answer) === 'canceled' ? signalError(statements) : null
     const error = canceled ?? answer
-    // Unprepared it might have succeeded, and the next time it is prepared anew.
-    if (unprepared && this.#progress.state !== 'opening' && !isOfValue(error)) maySucceedLater(error)
+    const isOpening = this.#progress.state === 'opening'
+    // The statement may succeed unprepared, and it will be prepared again for the next request.
+    if (unprepared && !isOpening && !isOfValue(error)) maySucceedLater(error)
     const failed = statements[index]
-    const begun = this.#progress.state !== 'opening' || failed === undefined || !this.#first.isOurs(failed)
-    // What runs into a transaction that failed already hears of the first failure.
-    const first = this.failure === null || failureKind(error) !== 'aborted-transaction'
-    if (first) this.#fail(canceled === null ? error : transactionAborted(canceled))
+    const isBegun = !isOpening || failed === undefined || !this.#start.isInternal(failed)
+    // Statements that were sent to an already failed transaction are rejected with its first failure.
+    const isFirstFailure = this.failure === null || failureKind(error) !== 'aborted-transaction'
+    if (isFirstFailure) this.#fail(canceled === null ? error : transactionAborted(canceled))
     for (const [i, statement] of statements.entries()) {
       if (i < index && !unsent) statement.succeed()
-      else if (first && (i === index || !begun)) statement.fail(this.#reason ?? canceled ?? withStatus(error))
-      else this.#refuse([statement])
+      else if (isFirstFailure && (i === index || !isBegun)) {
+        statement.fail(this.#stopReason ?? canceled ?? withStatus(error))
+      } else this.#refuse([statement])
     }
-    this.#refuse(this.#pipeline.takeBack())
+    this.#refuse(this.#pipeline.takeQueued())
   }
 
   #fail (error: unknown): void {
@@ -386,27 +388,28 @@ export class Transaction implements AcquireRequest, PipelineOwner {
   #lost (error: unknown): void {
     this.#fail(connectionLost(error))
     this.#pipeline.release(true)
-    this.#refuse(this.#pipeline.takeBack())
+    this.#refuse(this.#pipeline.takeQueued())
     this.#pipeline.changed()
     this.owner.lost()
   }
 
-  /** The transaction ended although the session did not end it: a text of several statements held a COMMIT, say. */
-  #ended (): void {
-    this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction behind the session\'s back. What ran before it may be saved. Use commit() and rollback() instead.'))
-    this.#refuse(this.#pipeline.takeBack())
+  /** A statement ended the transaction, for example a COMMIT in a text of several statements. */
+  #endedByStatement (): void {
+    this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction. ' +
+      'The work before it may have been saved. Use commit() and rollback() instead.'))
+    this.#refuse(this.#pipeline.takeQueued())
   }
 
   #recovered (): void {
-    if (this.#progress.state !== 'failed' || this.lost) return
+    if (this.#progress.state !== 'failed' || this.isLost) return
     this.failure = null
     this.#progress.to('active')
   }
 
   #refuse (statements: readonly Statement[]): void {
     if (statements.length === 0) return
-    const error = this.#reason ?? this.refusal()
-    for (const statement of statements) statement.fail(statement.invalid ?? error)
+    const error = this.#stopReason ?? this.refusal()
+    for (const statement of statements) statement.fail(statement.rejection ?? error)
   }
 
   #finish (): void {

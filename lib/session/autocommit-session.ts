@@ -11,7 +11,7 @@ import { ScopedSession } from './scoped-session.ts'
 import { type TransactionConfig, mergeSettings, type Settings, settingStatement } from '../exchange/transaction-config.ts'
 import { rejected } from './rejected.ts'
 import { SingleStatement } from '../exchange/single-statement.ts'
-import { readStatement } from '../exchange/statement.ts'
+import { readStatement } from '../exchange/read-statement.ts'
 
 interface Inside {
   readonly owner: AutocommitSession
@@ -27,7 +27,9 @@ const inside = new AsyncLocalStorage<Inside>()
 const nothing = Promise.resolve()
 const noSettings = mergeSettings()
 
-/** A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction. */
+/**
+ * A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction.
+ */
 export class AutocommitSession implements ManagedSession {
   readonly since = null
   arraySetIndex = -1
@@ -76,7 +78,10 @@ export class AutocommitSession implements ManagedSession {
     return this.working ? 'active' : 'idle'
   }
 
-  /** A statement that failed changes nothing for the others; a transaction(fn) that nobody awaits is part of what is around it. */
+  /**
+   * A statement that failed changes nothing for the others; a transaction(fn) that nobody awaits is part of what is
+   * around it.
+   */
   get failure (): Error | null {
     const failure = this.#failure ?? this.#unawaited?.first ?? null
     return failure === null ? null : asError(failure.error)
@@ -235,7 +240,10 @@ export class AutocommitSession implements ManagedSession {
     while (this.working) await new Promise<void>((resolve) => this.#watchers.push(resolve))
   }
 
-  /** Resolves when what was called has ended well or badly. Streams are not read to their end by waiting for them: they end now. */
+  /**
+   * Resolves when what was called has ended well or badly. Streams are not read to their end by waiting for them: they
+   * end now.
+   */
   async #quiet (): Promise<void> {
     for (const stream of this.#streams ?? []) stream.destroy()
     await Promise.all([this.settled(), ...this.#inner ?? []])
@@ -315,7 +323,8 @@ export class AutocommitSession implements ManagedSession {
 
   #inside (): ScopedSession | null {
     let found = inside.getStore()
-    // What a transaction(fn) left behind that has ended well stands alone; behind one that was rolled back it is refused.
+    // What a transaction(fn) left behind that has ended well stands alone; behind one that was rolled back it is
+    // refused.
     while (found !== undefined && (found.owner !== this || (found.session.ending && !found.undone))) found = found.enclosing
     return found?.session ?? null
   }

@@ -1,29 +1,29 @@
 import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../statement-error.ts'
 import type { StatementConfig } from '../../types/query.ts'
-import { Call } from '../exchange/statement.ts'
+import { Call } from '../exchange/call.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
 
 /** How the rows of a statement are built. */
 export type RowFormat = Pick<StatementConfig, 'rowMode' | 'types'>
 
-/** Where a cursor comes from: the user's SELECT, and the call of stream(). Errors of DECLARE and FETCH lead to it. */
+/** The user's SELECT and the call of stream(), to which errors of DECLARE and FETCH are attributed. */
 export class CursorOrigin {
-  readonly #ahead: string
+  readonly #prefix: string
   readonly #select: string
   readonly #format: RowFormat
-  /** Of the whole stream. */
+  /** The signal of the whole stream. */
   readonly signal: StatementSignal | null
-  /** Captured by V8, and made into text only when an error asks for it. */
+  /** Captured by V8, which formats it only when an error reads it. */
   readonly stack!: string
 
   /**
-   * @param ahead what stands in front of the user's SELECT
-   * @param select the call that it was read into, which is never sent
+   * @param prefix the text of DECLARE in front of the user's SELECT
+   * @param select the parsed SELECT; this call itself is never sent
    * @param constructor the stack begins with its caller
    */
-  constructor (ahead: string, select: Call, constructor: Function) {
-    this.#ahead = ahead
+  constructor (prefix: string, select: Call, constructor: Function) {
+    this.#prefix = prefix
     this.#select = select.text
     this.#format = { rowMode: select.rowMode, types: select.types }
     this.signal = select.signal
@@ -31,11 +31,11 @@ export class CursorOrigin {
   }
 
   declare (values: WireValue[]): Call {
-    return this.#call(this.#ahead + this.#select, values, {})
+    return this.#call(this.#prefix + this.#select, values, {})
   }
 
-  /** FETCH, whose rows are those of the SELECT. */
-  call (text: string): Call {
+  /** FETCH, which returns the rows of the SELECT. */
+  fetch (text: string): Call {
     return this.#call(text, [], this.#format)
   }
 
@@ -45,13 +45,16 @@ export class CursorOrigin {
     return call
   }
 
-  /** PostgreSQL runs the SELECT as FETCH asks for rows, and counts `position` in the text of DECLARE. */
-  blame (error: unknown): void {
-    attribute(error, this.#select, this.#ahead.length)
+  /** PostgreSQL runs the SELECT when FETCH asks for rows, and counts `position` in the text of DECLARE. */
+  attribute (error: unknown): void {
+    attribute(error, this.#select, this.#prefix.length)
   }
 }
 
-/** A statement on a cursor: nobody awaits it by itself, so that its errors lead to the call of stream(). */
+/**
+ * A DECLARE or FETCH. The caller awaits the stream and not this statement, so errors show the stack of the call of
+ * stream().
+ */
 class CursorCall extends Call {
   readonly #origin: CursorOrigin
 
@@ -60,14 +63,14 @@ class CursorCall extends Call {
     this.#origin = origin
   }
 
-  override blame (error: unknown): void {
-    this.#origin.blame(error)
+  override attribute (error: unknown): void {
+    this.#origin.attribute(error)
   }
 
-  /** The signal is the stream's. */
-  protected override answered (): void {}
+  /** The signal belongs to the stream, which stops listening itself. */
+  protected override releaseSignal (): void {}
 
-  protected override trace (error: Error): void {
+  protected override traceToCaller (error: Error): void {
     const { stack } = this.#origin
     const frames = stack.indexOf('\n    at ')
     if (frames !== -1) error.stack = `${error.name}: ${error.message}${stack.slice(frames)}`

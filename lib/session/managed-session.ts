@@ -6,59 +6,62 @@ import type { TransactionHost } from '../exchange/transaction.ts'
 
 /** What a session needs of the engine. */
 export interface SessionHost extends TransactionHost {
-  /** Promises of hooks that run. */
+  /** The promises of running hooks. */
   readonly pending: Set<Promise<unknown>>
-  /** Refuses a statement that cannot work over what the connections go through. */
+  /** Rejects a statement that cannot work over the session's connections, for example behind PgBouncer. */
   vet (text: string): void
-  /** A hook failed, or a COMMIT that nobody waits for. */
+  /** Logs an error that no caller receives: of a hook, or of a COMMIT that is not awaited. */
   report (error: unknown, message: string): void
-  /** The session is over. */
+  /** The session has ended. */
   ended (session: ManagedSession): void
 }
 
 export type Outcome = 'commit' | 'rollback'
 
-/** A session as the engine and a request's end see it. */
+/** A session as the engine and the end of a request see it. */
 export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetMember {
-  /** What else is to be done when close() waits no longer. */
+  /** Called when close() stops waiting for the session. */
   onForcedClose: ((error: Error) => void) | undefined
-  /** Its end with 'commit' is certain to be awaited, by a request or scope(fn), and fails by whatever nobody awaited before. */
+  /** A request or scope(fn) awaits end('commit'), which rejects with any failure that no caller awaited before. */
   endIsAwaited: boolean
-  /** performance.now() when the open transaction got its connection, or null. */
+  /** performance.now() when the open transaction acquired its connection, or null. */
   readonly since: number | null
-  /** COMMIT can lose nothing, so nobody has to wait for its answer. */
+  /** COMMIT has nothing to save, so its answer need not be awaited. */
   readonly losesNothing: boolean
-  /** Nobody waits for an answer: nothing that is under way can still fail. */
+  /** No caller waits for an answer: nothing in progress can still fail. */
   readonly nothingAwaited: boolean
-  /** The error that keeps it from committing, or null. */
+  /** The error that prevents a commit, or null. */
   readonly failure: Error | null
-  /** What a statement failed with first that stood alone, so that the session went on; null where there is none. */
+  /** The first error of a statement that failed alone while the session continued (autocommit), or null. */
   readonly firstFailure: unknown
   readonly rollbackOnly: boolean
-  /** Rows are still to come from a cursor. */
+  /** A cursor has rows that were not read yet. */
   readonly streaming: boolean
-  /** Nothing is open, under way or about to begin: its end has nothing to do, and nobody has to wait for it. */
+  /** Nothing is open, in progress or about to begin: the end has nothing to do and need not be awaited. */
   readonly unused: boolean
   /**
-   * Ends the transaction but not the session: the body that is sent now may go on using it. Waits for what is under way, also where
-   * it is called inside of a transaction(fn).
+   * Ends the transaction but not the session, which the response body may continue to use. Waits for everything in
+   * progress, even when called inside a transaction(fn).
    *
-   * @throws the error that keeps the work from being committed
+   * @throws the error that prevents the commit
    */
   settle (outcome: Outcome): Promise<void>
   /**
-   * The end. Only the first call decides; later ones get its promise.
+   * Ends the session. The first call decides the outcome; later calls return its promise, except that a rollback still
+   * replaces a commit until COMMIT is sent.
    *
-   * @param reason why a rollback comes now: what statements that wait or run are told
-   * @throws the error that keeps the work from being committed; the connection is given back all the same
+   * @param reason why the session is rolled back: the error of statements that wait or run
+   * @throws the error that prevents the commit; the connection is returned in any case
    */
   end (outcome: Outcome, reason?: Error): Promise<void>
 }
 
 export function sessionClosedError (): Error {
-  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session is over: its request was answered, or it was closed. Work that goes on after an answer needs a unit of work of its own: app.db.scope(fn).')
+  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session has ended: its request was answered, or it was ' +
+    'closed. For work that continues after the response use app.db.scope(fn).')
 }
 
 export function transactionEndedError (): Error {
-  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The transaction(fn) that this session was passed to has ended. Await everything inside fn, or use the session around it.')
+  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The transaction(fn) that this session was passed to has ended. ' +
+    'Await every call inside fn, or use the enclosing session.')
 }

@@ -2,11 +2,11 @@ import type { RowStream, Session, SessionState, StreamOptions } from '../../type
 import { transactionEndedError } from './managed-session.ts'
 import { rejected } from './rejected.ts'
 import type { Savepoint } from './savepoints.ts'
-import { refusedStream } from './cursor-stream.ts'
+import { failedStream } from './cursor-stream.ts'
 
 /**
- * The session as fn of transaction(fn) is handed it: what is called on it belongs to that call, also from code that has lost its
- * async context, a callback of another library's timer say. It is closed when fn has settled.
+ * The session that transaction(fn) passes to fn. Calls on it belong to that transaction(fn), even from code that has
+ * lost its async context, such as a timer callback of another library. It is closed when fn has settled.
  */
 export class NestedSession implements Session {
   readonly #session: Session
@@ -17,12 +17,12 @@ export class NestedSession implements Session {
     this.#savepoint = savepoint
   }
 
-  get #open (): boolean {
+  get #isOpen (): boolean {
     return this.#savepoint.fn === 'running'
   }
 
   get state (): SessionState {
-    return this.#open ? this.#session.state : 'closed'
+    return this.#isOpen ? this.#session.state : 'closed'
   }
 
   get signal (): AbortSignal {
@@ -30,44 +30,44 @@ export class NestedSession implements Session {
   }
 
   query (text: any, values?: readonly unknown[], callback?: unknown): Promise<any> {
-    return this.#promised(() => this.#session.query(text, (callback ?? values) as readonly unknown[]))
+    return this.#callAsync(() => this.#session.query(text, (callback ?? values) as readonly unknown[]))
   }
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
-    if (!this.#open) return refusedStream(transactionEndedError()) as RowStream<R>
+    if (!this.#isOpen) return failedStream(transactionEndedError()) as RowStream<R>
     return this.#savepoint.run(() => this.#session.stream<R>(text, values, options))
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    return this.#promised(() => this.#session.transaction(fn))
+    return this.#callAsync(() => this.#session.transaction(fn))
   }
 
   commit (): Promise<void> {
-    return this.#promised(() => this.#session.commit())
+    return this.#callAsync(() => this.#session.commit())
   }
 
   rollback (): Promise<void> {
-    return this.#promised(() => this.#session.rollback())
+    return this.#callAsync(() => this.#session.rollback())
   }
 
   setRollbackOnly (reason?: string): void {
-    this.#now(() => this.#session.setRollbackOnly(reason))
+    this.#callSync(() => this.#session.setRollbackOnly(reason))
   }
 
   afterCommit (fn: () => unknown): void {
-    this.#now(() => this.#session.afterCommit(fn))
+    this.#callSync(() => this.#session.afterCommit(fn))
   }
 
   afterRollback (fn: () => unknown): void {
-    this.#now(() => this.#session.afterRollback(fn))
+    this.#callSync(() => this.#session.afterRollback(fn))
   }
 
-  #promised<T> (call: () => Promise<T>): Promise<T> {
-    return this.#open ? this.#savepoint.run(call) : rejected(transactionEndedError())
+  #callAsync<T> (call: () => Promise<T>): Promise<T> {
+    return this.#isOpen ? this.#savepoint.run(call) : rejected(transactionEndedError())
   }
 
-  #now (call: () => void): void {
-    if (!this.#open) throw transactionEndedError()
+  #callSync (call: () => void): void {
+    if (!this.#isOpen) throw transactionEndedError()
     this.#savepoint.run(call)
   }
 }

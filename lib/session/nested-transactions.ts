@@ -7,59 +7,62 @@ import { NestedSession } from './nested-session.ts'
 import type { CursorStream } from './cursor-stream.ts'
 import type { Transaction } from '../exchange/transaction.ts'
 
-/** What a transaction(fn) needs of the session that it stands in. */
+/** What transaction(fn) needs of its session. */
 export interface NestedTransactionsHost {
   readonly session: Session
   readonly savepoints: Savepoints
   readonly hooks: OutcomeHooks
-  /** Failures of those that stand in no other one. */
+  /** Failures of outermost transaction(fn) calls. */
   readonly unawaited: UnawaitedFailures
   streams (): Iterable<CursorStream>
   transaction (): Transaction | null
-  /** The error that keeps it from going on, or null. */
+  /** The error of the failed transaction, or null. */
   failure (): Error | null
-  /** Whoever's turn comes now comes too late. */
-  gone (): boolean
-  /** Whether a failure that nobody awaits is told by the end of the session. */
-  reports (): boolean
-  /** What those are told who come too late. */
+  /** The session rolls back or is closed: a call whose turn comes now is rejected. */
+  isTooLate (): boolean
+  /** Whether the end of the session reports a failure that no caller awaits. */
+  reportsFailures (): boolean
+  /** The error of calls that come too late. */
   closedError (): Error
-  /** The transaction has failed before it asked for a connection, and what it failed by is undone. */
-  forget (): void
+  /** Discards a transaction that failed before it asked for a connection, after the failed work was rolled back. */
+  discardUnsent (): void
 }
 
-/** How many fn may start inside of each other on one stack. */
-const deepest = 50
+/** How many calls of fn may start inside each other on one stack. */
+const maxStarting = 50
 
-/** The calls of transaction(fn) in one session: each a savepoint, kept when fn resolves and undone when it rejects. */
+/**
+ * The calls of transaction(fn) in one session. Each is a savepoint: released when fn resolves, rolled back when it
+ * rejects.
+ */
 export class NestedTransactions {
-  readonly #around: NestedTransactionsHost
-  /** How many fn are being started on the current stack: each may call transaction(fn) before it returns. */
+  readonly #host: NestedTransactionsHost
+  /** How many calls of fn are starting on the current stack: fn may call transaction(fn) before it returns. */
   #starting = 0
 
-  constructor (around: NestedTransactionsHost) {
-    this.#around = around
+  constructor (host: NestedTransactionsHost) {
+    this.#host = host
   }
 
   run<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const around = this.#around
-    const { savepoints } = around
+    const host = this.#host
+    const { savepoints } = host
     const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
       const refuse = (failure: Error): void => {
-        // The session knows of it already.
+        // The session has recorded this failure already.
         queueMicrotask(() => promise.silence())
         reject(failure)
       }
       savepoints.inTurn(() => {
-        const failure = around.gone() ? around.closedError() : around.failure()
+        const failure = host.isTooLate() ? host.closedError() : host.failure()
         if (failure !== null) return refuse(failure)
-        savepoints.enter((savepoint) => this.#within(savepoint, fn).then((result) => {
+        savepoints.enter((savepoint) => this.#run(savepoint, fn).then((result) => {
           resolve(result)
           savepoints.leave(savepoint)
         }, (error) => {
-          // If nobody awaits it, it is the failure of what is around it.
-          if (savepoint.parent !== null || around.reports()) promise.silence()
-          ;(savepoint.parent ?? around).unawaited.add(promise, error)
+          // A failure that no caller awaits fails the enclosing transaction.
+          if (savepoint.parent !== null || host.reportsFailures()) promise.silence()
+          ;(savepoint.parent ?? host).unawaited.add(promise, error)
           reject(error)
           savepoints.leave(savepoint)
         }))
@@ -68,24 +71,24 @@ export class NestedTransactions {
     return promise
   }
 
-  async #within<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const { session, savepoints, hooks } = this.#around
+  async #run<T> (savepoint: Savepoint, fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const { session, savepoints, hooks } = this.#host
     savepoint.hooks = hooks.count
     try {
-      // A stack of its own; meanwhile only what is called from within fn may go on.
-      if (this.#starting === deepest) await null
+      // Continues on a new stack; meanwhile only calls made inside fn proceed.
+      if (this.#starting === maxStarting) await null
       const result = await this.#start(() => fn(new NestedSession(session, savepoint)))
       savepoint.fn = 'settled'
-      await savepoints.innermost(savepoint)
+      await savepoints.whenInnermost(savepoint)
       const { first } = savepoint.unawaited
       if (first !== null) throw first.error
-      await this.#keep(savepoint)
+      await this.#release(savepoint)
       return result
     } catch (error) {
-      savepoint.fn = 'undone'
-      await savepoints.innermost(savepoint)
-      await this.#undo(savepoint, error)
-      hooks.undone(savepoint)
+      savepoint.fn = 'rolledBack'
+      await savepoints.whenInnermost(savepoint)
+      await this.#rollBack(savepoint, error)
+      hooks.savepointRolledBack(savepoint)
       throw error
     }
   }
@@ -99,27 +102,32 @@ export class NestedTransactions {
     }
   }
 
-  async #keep (savepoint: Savepoint): Promise<void> {
-    const around = this.#around
-    const transaction = around.transaction()
+  async #release (savepoint: Savepoint): Promise<void> {
+    const host = this.#host
+    const transaction = host.transaction()
     if (transaction?.isIdle === false) await transaction.settled()
-    if (around.gone()) throw around.closedError()
-    const failure = around.failure()
+    if (host.isTooLate()) throw host.closedError()
+    const failure = host.failure()
     if (failure !== null) throw failure
-    if (transaction !== null && savepoint.sentIn === transaction) around.savepoints.keep(savepoint)
+    if (transaction !== null && savepoint.sentIn === transaction) host.savepoints.release(savepoint)
   }
 
-  /** ROLLBACK TO, after which the transaction is as it was before. Where that fails, the session stays failed. */
-  async #undo (savepoint: Savepoint, cause: unknown): Promise<void> {
-    const around = this.#around
-    const transaction = around.transaction()
+  /**
+   * Sends ROLLBACK TO SAVEPOINT, which makes a failed transaction usable again. If that fails, the session stays
+   * failed.
+   */
+  async #rollBack (savepoint: Savepoint, cause: unknown): Promise<void> {
+    const host = this.#host
+    const transaction = host.transaction()
     if (transaction === null || savepoint.sentIn !== transaction) return
     await transaction.settled()
-    if (transaction.unasked && !around.gone()) return around.forget()
-    if (around.gone() || transaction.isEnded || transaction.lost) return
-    around.savepoints.forget(savepoint)
-    for (const stream of around.streams()) {
-      if (stream.savepoint?.within(savepoint)) stream.gone(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'The transaction(fn) that this stream was opened in was rolled back, and its cursor with it.', cause))
+    if (transaction.neverAcquired && !host.isTooLate()) return host.discardUnsent()
+    if (host.isTooLate() || transaction.isEnded || transaction.isLost) return
+    host.savepoints.dropReleases(savepoint)
+    for (const stream of host.streams()) {
+      if (!stream.savepoint?.isWithin(savepoint)) continue
+      stream.cursorClosed(pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED',
+        'The transaction(fn) in which this stream was opened was rolled back, which closed its cursor.', cause))
     }
     await transaction.rollbackTo(savepoint.name)
   }

@@ -1,26 +1,27 @@
 import { bindToContext } from '../async-context.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import type { Savepoint } from './savepoints.ts'
 
 interface Hook {
   readonly on: 'commit' | 'rollback'
-  /** Runs it in the async context that it was registered in, whatever brings the outcome: a hang-up, say. */
+  /** Runs the hook in the async context in which it was registered, even if a hang-up causes the outcome. */
   readonly run: () => unknown
-  /** What it was registered in, and goes with. */
+  /** The savepoint in which it was registered; rolling back to that savepoint removes the hook. */
   readonly savepoint: Savepoint | null
 }
 
 export interface HooksHost {
-  /** Where the promises of hooks stand while they run, so that close() can wait for them. */
+  /** The promises of running hooks: close() waits for them. */
   readonly pending: Set<Promise<unknown>>
-  /** Told of what a hook throws. */
+  /** Logs an error that a hook threw. */
   report (error: unknown, message: string): void
 }
 
 const none: Hook[] = []
 
-/** What afterCommit and afterRollback registered, in order. */
+/** The functions registered by afterCommit and afterRollback, in the order of registration. */
 export class OutcomeHooks {
-  /** Most sessions have none. */
+  /** Allocated lazily: most sessions have no hooks. */
   #hooks: Hook[] = none
   readonly #host: HooksHost
 
@@ -38,8 +39,9 @@ export class OutcomeHooks {
 
   #add (on: Hook['on'], run: () => unknown, savepoint: Savepoint | null): void {
     if (this.#hooks === none) this.#hooks = []
-    // By then fn is over: what the hook does belongs to what is around it.
-    this.#hooks.push({ on, run: bindToContext(savepoint === null ? run : () => savepoint.outside(run)), savepoint })
+    // When the hook runs, fn has settled: calls made by the hook belong to the code around transaction(fn).
+    const bound = bindToContext(savepoint === null ? run : () => savepoint.outside(run))
+    this.#hooks.push({ on, run: bound, savepoint })
   }
 
   committed (): void {
@@ -50,16 +52,19 @@ export class OutcomeHooks {
     this.#run('rollback', this.#take(0))
   }
 
-  /** Only what was registered in a savepoint, or inside of it: that came behind all that was there when it was opened. */
-  undone (savepoint: Savepoint): void {
+  /**
+   * Takes only the hooks that were registered in this savepoint or inside it; these follow all hooks registered before
+   * it was opened.
+   */
+  savepointRolledBack (savepoint: Savepoint): void {
     if (this.#hooks.length <= savepoint.hooks) return
     const since = this.#take(savepoint.hooks)
-    const gone = (hook: Hook): boolean => hook.savepoint?.within(savepoint) === true
-    for (const hook of since) if (!gone(hook)) this.#hooks.push(hook)
-    this.#run('rollback', since.filter(gone))
+    const isInside = (hook: Hook): boolean => hook.savepoint?.isWithin(savepoint) === true
+    for (const hook of since) if (!isInside(hook)) this.#hooks.push(hook)
+    this.#run('rollback', since.filter(isInside))
   }
 
-  /** How many are registered. */
+  /** The number of registered hooks. */
   get count (): number {
     return this.#hooks.length
   }
@@ -76,20 +81,22 @@ export class OutcomeHooks {
       if (on !== outcome) continue
       try {
         const result = run()
-        if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') this.#follow(result as PromiseLike<unknown>)
+        if (isPromiseLike(result)) this.#follow(result)
       } catch (error) {
-        failed(this.#host, error)
+        reportFailure(this.#host, error)
       }
     }
   }
 
   #follow (result: PromiseLike<unknown>): void {
     const { pending } = this.#host
-    const promise = Promise.resolve(result).catch((error) => failed(this.#host, error)).finally(() => pending.delete(promise))
+    const promise = Promise.resolve(result)
+      .catch((error) => reportFailure(this.#host, error))
+      .finally(() => pending.delete(promise))
     pending.add(promise)
   }
 }
 
-function failed (host: HooksHost, error: unknown): void {
-  host.report(error, 'a hook of afterCommit or afterRollback failed; nothing changes by it')
+function reportFailure (host: HooksHost, error: unknown): void {
+  host.report(error, 'an afterCommit or afterRollback hook failed; the outcome of the transaction is not affected')
 }

@@ -3,28 +3,31 @@ import { bindToContext } from '../async-context.ts'
 import { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
-import { type Refuse, Turns } from './turns.ts'
+import { type Reject, Turns } from './turns.ts'
 
-/** One call of transaction(fn) under way. */
+/** One running transaction(fn). */
 export class Savepoint {
   readonly owner: Savepoints
-  /** Counted up in its session. */
+  /** Its number within the session, counting up. */
   readonly number: number
-  /** The one of the same session that it stands in. */
+  /** The savepoint of the same session that encloses it. */
   readonly parent: Savepoint | null
-  /** The one that its caller ran in, of whatever session. */
+  /** The savepoint in which its caller ran, of any session. */
   readonly enclosing: Savepoint | undefined
-  /** The transaction that SAVEPOINT was sent in: it goes with the first statement, so that one without statements costs nothing. */
+  /**
+   * The transaction in which SAVEPOINT was sent. It travels with the first statement, so a transaction(fn) without
+   * statements costs nothing.
+   */
   sentIn: Transaction | null = null
-  /** What has become of fn. An `undone` one is rolled back: what fn left behind has nothing to belong to. */
-  fn: 'running' | 'settled' | 'undone' = 'running'
+  /** The state of fn. 'rolledBack': work that fn did not await has no transaction to belong to. */
+  fn: 'running' | 'settled' | 'rolledBack' = 'running'
   isEnded = false
-  /** What is called from within, and waits for those inside to end. */
+  /** Calls made inside it that wait until the savepoints inside it have ended. */
   readonly waiting = new Turns()
   readonly unawaited = new UnawaitedFailures()
-  /** How many outcome hooks there were when it was opened. */
+  /** The number of outcome hooks when it was opened. */
   hooks = 0
-  /** The number of the last one that was opened inside of it, once it has ended. */
+  /** Once it has ended: the number of the last savepoint that was opened inside it. */
   #last = Infinity
 
   constructor (owner: Savepoints, number: number, parent: Savepoint | null, enclosing: Savepoint | undefined) {
@@ -39,14 +42,14 @@ export class Savepoint {
   }
 
   /**
-   * Runs a function as a part of it, whatever called that. Code that stands in a savepoint inside of it stays there: waiting for that
-   * one to end, from within, it would wait for itself.
+   * Runs a function as part of this savepoint. Code that already runs in a savepoint inside this one stays there:
+   * otherwise it would wait for that savepoint to end, and the savepoint for it.
    */
   run<T> (fn: () => T): T {
-    return this.owner.callers()?.within(this) ? fn() : current.run(this, fn)
+    return this.owner.callersSavepoint()?.isWithin(this) ? fn() : current.run(this, fn)
   }
 
-  /** Runs a function where the caller of transaction(fn) stood. */
+  /** Runs a function in the async context of the caller of transaction(fn). */
   outside<T> (fn: () => T): T {
     return current.run(this.enclosing as Savepoint, fn)
   }
@@ -56,161 +59,178 @@ export class Savepoint {
     this.#last = last
   }
 
-  /** Whether it is the other one, or stands in it: all that are opened while one is open do. */
-  within (other: Savepoint): boolean {
+  /** Whether it is `other` or was opened while `other` was open. */
+  isWithin (other: Savepoint): boolean {
     return this.owner === other.owner && this.number >= other.number && this.number <= other.#last
   }
 }
 
 const none: Savepoint[] = []
 
-/** Which savepoint the code that runs at the moment stands in, through every await. */
+/** The savepoint in which the running code was called. */
 const current = new AsyncLocalStorage<Savepoint>()
 
 /**
- * The savepoints of one session, and whose turn it is. While fn of transaction(fn) runs, only what is called from within it
- * may go on: a statement from outside would be rolled back with the savepoint although its caller had been told that it succeeded.
+ * The open savepoints of one session, and the order of calls around them. While fn of transaction(fn) runs, only calls
+ * made inside fn proceed: a statement from outside would be rolled back with the savepoint although its caller had seen
+ * it succeed.
  */
 export class Savepoints {
   #top: Savepoint | null = null
   #count = 0
-  /** What is called from outside of all savepoints, and waits for them to end. */
+  /** Calls made outside all savepoints, which wait for these to end. */
   readonly #waiting = new Turns()
-  /** Ended well, and RELEASE is still to be sent: with the next statement, for by itself it would cost a round trip. */
-  #kept: Savepoint[] = none
+  /**
+   * Ended successfully, but not released on the server: RELEASE travels with the next statement, because alone it would
+   * cost a round trip.
+   */
+  #toRelease: Savepoint[] = none
 
-  /** Nothing is open, and nothing to be sent ahead of a statement. */
+  /** No savepoint is open, and no RELEASE is waiting to be sent. */
   get isEmpty (): boolean {
-    return this.#top === null && this.#kept.length === 0
+    return this.#top === null && this.#toRelease.length === 0
   }
 
   get top (): Savepoint | null {
     return this.#top
   }
 
-  /** Whether the code that runs at the moment stands in one of them. */
-  get entered (): boolean {
-    return this.callers() !== null
+  /** Whether the running code was called inside an open savepoint of this session. */
+  get isCallerInside (): boolean {
+    return this.callersSavepoint() !== null
   }
 
-  /** Whether the code that runs at the moment was left behind by a transaction(fn) that was rolled back. */
-  get stray (): boolean {
+  /** Whether the running code was started by a transaction(fn) of this session that has been rolled back. */
+  get isCallerRolledBack (): boolean {
     for (let savepoint = current.getStore(); savepoint !== undefined; savepoint = savepoint.enclosing) {
-      if (savepoint.owner === this && savepoint.fn === 'undone') return true
+      if (savepoint.owner === this && savepoint.fn === 'rolledBack') return true
     }
     return false
   }
 
-  /** Runs a function as if its caller stood in none, of whatever session. */
+  /** Runs a function outside all savepoints of all sessions. */
   outside<T> (fn: () => T): T {
     return current.getStore() === undefined ? fn() : current.run(undefined as never, fn)
   }
 
   /**
-   * Runs at once when it is the caller's turn, otherwise when the savepoints that its caller does not stand in have ended.
+   * Starts a call immediately if no savepoint is open that its caller is not inside; otherwise when those savepoints
+   * have ended.
    *
-   * @param refuse for what need not wait where the connection is lost: see refuse()
+   * @param reject for a call that need not wait once the connection is lost: see rejectWaiting()
    */
-  inTurn (go: () => void, refuse: Refuse | null = null): void {
-    if (this.#top === null) go()
-    else this.#when(this.callers(), go, refuse)
+  inTurn (start: () => void, reject: Reject | null = null): void {
+    if (this.#top === null) start()
+    else this.#when(this.callersSavepoint(), start, reject)
   }
 
-  /** The same for commit() and rollback() by hand, behind which another transaction begins. */
-  toSettle (go: () => void): void {
-    if (this.#top === null) go()
-    else this.#waiting.add(bindToContext(go), 'settles')
+  /** inTurn() for commit() and rollback(): the calls after them belong to the next transaction. */
+  toSettle (start: () => void): void {
+    if (this.#top === null) start()
+    else this.#waiting.add(bindToContext(start), 'settles')
   }
 
-  /** Resolves when every savepoint inside of this one, or of the session, has ended. */
-  innermost (savepoint: Savepoint | null): Promise<void> {
+  /** Resolves when every savepoint inside this one has ended; null stands for the session. */
+  whenInnermost (savepoint: Savepoint | null): Promise<void> {
     return new Promise((resolve) => this.#when(savepoint, resolve, null))
   }
 
-  /** Resolves to true when those have ended that the caller does not stand in, and to false at once where there are none. */
-  async inner (): Promise<boolean> {
-    const from = this.callers()
+  /**
+   * Resolves to true when the savepoints have ended that the caller is not inside; immediately to false if there are
+   * none.
+   */
+  async othersEnded (): Promise<boolean> {
+    const from = this.callersSavepoint()
     if (from === this.#top) return false
-    await this.innermost(from)
+    await this.whenInnermost(from)
     return true
   }
 
-  #when (from: Savepoint | null, go: () => void, refuse: Refuse | null): void {
-    if (from === this.#top) go()
-    else this.#waitingIn(from).add(bindToContext(go), refuse) // in the context of its caller, not of whoever ends
+  #when (from: Savepoint | null, start: () => void, reject: Reject | null): void {
+    if (from === this.#top) start()
+    else this.#waitingIn(from).add(bindToContext(start), reject) // in the async context of the caller
   }
 
   #waitingIn (savepoint: Savepoint | null): Turns {
     return savepoint === null ? this.#waiting : savepoint.waiting
   }
 
-  /** Opens one around fn; its caller must be in turn. */
+  /** Opens a savepoint and runs fn inside it. Must be called in turn. */
   enter<T> (fn: (savepoint: Savepoint) => T): T {
     const savepoint = new Savepoint(this, ++this.#count, this.#top, current.getStore())
     this.#top = savepoint
     return current.run(savepoint, fn, savepoint)
   }
 
-  /** Everybody's turn ends until leave(): for commit() and rollback() by hand. Nobody stands in it. */
+  /**
+   * Makes every call wait until leave(), while commit() or rollback() is in progress. No code runs inside this
+   * savepoint.
+   */
   hold (): Savepoint {
     this.#top = new Savepoint(this, ++this.#count, this.#top, undefined)
     return this.#top
   }
 
   leave (savepoint: Savepoint): void {
-    const around = savepoint.parent
+    const { parent } = savepoint
     savepoint.end(this.#count)
-    this.#top = around
-    // Work that fn left behind belongs to what is around it.
-    this.#waitingIn(around).take(savepoint.waiting)
-    this.#waitingIn(around).run(() => this.#top === around)
+    this.#top = parent
+    // Calls that fn did not await belong to the enclosing savepoint.
+    this.#waitingIn(parent).takeFrom(savepoint.waiting)
+    this.#waitingIn(parent).run(() => this.#top === parent)
   }
 
-  /** Nobody's turn will come any more: all who wait go on, to be refused. */
-  abandon (): void {
+  /** Starts every waiting call, whose turn can no longer come: the session is closed, and rejects them. */
+  startAll (): void {
     this.#waiting.run(() => true)
     for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) savepoint.waiting.run(() => true)
   }
 
-  /** The connection is lost: what waits for a transaction(fn) to end is rejected now, for fn may wait for it. */
-  refuse (error: Error): void {
-    this.#waiting.refuse(error)
-    for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) savepoint.waiting.refuse(error)
+  /** The connection is lost: rejects calls that wait for a transaction(fn) to end, because fn may await them. */
+  rejectWaiting (error: Error): void {
+    this.#waiting.rejectWaiting(error)
+    for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) {
+      savepoint.waiting.rejectWaiting(error)
+    }
   }
 
-  /** commit() or rollback() by hand waits for its turn. */
+  /** A commit() or rollback() waits for its turn. */
   get settles (): boolean {
     return this.#waiting.settles
   }
 
-  /** Its work is kept. */
-  keep (savepoint: Savepoint): void {
-    this.forget(savepoint)
-    if (this.#kept === none) this.#kept = []
-    this.#kept.push(savepoint)
+  /** fn has succeeded: RELEASE will be sent with the next statement. */
+  release (savepoint: Savepoint): void {
+    this.dropReleases(savepoint)
+    if (this.#toRelease === none) this.#toRelease = []
+    this.#toRelease.push(savepoint)
   }
 
-  /** The server has dropped it, and what stood in it. */
-  forget (savepoint: Savepoint): void {
-    while (this.#kept.at(-1)?.within(savepoint)) this.#kept.pop()
+  /** The savepoint no longer exists on the server, nor does any savepoint inside it. */
+  dropReleases (savepoint: Savepoint): void {
+    while (this.#toRelease.at(-1)?.isWithin(savepoint)) this.#toRelease.pop()
   }
 
-  /** RELEASE for those that ended, and SAVEPOINT for each one that the server does not know yet, outermost first. */
-  ahead (transaction: Transaction): Statement[] {
+  /**
+   * What precedes the next statement: RELEASE for savepoints that ended, SAVEPOINT for those not yet sent, outermost
+   * first.
+   */
+  controlStatements (transaction: Transaction): Statement[] {
     const statements: Statement[] = []
-    for (let savepoint = this.#top; savepoint !== null && savepoint.sentIn !== transaction; savepoint = savepoint.parent) {
+    for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) {
+      if (savepoint.sentIn === transaction) break
       savepoint.sentIn = transaction
       statements.push(new Statement(`SAVEPOINT ${savepoint.name}`))
     }
-    // The last that was kept is the innermost.
-    for (const { sentIn, name } of this.#kept.splice(0)) {
+    // The last one to release is the innermost.
+    for (const { sentIn, name } of this.#toRelease.splice(0)) {
       if (sentIn === transaction) statements.push(new Statement(`RELEASE SAVEPOINT ${name}`))
     }
     return statements.reverse()
   }
 
-  /** The innermost that the running code stands in. */
-  callers (): Savepoint | null {
+  /** The innermost open savepoint of this session in which the running code was called. */
+  callersSavepoint (): Savepoint | null {
     let savepoint = current.getStore()
     while (savepoint !== undefined && (savepoint.owner !== this || savepoint.isEnded)) savepoint = savepoint.enclosing
     return savepoint ?? null

@@ -11,9 +11,11 @@ import type { TransactionConfig, Settings } from '../exchange/transaction-config
 import { Progress } from '../exchange/states.ts'
 import { asError, transactionAborted } from '../exchange/transaction-errors.ts'
 import { rejected } from './rejected.ts'
-import { type Call, InvalidCall, readStatement, type Statement } from '../exchange/statement.ts'
+import { type Call, InvalidCall } from '../exchange/call.ts'
+import { readStatement } from '../exchange/read-statement.ts'
+import type { Statement } from '../exchange/statement.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
-import { CursorStream, refusedStream } from './cursor-stream.ts'
+import { CursorStream, failedStream } from './cursor-stream.ts'
 import { Transaction } from '../exchange/transaction.ts'
 
 const noop = (): void => {}
@@ -151,7 +153,7 @@ export class ScopedSession implements ManagedSession {
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     const late = this.#tooLate()
-    if (late !== null) return refusedStream(late) as RowStream<R>
+    if (late !== null) return failedStream(late) as RowStream<R>
     this.#streams ??= new Set()
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
   }
@@ -176,7 +178,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   async recovery (): Promise<boolean> {
-    if (this.#refusal !== null && !await this.#savepoints.inner()) return false
+    if (this.#refusal !== null && !await this.#savepoints.othersEnded()) return false
     return this.#open && this.#refusal === null && this.#transaction?.isEnded === false
   }
 
@@ -193,10 +195,10 @@ export class ScopedSession implements ManagedSession {
       streams: () => this.#streams ?? [],
       transaction: () => this.#transaction,
       failure: () => this.#refusal,
-      gone: () => this.#gone,
-      reports: () => this.endIsAwaited || this.#end !== null,
+      isTooLate: () => this.#gone,
+      reportsFailures: () => this.endIsAwaited || this.#end !== null,
       closedError: () => this.#closedError(),
-      forget: () => {
+      discardUnsent: () => {
         this.#state.to('settling')
         this.#left('idle')
       }
@@ -268,7 +270,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #ended (): void {
-    this.#savepoints.abandon()
+    this.#savepoints.startAll()
     this.#controller?.abort(this.#reason)
     // It is bound to the request, which may go before the session does.
     this.#requestSettings = undefined
@@ -283,7 +285,7 @@ export class ScopedSession implements ManagedSession {
   #overrule (reason?: Error): void {
     this.#outcome = 'rollback'
     this.#reason = reason
-    this.#savepoints.abandon()
+    this.#savepoints.startAll()
     if (this.#transaction?.isEnded === false) this.#transaction.stop(this.#closedError()).catch(noop)
   }
 
@@ -297,13 +299,16 @@ export class ScopedSession implements ManagedSession {
 
   /** Whether anything may still be asked for: once the end has begun, only by a transaction(fn) that it waits for. */
   get #open (): boolean {
-    return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.entered)
+    return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.isCallerInside)
   }
 
-  /** Why the caller may not ask for anything more, or null. Whoever does, and has seen a commit() fail, is about to do its work anew. */
+  /**
+   * Why the caller may not ask for anything more, or null. Whoever does, and has seen a commit() fail, is about to do
+   * its work anew.
+   */
   #tooLate (): Error | null {
     if (!this.#open) return this.#closedError()
-    if (this.#nested !== null && this.#savepoints.stray) return transactionEndedError()
+    if (this.#nested !== null && this.#savepoints.isCallerRolledBack) return transactionEndedError()
     if (this.#uncommitted?.promise.observed === true) this.#uncommitted = null
     return null
   }
@@ -325,13 +330,13 @@ export class ScopedSession implements ManagedSession {
 
   /** Waits for a transaction(fn) that runs, unless its connection is lost: fn may wait for it. */
   #inTurn (go: () => void, refuse: (error: Error) => void): void {
-    const lost = this.#state.state === 'failed' && this.#transaction!.lost
+    const lost = this.#state.state === 'failed' && this.#transaction!.isLost
     if (lost && !this.#savepoints.settles) go()
     else this.#savepoints.inTurn(go, refuse)
   }
 
   lost (): void {
-    if (this.#refusal !== null) this.#savepoints.refuse(this.#refusal)
+    if (this.#refusal !== null) this.#savepoints.rejectWaiting(this.#refusal)
   }
 
   /** Whoever's turn comes now comes too late. */
@@ -343,8 +348,8 @@ export class ScopedSession implements ManagedSession {
     if (this.#gone) return this.#refuse(statements)
     if (this.#transaction === null || this.#transaction.isEnded) {
       let settings: Settings | Promise<Settings> | undefined
-      const { invalid } = statements[0]!
-      let failure = invalid === null ? null : transactionAborted(invalid) as Error
+      const { rejection } = statements[0]!
+      let failure = rejection === null ? null : transactionAborted(rejection) as Error
       try {
         if (failure === null) settings = this.#requestSettings?.()
       } catch (error) { // the user's settings(request) or role(request)
@@ -354,13 +359,14 @@ export class ScopedSession implements ManagedSession {
       if (this.#transaction?.isEnded === false) return this.#refuseBehind(this.#transaction, statements, settings)
       this.#transaction = new Transaction(this.#host, this.#state, this.#config, settings, this, this.#label)
       if (failure !== null) {
-        this.#savepoints.ahead(this.#transaction)
+        this.#savepoints.controlStatements(this.#transaction)
         return this.#transaction.refuseAll(failure, statements)
       }
-      // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side by side.
+      // What a handler does from here on happens inside of its session; whoever opens one by hand may have several side
+      // by side.
       if (this.requestOf !== null) enterWorkOf(this)
     }
-    this.#transaction.submit(this.#savepoints.isEmpty ? statements : [...this.#savepoints.ahead(this.#transaction), ...statements])
+    this.#transaction.submit(this.#savepoints.isEmpty ? statements : [...this.#savepoints.controlStatements(this.#transaction), ...statements])
   }
 
   /** @param settings nobody will look at them any more */
@@ -377,7 +383,7 @@ export class ScopedSession implements ManagedSession {
   #byHand (name: string, settle: () => Promise<void>): Promise<void> {
     const late = this.#tooLate()
     if (late !== null) return rejected(late)
-    if (this.#savepoints.entered) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    if (this.#savepoints.isCallerInside) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
     const promise: ObservedPromise<void> = new ObservedPromise((resolve, reject) => this.#savepoints.toSettle(() => {
       if (this.#gone) return reject(this.#closedError())
       const turn = this.#savepoints.hold()
@@ -449,7 +455,7 @@ export class ScopedSession implements ManagedSession {
   async #finish (outcome: Outcome): Promise<void> {
     try {
       if (outcome === 'commit') {
-        if (!this.#savepoints.isEmpty) await this.#savepoints.innermost(null)
+        if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
         const uncommitted = this.#uncommitted
         if (uncommitted !== null || this.#gone) {
           await this.#rollback('closed', () => this.#closedError())
@@ -470,7 +476,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #closeStreams (): void {
-    for (const stream of this.#streams ?? []) stream.gone(this.#closedError())
+    for (const stream of this.#streams ?? []) stream.cursorClosed(this.#closedError())
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
@@ -481,7 +487,7 @@ export class ScopedSession implements ManagedSession {
       this.invalid(error)
       throw error
     }
-    this.#hooks[name](fn, this.#savepoints.callers())
+    this.#hooks[name](fn, this.#savepoints.callersSavepoint())
   }
 
   #closedError (): Error {

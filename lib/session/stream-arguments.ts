@@ -22,10 +22,15 @@ function readBatchSize (options: unknown): number {
   if (typeof options === 'function') throw invalidStream('callbacks are not called: read the stream')
   if (typeof options !== 'object') throw invalidStream(`the options must be an object, got ${typeof options}`)
   for (const [name, value] of Object.entries(options as object)) {
-    if (name !== 'batchSize' && value !== undefined) throw invalidStream(`there is no option \`${name}\`: the options have \`batchSize\`, and \`rowMode\` and \`types\` belong to the statement, as in stream({ text, values, rowMode }, options)`)
+    if (name === 'batchSize' || value === undefined) continue
+    throw invalidStream(`unknown option \`${name}\`; the only option is \`batchSize\`. ` +
+      '`rowMode` and `types` belong to the statement: stream({ text, values, rowMode }, options)')
   }
   const { batchSize = defaultBatchSize } = options as { batchSize?: unknown }
-  if (!Number.isInteger(batchSize) || (batchSize as number) < 1) throw invalidStream(`\`batchSize\` must be an integer ≥ 1, got ${typeof batchSize === 'number' ? batchSize : typeof batchSize}`)
+  if (!Number.isInteger(batchSize) || (batchSize as number) < 1) {
+    const got = typeof batchSize === 'number' ? batchSize : typeof batchSize
+    throw invalidStream(`\`batchSize\` must be an integer ≥ 1, got ${got}`)
+  }
   return batchSize as number
 }
 

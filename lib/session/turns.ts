@@ -1,68 +1,76 @@
-export type Refuse = (error: Error) => void
+export type Reject = (error: Error) => void
 
 interface Turn {
-  readonly go: () => void
-  /** How it is rejected ahead of its turn; null for what has to wait even so; 'settles' for what ends the transaction. */
-  readonly refuse: Refuse | 'settles' | null
+  readonly start: () => void
+  /**
+   * Rejects the call before its turn. null: the call must wait; 'settles': the call ends the transaction, and must wait
+   * too.
+   */
+  readonly reject: Reject | 'settles' | null
 }
 
-/** Enough to be worth the copying. */
-const many = 1000
+/** Started calls are cut off the array only when there are at least this many of them. */
+const cutAt = 1000
 
 const none: Turn[] = []
 
-/** Calls that wait for their turn, first come, first served. Each costs the same, however many wait. */
+/**
+ * Calls that wait for their turn, first come, first served. The cost of a call does not depend on the number of waiting
+ * calls.
+ */
 export class Turns {
-  /** Mostly nobody waits. */
+  /** Allocated lazily: most sessions never wait. */
   #turns: Turn[] = none
-  /** How many at the front have gone. */
-  #gone = 0
-  /** How many of them end the transaction. */
+  /** How many at the front of the array have started. */
+  #started = 0
+  /** How many of the waiting calls end the transaction. */
   #settling = 0
 
+  /** A commit() or rollback() is waiting. */
   get settles (): boolean {
     return this.#settling > 0
   }
 
-  add (go: () => void, refuse: Turn['refuse']): void {
+  add (start: () => void, reject: Turn['reject']): void {
     if (this.#turns === none) this.#turns = []
-    this.#turns.push({ go, refuse })
-    if (refuse === 'settles') this.#settling++
+    this.#turns.push({ start, reject })
+    if (reject === 'settles') this.#settling++
   }
 
-  /** Takes over what waits elsewhere. */
-  take (others: Turns): void {
-    for (let turn = others.#next(); turn !== null; turn = others.#next()) this.add(turn.go, turn.refuse)
+  /** Appends the waiting calls of another queue, which is empty afterwards. */
+  takeFrom (others: Turns): void {
+    for (let turn = others.#next(); turn !== null; turn = others.#next()) this.add(turn.start, turn.reject)
   }
 
-  /** Lets them go on, one after the other, for as long as it is their turn. */
-  run (theirs: () => boolean): void {
-    while (theirs()) {
+  /** Starts the calls one after the other, as long as `mayStart()` holds: a call may open a savepoint. */
+  run (mayStart: () => boolean): void {
+    while (mayStart()) {
       const turn = this.#next()
       if (turn === null) return
-      turn.go()
+      turn.start()
     }
   }
 
-  /** Rejects all that can be rejected ahead of its turn, but nothing behind what ends the transaction. */
-  refuse (error: Error): void {
-    const turns = this.#turns.slice(this.#gone)
-    const end = turns.findIndex(({ refuse }) => refuse === 'settles')
+  /** Rejects every call that can be rejected before its turn, up to the first that ends the transaction. */
+  rejectWaiting (error: Error): void {
+    const turns = this.#turns.slice(this.#started)
+    const end = turns.findIndex(({ reject }) => reject === 'settles')
     const ahead = end === -1 ? turns : turns.slice(0, end)
-    const left = turns.filter(({ refuse }, i) => i >= ahead.length || typeof refuse !== 'function')
+    const left = turns.filter(({ reject }, i) => i >= ahead.length || typeof reject !== 'function')
     this.#turns = left.length > 0 ? left : none
-    this.#gone = 0
-    for (const { refuse } of ahead) if (typeof refuse === 'function') refuse(error)
+    this.#started = 0
+    for (const { reject } of ahead) if (typeof reject === 'function') reject(error)
   }
 
   #next (): Turn | null {
-    const turn = this.#turns[this.#gone]
+    const turn = this.#turns[this.#started]
     if (turn === undefined) return null
-    this.#gone++
-    if (turn.refuse === 'settles') this.#settling--
-    if (this.#gone === this.#turns.length || (this.#gone > many && this.#gone * 2 > this.#turns.length)) {
-      this.#turns = this.#gone === this.#turns.length ? none : this.#turns.slice(this.#gone)
-      this.#gone = 0
+    this.#started++
+    if (turn.reject === 'settles') this.#settling--
+    const allStarted = this.#started === this.#turns.length
+    if (allStarted || (this.#started > cutAt && this.#started * 2 > this.#turns.length)) {
+      this.#turns = allStarted ? none : this.#turns.slice(this.#started)
+      this.#started = 0
     }
     return turn
   }

@@ -5,7 +5,8 @@ import t, { type Test } from 'tap'
 import { startServer } from '../../../bench/bad-days/server.ts'
 import { pgScope, type PgScopeOptions } from '../../../lib/index.ts'
 import { batchTimeout, answerTimeoutOf } from '../../../lib/exchange/answer-timeout.ts'
-import { readStatement, Statement } from '../../../lib/exchange/statement.ts'
+import { readStatement } from '../../../lib/exchange/read-statement.ts'
+import { Statement } from '../../../lib/exchange/statement.ts'
 import { send } from '../../helpers/http-client.ts'
 import { startPgProxy } from '../../helpers/pg-proxy.ts'
 import { waitFor } from '../../helpers/wait-for.ts'
@@ -92,7 +93,7 @@ t.test('a statement in the middle of a transaction is told that the connection w
   })
   const { status, code, took } = await timed(await listen(), '/write')
   t.same([status, code], [503, 'FST_PG_SCOPE_CONNECTION_LOST'])
-  t.match(cause, { message: `nothing came from the server for ${limit} ms (answerTimeout), although it owed an answer` })
+  t.match(cause, { message: `the server owed an answer and sent nothing for ${limit} ms (answerTimeout)` })
   soon(t, took)
   proxy.resume()
   t.same(await rows(), [])

@@ -17,7 +17,7 @@ async function setUp (t: Test): Promise<Engine> {
 t.test('more values than PostgreSQL takes are refused, and transaction(fn) contains it', async t => {
   const db = await setUp(t)
   const values = new Array(65536).fill(1)
-  await t.rejects(db.query('SELECT 1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /at most 65535 values, got 65536/ })
+  await t.rejects(db.query('SELECT 1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /at most 65535 elements, got 65536/ })
   await db.scope(async (session) => {
     await session.query('SELECT 1')
     await t.rejects(session.transaction((inner) => inner.query('SELECT 1', values)), { code: 'FST_PG_SCOPE_QUERY_INVALID' })

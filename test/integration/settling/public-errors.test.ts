@@ -81,7 +81,7 @@ test('exposeErrors: answers show the details, for development', { plugin: { expo
   })
   const port = await listen()
   t.match(JSON.parse((await send(port)).body), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL', message: /ROLLBACK/ })
-  t.match(JSON.parse((await send(port, { path: '/commit' })).body), { message: /COMMIT was refused by a deferred constraint/ })
+  t.match(JSON.parse((await send(port, { path: '/commit' })).body), { message: /COMMIT failed because of a deferred constraint/ })
 })
 
 test('options of a route that was declared before the plugin are not shown to the client who meets them first', { register: false }, async (t, { app, log, listen, plugin }) => {

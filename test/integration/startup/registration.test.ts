@@ -132,12 +132,12 @@ t.test('a query that is no statement is refused with what came, and never reache
   const app = setUp(t)
   await app.register(pgScope, { connectionString })
   const wrong: [unknown[], RegExp][] = [
-    [[], /the text must be a string, and undefined came/],
-    [[null], /and null came/],
-    [[42], /and number came/],
-    [[['SELECT 1']], /and undefined came|and an array came/],
-    [[{ sql: 'SELECT 1' }], /it has no field `sql`/],
-    [['SELECT $1', 'value'], /the values must be an array, and string came/],
+    [[], /the text must be a string, got undefined/],
+    [[null], /got null/],
+    [[42], /got a number/],
+    [[['SELECT 1']], /got undefined|got an array/],
+    [[{ sql: 'SELECT 1' }], /unknown field `sql`/],
+    [['SELECT $1', 'value'], /`values` must be an array, got a string/],
     [['SELECT \0'], /zero byte/]
   ]
   for (const [args, message] of wrong) {

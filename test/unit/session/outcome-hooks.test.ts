@@ -42,7 +42,7 @@ t.test('a rolled back savepoint takes only what was registered in it', async t =
   hooks.afterCommit(note('never'), outer)
   hooks.afterRollback(note('inside'), inner)
   hooks.afterCommit(note('beside'))
-  hooks.undone(outer)
+  hooks.savepointRolledBack(outer)
   hooks.afterCommit(note('behind'))
   hooks.committed()
   t.same(ran, ['inside', 'before', 'beside', 'behind'])

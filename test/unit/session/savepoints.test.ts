@@ -95,7 +95,7 @@ t.test('when a session is given up, all who wait go on', async t => {
   const { savepoint } = opened(savepoints, async () => {})
   savepoints.inTurn(() => went.push('a'))
   savepoints.inTurn(() => went.push('b'))
-  savepoints.abandon()
+  savepoints.startAll()
   t.same(went, ['a', 'b'])
   savepoints.leave(savepoint)
 })
@@ -104,7 +104,7 @@ t.test('SAVEPOINT is sent once for each, outermost first, and again in another t
   const savepoints = new Savepoints()
   const one = {} as Transaction
   const other = {} as Transaction
-  const texts = (transaction: Transaction) => savepoints.ahead(transaction).map(({ text }) => text)
+  const texts = (transaction: Transaction) => savepoints.controlStatements(transaction).map(({ text }) => text)
   opened(savepoints, async () => {
     t.same(texts(one), ['SAVEPOINT scope_1'])
     opened(savepoints, async () => {
@@ -119,9 +119,9 @@ t.test('SAVEPOINT is sent once for each, outermost first, and again in another t
 t.test('RELEASE waits for the next statement, and one around others covers them', async t => {
   const savepoints = new Savepoints()
   const transaction = {} as Transaction
-  const texts = () => savepoints.ahead(transaction).map(({ text }) => text)
+  const texts = () => savepoints.controlStatements(transaction).map(({ text }) => text)
   const end = (savepoint: Savepoint): void => {
-    savepoints.keep(savepoint)
+    savepoints.release(savepoint)
     savepoints.leave(savepoint)
   }
   let first!: Savepoint, second!: Savepoint
@@ -140,7 +140,7 @@ t.test('RELEASE waits for the next statement, and one around others covers them'
   end(first)
   savepoints.enter((entered) => { second = entered })
   t.same(texts(), ['RELEASE SAVEPOINT scope_3', 'SAVEPOINT scope_4'])
-  savepoints.forget(second)
+  savepoints.dropReleases(second)
   savepoints.leave(second)
   t.same(texts(), [])
 })

@@ -1,14 +1,14 @@
 import t from 'tap'
-import { readStatement } from '../../../lib/exchange/statement.ts'
+import { readStatement } from '../../../lib/exchange/read-statement.ts'
 
 const kinds: [unknown, string][] = [
-  [undefined, 'undefined'], [null, 'null'], [1, 'number'], [true, 'boolean'], [['SELECT 1'], 'undefined'], [{}, 'undefined'],
-  [{ text: 1 }, 'number'], [{ text: null }, 'null'], [Symbol('x'), 'symbol'], [() => 'SELECT 1', 'function']
+  [undefined, 'undefined'], [null, 'null'], [1, 'a number'], [true, 'a boolean'], [['SELECT 1'], 'undefined'], [{}, 'undefined'],
+  [{ text: 1 }, 'a number'], [{ text: null }, 'null'], [Symbol('x'), 'a symbol'], [() => 'SELECT 1', 'a function']
 ]
 
 for (const [given, kind] of kinds) {
   t.test(`a text that is no string (${Array.isArray(given) ? 'an array' : typeof given}) is refused, and the error says what came`, async t => {
-    t.throws(() => readStatement(given), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`must be a string, and ${kind} came`) })
+    t.throws(() => readStatement(given), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: new RegExp(`must be a string, got ${kind}`) })
   })
 }
 
@@ -18,8 +18,8 @@ t.test('a zero byte in the text is refused', async t => {
 
 t.test('values that are no array are refused', async t => {
   for (const values of [1, 'a', {}, new Set([1]), false]) {
-    t.throws(() => readStatement('SELECT $1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /values must be an array/ })
-    t.throws(() => readStatement({ text: 'SELECT $1', values }), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /values must be an array/ })
+    t.throws(() => readStatement('SELECT $1', values), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /`values` must be an array/ })
+    t.throws(() => readStatement({ text: 'SELECT $1', values }), { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /`values` must be an array/ })
   }
 })
 
