@@ -17,36 +17,41 @@ import { checkPayload, checkSendable, unwrap } from './sendable.ts'
 type Headers = ReturnType<FastifyReply['getHeaders']>
 type Done = (error?: Error | null, payload?: unknown) => void
 
-/** The session of one request, and what becomes of it. Made when the request first touches it. */
+/**
+ * Settles the session of one request. lib/request/lifecycle.ts creates it on the first use of `request.db` and calls it from
+ * Fastify's hooks: attach() follows the response to its end, send() settles before a response is sent, forced() ends it on close.
+ * `#work` is the state of the request's work and leaves 'open' only once; HeldResponse holds a streamed body until its
+ * transaction has ended.
+ */
 export class RequestScope implements BodySource {
   session!: ManagedSession
-  /** An error was thrown somewhere on the way to the answer. */
+  /** An error was thrown before the response was sent. */
   thrown = false
   readonly config: SessionConfig
-  /** The route has a hook of ours behind all others. */
+  /** The route has this plugin's onSend hook after all other hooks. */
   readonly routed: boolean
   readonly #request: FastifyRequest
   #reply: FastifyReply | null = null
-  /** Undoes the listeners for the socket, where it stood in for a reply that was not known yet. */
+  /** Removes the listener for the socket, which is used while the reply is not known. */
   #detach: (() => void) | null = null
-  /** The response left in full. */
+  /** The response was sent completely. */
   #delivered = false
-  /** The client went away before that. */
+  /** The client disconnected before that. */
   #gone = false
   /** The body that is being sent, while it may use the session. */
   #body: HeldResponse | null = null
-  /** What the end of that body makes of the transaction; null: decided then. */
+  /** The outcome at the end of that body; null if it is decided at that time. */
   #bodyOutcome: Outcome | null = null
   #payload: unknown = null
-  /** An answer has reached the point where it is settled. */
+  /** send() has been called for a response. */
   #answered = false
-  /** What has become of the work. It is decided once: an answer that comes later changes nothing. */
+  /** The state of the work. It is decided once: a later response does not change it. */
   #work: 'open' | 'deciding' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up' = 'open'
-  /** Another answer came while COMMIT was under way: by handlerTimeout, or a second send(). */
+  /** Another response was sent while COMMIT was in progress: by handlerTimeout or a second send(). */
   #overtaken = false
-  /** An error has taken the place of the answer, and the headers on the reply are its own. */
+  /** An error has replaced the response, and the reply has the error's headers. */
   #replaced = false
-  /** Ends the wait for the promise of commitIf: an error takes the place of the answer. */
+  /** Stops waiting for the promise of commitIf: an error replaces the response. */
   #stopDeciding: (error: Error) => void = () => {}
 
   constructor (request: FastifyRequest, config: SessionConfig, routed: boolean) {
@@ -55,22 +60,22 @@ export class RequestScope implements BodySource {
     this.routed = routed
   }
 
-  /** Follows the response to its close, which comes exactly once, whatever hooks ran. */
+  /** Follows the response until 'close', which is emitted exactly once, even if no hook ran. */
   attach (reply: FastifyReply): void {
     this.#detach?.()
     this.#reply = reply
-    // Both come once. Not by once(): Fastify calls that for each route as it boots, and from some hundred routes on
-    // V8 takes what once() makes for long-lived, from the start: each request would be kept by it until the next
-    // major collection.
+    // Both events are emitted once. once() is not used: Fastify calls it for each route at boot, and after some hundred
+    // calls V8 allocates its wrappers in the old generation, where they retain requests until a major collection.
     reply.raw.on('finish', () => { this.#delivered ||= isDelivered(reply.raw, this.#request.raw.socket) })
     reply.raw.on('close', () => this.#closed())
-    // A response that waits for others of its socket (HTTP pipelining) hears of no hang-up.
+    // A response that waits for earlier ones of its socket (HTTP pipelining) emits no 'close' when the client
+    // disconnects.
     if (reply.raw.socket === null) this.attachSocket()
-    // Touched by a handler that has outlived its response: its 'close' may have come already, and comes once.
+    // First used by a handler that still runs after its response: 'close' may already have been emitted.
     if (isOver(reply.raw)) this.#closed()
   }
 
-  /** The session is touched for the first time by a stream that is being sent: the end of that body waits for it. */
+  /** The session is first used by a stream that is being sent: the end of that body waits for the session. */
   attachBody (reply: FastifyReply, payload: unknown): void {
     this.attach(reply)
     if (isOver(reply.raw)) return
@@ -78,44 +83,44 @@ export class RequestScope implements BodySource {
     this.#hold(reply, payload, null)
   }
 
-  /** For a session that is touched before any hook of ours ran, so that the reply is not known yet. */
+  /** For a session that is used before this plugin's first hook, when the reply is not known. */
   attachSocket (): void {
     this.#detach = whenOver(this.#request.raw.socket, () => this.#closed())
   }
 
-  /** An error was thrown. Where a success was about to be sent, the error takes its place. */
+  /** An error was thrown. If a success was about to be sent, the error replaces it. */
   failed (reply: FastifyReply): void {
     this.thrown = true
     if (this.#answered && !this.#replaced && this.#work !== 'committing') takeBackSuccess(reply)
   }
 
-  /** An answer is about to be sent: settle, then let it go. */
+  /** A response is about to be sent: settles the work, then calls `done`. */
   send (reply: FastifyReply, payload: unknown, done: Done): void {
-    // Another plugin's onRequest hook failed before ours came to tell.
+    // Another plugin's onRequest hook failed before this plugin's.
     if (this.#reply === null) this.attach(reply)
     if (isOpening(payload) && !reply.raw.headersSent) return whenOpened(payload, () => this.#opened(reply, payload, done))
     if (this.#work === 'deciding' || this.#work === 'committing') {
-      // COMMIT stands, and the answer that it was for is the one to be sent. This one is dropped.
+      // The response that COMMIT belongs to will be sent. This one is dropped.
       this.#overtaken = true
       discard(payload)
-      this.#tooLate('The request was answered before its work was through')
+      this.#tooLate('The request was answered before its work had ended')
       return
     }
     if (this.#body !== null) {
-      // Too late for another answer: Fastify fails to send it, and destroys the response.
+      // Too late for another response: Fastify fails to send it and destroys the raw response.
       if (reply.raw.headersSent) return done()
       this.#body.release()
       this.#body = null
     }
     if (this.#work === 'committed') {
-      // What a body has done that is not sent after all.
+      // Roll back the work of a body that will not be sent.
       this.session.end('rollback').catch(() => {})
-      // An error handler that answers with a success tells the client no lie.
+      // A success from a custom error handler is correct: the work is committed.
       if (this.thrown && reply.statusCode >= 400) return this.#answerFailed(reply, done)
       return done()
     }
     this.#answered = true
-    // An error that took the place of a refused success comes through here again, while ROLLBACK is still under way.
+    // An error that replaced a success passes through here again, while ROLLBACK is still in progress.
     if (this.#work !== 'open' || this.session.state === 'closed') return done()
     let outcome: ReturnType<typeof outcomeOf>
     try {
@@ -131,8 +136,8 @@ export class RequestScope implements BodySource {
   }
 
   /**
-   * commitIf returned a promise. What ends the wait for COMMIT ends this wait too: the work is rolled back, and the
-   * client gets an error.
+   * commitIf returned a promise. Whatever cancels a COMMIT also stops this wait: the work is rolled back, and an error is
+   * sent.
    */
   #decide (outcome: PromiseLike<RequestOutcome>, reply: FastifyReply, payload: unknown, done: Done): void {
     const answer: Done = (error, payload) => this.#send(reply, done, error ?? null, payload)
@@ -164,16 +169,16 @@ export class RequestScope implements BodySource {
     if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
     if (outcome === 'rollback' && isStream(payload) && !this.#gone) {
-      // Rows that the reply is made of are read in the transaction, whatever becomes of it.
+      // The rows of the response are read in the transaction, although it is rolled back afterwards.
       if (failure !== null || !this.session.streaming) this.session.settle('rollback').catch(() => {})
       this.#hold(reply, payload, 'rollback')
     } else this.#rollBack()
-    // The client need not wait for ROLLBACK: nothing of what it could answer changes the error.
+    // The response does not wait for ROLLBACK, because its result would not change the error.
     if (outcome === 'refuse') this.#replace(reply, payload, done, failure as Error)
     else done(null, payload)
   }
 
-  /** The handler is through, with onAbort 'commit': where its client has gone, no answer may ever come. */
+  /** The handler has finished, with onAbort 'commit'. If its client has disconnected, no response may follow. */
   handled (): void {
     setImmediate(() => {
       if (this.#gone && !this.#answered) this.#endWithoutClient()
@@ -184,7 +189,7 @@ export class RequestScope implements BodySource {
     const answered = this.#answered
     try {
       const outcome = await this.#outcome(this.#reply!)
-      // An answer came in the meantime: its end decides.
+      // A response was sent in the meantime: it decides.
       if (this.#answered !== answered) return
       if (outcome === 'rollback') this.#rollBack()
       else this.#inBackground()
@@ -194,12 +199,12 @@ export class RequestScope implements BodySource {
     }
   }
 
-  /** close() waits no longer. */
+  /** `closeTimeout` has elapsed. */
   forced (error: Error): void {
     if (this.#reply === null || this.#reply.sent || this.#work === 'committing') return
     if (this.#work === 'deciding') return this.#stopDeciding(error)
     if (this.#body !== null) {
-      // Where nothing was open behind the body, it can be sent to its end.
+      // A body without an open transaction can be completed.
       if (this.session.state === 'closed' && !this.session.streaming) this.#body.release()
       else this.#body.fail(error)
       return
@@ -223,7 +228,7 @@ export class RequestScope implements BodySource {
   }
 
   #commit (reply: FastifyReply, headers: Headers, payload: unknown, done: Done): void {
-    // Where the client has gone nothing reads a body to its end, and no 'close' comes after the answer.
+    // If the client has disconnected, the body is not read, and no 'close' follows the response.
     const body = isStream(payload) && !this.#gone
     const streaming = isStream(payload) && this.session.streaming
     if (body && streaming) {
@@ -244,7 +249,7 @@ export class RequestScope implements BodySource {
     committed.then(() => {
       this.#work = 'committed'
       if (this.#overtaken) {
-        // The answer that overtook this one has left its status and headers behind.
+        // Restore status and headers, which the other response has changed.
         for (const name of Object.keys(reply.getHeaders())) reply.removeHeader(name)
         reply.code(status).headers(headers as Record<string, string>)
       }
@@ -257,7 +262,7 @@ export class RequestScope implements BodySource {
     })
   }
 
-  /** The payload is a file that is open now, or errored. In the meantime another answer may have been sent. */
+  /** The payload is a file that is now open or errored. Another response may have been sent in the meantime. */
   #opened (reply: FastifyReply, payload: unknown, done: Done): void {
     if (reply.sent || reply.raw.headersSent) return discard(payload)
     try {
@@ -267,7 +272,7 @@ export class RequestScope implements BodySource {
     }
   }
 
-  /** A stream can have failed while COMMIT was under way. */
+  /** A stream may have failed while COMMIT was in progress. */
   #sendCommitted (reply: FastifyReply, done: Done, payload: unknown): void {
     try {
       if (isStream(payload)) checkPayload(reply, payload)
@@ -282,7 +287,7 @@ export class RequestScope implements BodySource {
     this.#send(reply, done, null, payload)
   }
 
-  /** The client reads an error although the work is committed: the error says so. */
+  /** Sends an error although the work is committed. The error says so. */
   #answerFailed (reply: FastifyReply, done: Done, cause?: unknown): void {
     this.#work = 'answer failed'
     this.session.end('rollback').catch(() => {})
@@ -291,18 +296,20 @@ export class RequestScope implements BodySource {
     this.#replace(reply, null, done, error)
   }
 
-  /** An error takes the place of an answer, which leaves nothing behind. */
+  /** Replaces a response by an error. */
   #replace (reply: FastifyReply, payload: unknown, done: Done, error: Error): void {
     discard(payload)
     takeBackSuccess(reply)
     this.#replaced = true
-    // Where an error handler has run already, Fastify takes status and headers from the reply as they are.
+    // After an error handler has run, Fastify takes status and headers from the reply, not from the error.
     const { statusCode = 500, headers } = error as PgScopeError
-    if (this.#overtaken || this.#work === 'answer failed' || reply.statusCode >= 400) reply.code(statusCode >= 400 && statusCode <= 599 ? statusCode : 500).headers(headers ?? {})
+    if (this.#overtaken || this.#work === 'answer failed' || reply.statusCode >= 400) {
+      reply.code(statusCode >= 400 && statusCode <= 599 ? statusCode : 500).headers(headers ?? {})
+    }
     this.#send(reply, done, error)
   }
 
-  /** The session goes on until the last bytes of the body, which wait for its end. */
+  /** Keeps the session open during the body, whose end waits for the end of the session. */
   #hold (reply: FastifyReply, payload: unknown, outcome: Outcome | null): void {
     this.#bodyOutcome = outcome
     this.#payload = payload
@@ -317,11 +324,11 @@ export class RequestScope implements BodySource {
   async finish (): Promise<void> {
     const outcome = this.#bodyOutcome ?? await this.#outcome(this.#reply!)
     const before = this.#work
-    // The client went away while commitIf decided.
+    // The client disconnected while commitIf decided.
     if (before === 'given up' || before === 'left behind') return
     this.#work = 'committing'
     try {
-      // A failed session refuses COMMIT with its failure.
+      // A failed session rejects COMMIT with its failure.
       await this.session.end(outcome === 'rollback' ? 'rollback' : 'commit')
       this.#work = 'committed'
     } catch (error) {
@@ -356,7 +363,7 @@ export class RequestScope implements BodySource {
     }
   }
 
-  /** Fastify could not write the answer; whoever else calls a hook's done() would hear of it. */
+  /** Fastify could not write the response: done() threw, and no caller would handle the exception. */
   #unsendable (reply: FastifyReply, error: Error): void {
     try {
       reply.send(error)
@@ -366,9 +373,9 @@ export class RequestScope implements BodySource {
     }
   }
 
-  /** Where COMMIT has not been written yet, because statements are still under way, it is not written any more. */
+  /** If COMMIT has not been sent, because statements are still running, it is no longer sent. */
   #tooLate (what: string): void {
-    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: the running statement is cancelled, and what is not committed is rolled back.`)
+    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: uncommitted work is rolled back.`)
     if (this.#work === 'deciding') this.#stopDeciding(error)
     else this.session.end('rollback', error).catch(() => {})
   }
@@ -378,7 +385,7 @@ export class RequestScope implements BodySource {
     this.session.end('rollback', reason).catch(() => {})
   }
 
-  /** COMMIT that no answer waits for. */
+  /** Commits without a response that waits for it. */
   #inBackground (): void {
     if (this.#work === 'given up' || this.#work === 'left behind') return
     this.#work = 'left behind'
@@ -391,10 +398,7 @@ export class RequestScope implements BodySource {
     else log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it')
   }
 
-  /**
-   * The work goes on without its client. Before the answer, nothing tells when the handler of a route that was not
-   * seen is through.
-   */
+  /** The work continues without its client. On an unknown route the end of the handler cannot be detected. */
   get #outlivesClient (): boolean {
     return this.config.onAbort === 'commit' && (this.routed || this.#answered)
   }
@@ -403,14 +407,11 @@ export class RequestScope implements BodySource {
     this.#detach?.()
     this.#body?.release()
     this.#settleAtClose()
-    if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#tellOfFailure()
+    if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) this.#logFailure()
   }
 
-  /**
-   * Each statement stood alone, so that one that failed changed nothing for the answer: without this nobody might
-   * hear of it.
-   */
-  async #tellOfFailure (): Promise<void> {
+  /** Logs a failed statement that did not change the response: in mode 'autocommit' each statement is separate. */
+  async #logFailure (): Promise<void> {
     if (!this.session.unused) await this.session.end('commit').catch(() => {})
     const err = this.session.firstFailure
     if (err !== null) this.#request.log.warn({ err }, 'a statement failed, and the answer was a success all the same (mode: \'autocommit\')')
@@ -428,13 +429,14 @@ export class RequestScope implements BodySource {
     if (this.#work === 'deciding' || this.#work === 'committing') {
       if (!this.#outlivesClient) this.#tooLate('The client went away before its answer')
     } else if (!this.#outlivesClient || this.#bodyOutcome === 'rollback') {
-      this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its answer: the running statement is cancelled, and what is not committed is rolled back.'))
+      this.#rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its response was sent: ' +
+        'the running statement is canceled, and uncommitted work is rolled back.'))
     } else if (this.#answered) this.#endWithoutClient()
   }
 
-  /** The response has ended and none of our hooks has seen it. */
+  /** The response has ended without passing through this plugin's hooks. */
   #answeredByOthers (): void {
-    // Each onSend hook in front of ours has thrown, so that Fastify has written the error by itself.
+    // With an error, an earlier onSend hook has failed and Fastify has sent the error itself.
     if (!this.thrown && this.session.state !== 'idle') {
       this.#request.log.warn('the reply was hijacked, and its transaction is rolled back as the socket closes: call request.db.commit(), or do the work in app.db.scope()')
     }
