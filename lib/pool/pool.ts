@@ -1,6 +1,7 @@
 import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
-import { connectError, type Target } from '../postgres/target.ts'
+import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
+import { Arrivals } from './arrivals.ts'
 import { DeadlockDetector } from './deadlock-detector.ts'
 import { TimeoutDiagnosis } from './timeout-diagnosis.ts'
 import { type CommitLatency, HandOver, type PendingCommit } from './hand-over.ts'
@@ -8,39 +9,33 @@ import { Lease, type LeaseKeeper } from './lease.ts'
 import type { LeaseObserver } from './leak-detector.ts'
 import { Admission } from './admission.ts'
 import { closedError, deadlockError } from './pool-errors.ts'
+import type { PoolHost, PoolStats } from './pool-host.ts'
 import type { PoolLimits } from './pool-limits.ts'
-import type { ConnectionSource, ConnectionSourceHost } from './sources/connection-source.ts'
+import type { ConnectionSource } from './sources/connection-source.ts'
 import { type AcquireRequest, WaitQueue } from './wait-queue.ts'
 
-/** What the pool needs from the engine. */
-export interface PoolHost extends ConnectionSourceHost {
-  readonly target: Target
-  /** Whether a connection that was refused will be accepted at a second attempt. */
-  retryConnect (error: unknown): boolean
-}
-
-export interface PoolStats {
-  /** Connections that exist: idle, in use or being opened. */
-  readonly open: number
-  readonly idle: number
-  readonly inUse: number
-  readonly waiting: number
-}
-
-/** How long a kept connection may take to show a sign of life. Milliseconds. */
-const signOfLife = 1000
+/** How long a reused connection may take to answer a ping. Milliseconds. */
+const pingTimeout = 1000
 
 /**
- * After a restart of PostgreSQL, PgBouncer refuses whoever comes first, and logs in only then: how long somebody
- * waits for that, and how long until the next try. Milliseconds; a little more than server_login_retry in
- * docs/pgbouncer.ini.
+ * After a restart of PostgreSQL, PgBouncer refuses the first connection and logs in to the server only then. How
+ * long a waiter may wait for that, and the time between two attempts. Milliseconds; a little more than
+ * server_login_retry in docs/pgbouncer.ini.
  */
-const serverPatience = 1500
-const serverPause = 100
+const loginRetryTimeout = 1500
+const loginRetryInterval = 100
 
 /**
- * At most `max` connections in use, and a bounded queue of those who wait, first come first served. A connection
- * that comes back goes straight to the first who waits; where connections come from is the source's matter.
+ * Grants leases: at most `max` connections in use, and a bounded queue of waiters, first in, first out.
+ *
+ *     acquire() ──► WaitQueue ──► grant() ──► Lease ──► release() ──► reset ──► next waiter, or back to the source
+ *                      ▲             ▲
+ *                 Admission      a connection: from the source, returned, or with a pending COMMIT (HandOver)
+ *
+ * It owns the queue and the counts of connections. A ConnectionSource opens, keeps and closes them. A waiter leaves
+ * the queue when it is granted, refused or timed out, when it gives up, or when it resolves a deadlock. Sessions,
+ * single statements and lease(fn) call acquire() and giveUp(); transactions call commitSent() and commitAnswered();
+ * the engine calls the rest.
  */
 export class Pool {
   readonly #source: ConnectionSource
@@ -53,15 +48,8 @@ export class Pool {
   readonly #diagnosis: TimeoutDiagnosis
   readonly #handOver = new HandOver()
   readonly #keeper: LeaseKeeper
-  /** Connections asked of the source that have not come yet. */
-  #arriving = 0
-  /** How many of them are idle ones, which come at once. */
-  #idle = 0
-  /**
-   * Those among them whose sessions have given up: nobody who comes later counts on one that the network may have
-   * swallowed.
-   */
-  #abandoned = 0
+  readonly #arrivals = new Arrivals()
+  /** Connections in use. */
   #leased = 0
   #closing: Promise<void> | null = null
 
@@ -76,13 +64,13 @@ export class Pool {
     this.#diagnosis = new TimeoutDiagnosis(source.keepsConnections, host.target)
     this.#keeper = {
       returned: (lease, connection, keep) => {
-        this.#ended(lease)
+        this.#observeReturn(lease)
         connection.reused = true
         if (keep && source.keepsConnections && this.#closing === null) this.#reset(connection)
         else this.#put(connection, keep)
       },
       handedOver: (lease) => {
-        this.#ended(lease)
+        this.#observeReturn(lease)
         host.counters.handedOver++
       }
     }
@@ -109,7 +97,7 @@ export class Pool {
 
   giveUp (waiter: AcquireRequest): boolean {
     if (!this.#leave(waiter)) return false
-    this.#abandoned = Math.max(this.#abandoned, this.#arriving - this.#waiting.length)
+    this.#arrivals.abandon(this.#waiting.length)
     return true
   }
 
@@ -119,14 +107,14 @@ export class Pool {
     return true
   }
 
-  commitSent (lease: Lease, pace: CommitLatency): PendingCommit {
-    const offer = this.#handOver.commitSent(lease, pace)
+  commitSent (lease: Lease, latency: CommitLatency): PendingCommit {
+    const commit = this.#handOver.commitSent(lease, latency)
     this.#share()
-    return offer
+    return commit
   }
 
-  commitAnswered (offer: PendingCommit): void {
-    this.#handOver.commitAnswered(offer)
+  commitAnswered (commit: PendingCommit): void {
+    this.#handOver.commitAnswered(commit)
   }
 
   recordRoundTrip (duration: number): void {
@@ -147,14 +135,14 @@ export class Pool {
 
   async reset (): Promise<void> {
     this.#source.outdate()
-    const gone: Promise<void>[] = []
-    while (this.#source.idle > this.#idle) {
-      gone.push(new Promise((resolve) => this.#take((connection) => {
+    const closed: Promise<void>[] = []
+    while (this.#source.idle > this.#arrivals.idle) {
+      closed.push(new Promise((resolve) => this.#take((connection) => {
         if (connection === null || connection.lost !== null) resolve()
         else connection.client.once('end', resolve)
       })))
     }
-    await Promise.all(gone)
+    await Promise.all(closed)
   }
 
   close (): Promise<void> {
@@ -168,27 +156,24 @@ export class Pool {
     await this.#source.end()
   }
 
-  /** Connections that are in use, on their way here or on their way out: the server counts them all. */
+  /** Connections in use, arriving or being closed: the server counts all of them. */
   get #taken (): number {
-    return this.#leased + this.#arriving + this.#source.leaving
+    return this.#leased + this.#arrivals.count + this.#source.leaving
   }
 
-  /** Asks the source for as many connections as there are sessions waiting, within `max`. */
+  /** Takes one connection for each waiter from the source, within `max`. */
   #fetch (): void {
-    while (this.#arriving - this.#abandoned < this.#waiting.length && this.#taken < this.#limits.max && this.#closing === null) {
-      this.#take()
-    }
+    if (this.#closing !== null) return
+    while (this.#arrivals.expected < this.#waiting.length && this.#taken < this.#limits.max) this.#take()
   }
 
-  /** @param arrived called with what has come, before it is handed on */
+  /** @param arrived called with the connection, or null, before it is granted */
   #take (arrived?: (connection: Connection | null) => void): void {
     const began = performance.now()
-    const idle = this.#source.idle > this.#idle ? 1 : 0
-    this.#arriving++
-    this.#idle += idle
+    const isIdle = this.#source.idle > this.#arrivals.idle
+    this.#arrivals.add(isIdle)
     this.#source.take((error, connection) => {
-      this.#abandoned = Math.min(this.#abandoned, --this.#arriving)
-      this.#idle -= idle
+      this.#arrivals.remove(isIdle)
       arrived?.(connection)
       if (connection === null) return this.#refused(error, began)
       this.#leased++
@@ -196,7 +181,7 @@ export class Pool {
     })
   }
 
-  /** Gives a connection to the first who waits, or back to the source. */
+  /** Gives a connection to the first waiter, or back to the source. */
   #hand (connection: Connection, ping = false): void {
     const waiter = this.#first
     const unfit = connection.lost !== null || connection.expired || (waiter?.requireNew === true && connection.reused)
@@ -205,10 +190,7 @@ export class Pool {
     else this.#grant(connection)
   }
 
-  /**
-   * Takes away what its session has left on it. Meanwhile it counts as in use, and nobody waits for it but the next
-   * session.
-   */
+  /** Clears the state that the session left on the connection, which counts as in use meanwhile. */
   #reset (connection: Connection): void {
     const reset = connection.leftovers?.any === true ? connection.leftovers.clear(connection) : null
     if (reset === null) return this.#hand(connection)
@@ -219,9 +201,11 @@ export class Pool {
   }
 
   #ping (connection: Connection): void {
-    // A network that swallows everything would keep the connection, and its place in the pool, for good.
-    const timer = setTimeout(() => connection.destroy(), Math.min(signOfLife, this.#limits.acquireTimeout / 2))
-    connection.client.query('').then(() => this.#hand(connection), () => this.#put(connection, false)).finally(() => clearTimeout(timer))
+    // If the network drops all packets, the connection would take its place in the pool forever.
+    const timer = setTimeout(() => connection.destroy(), Math.min(pingTimeout, this.#limits.acquireTimeout / 2))
+    connection.client.query('')
+      .then(() => this.#hand(connection), () => this.#put(connection, false))
+      .finally(() => clearTimeout(timer))
   }
 
   #grant (connection: Connection): void {
@@ -230,7 +214,7 @@ export class Pool {
     this.#host.counters.acquired++
     connection.uses++
     this.#diagnosis.granted()
-    // One that was opened for the first who waits says how long that takes, and not how long a session does.
+    // A connection that was just opened shows how long opening takes, not how long a session takes.
     if (connection.reused || !this.#source.keepsConnections) this.#admission.served(this.#waiting.length)
     const lease = new Lease(connection, waiter.owner, waiter.label, this.#keeper)
     this.#leaks.granted(lease, waiter)
@@ -238,15 +222,16 @@ export class Pool {
     waiter.granted(lease)
   }
 
-  /** Those who wait, and for whom no idle connection is on its way, go behind COMMITs that are under way. */
+  /** Hands connections with a pending COMMIT to the waiters for which no idle connection is arriving. */
   #share (): void {
-    // A connection that is not kept ends with its session, whatever that has left on it.
+    // A connection that is not kept ends with its session, and with the state that the session left on it.
     if (!this.#source.keepsConnections) return
-    while (this.#waiting.length > this.#idle) {
+    while (this.#waiting.length > this.#arrivals.idle) {
       const waiter = this.#first!
-      const { requireNew: fresh, exclusive: alone } = waiter
-      // What holds a connection as well may hold what that COMMIT waits for: a lock, for a deferred foreign key.
-      const lease = fresh || alone || this.#deadlocks.mayHold(waiter) ? null : this.#handOver.next()
+      // Work that already holds a connection may hold a lock that the COMMIT waits for, because of a deferred
+      // foreign key.
+      if (waiter.requireNew || waiter.exclusive || this.#deadlocks.mayHold(waiter)) return
+      const lease = this.#handOver.next()
       if (lease === null) return
       const connection = lease.handOver()
       connection.reused = true
@@ -254,7 +239,7 @@ export class Pool {
     }
   }
 
-  #ended (lease: Lease): void {
+  #observeReturn (lease: Lease): void {
     this.#deadlocks.returned(lease)
     this.#leaks.returned(lease)
   }
@@ -270,7 +255,7 @@ export class Pool {
     return this.#deadlocks.prioritized ?? this.#waiting.peek()
   }
 
-  /** The first waiter, who leaves the queue with this. */
+  /** Removes and returns the first waiter. */
   #next (): AcquireRequest | null {
     const waiter = this.#first
     if (waiter !== null) this.#leave(waiter)
@@ -278,27 +263,27 @@ export class Pool {
   }
 
   /**
-   * @param began when the connection that was refused was asked for: whoever came later is not told of it, for much
-   *   may have changed
+   * @param began when the refused connection was requested. Later waiters are not rejected with it, as the server may
+   *   have recovered.
    */
   #refused (error: unknown, began: number): void {
     this.#diagnosis.refused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()
-    if (hasNoServer(error) && performance.now() - this.#waiting.since < serverPatience) {
-      setTimeout(() => this.#fetch(), serverPause)
+    if (hasNoServer(error) && performance.now() - this.#waiting.since < loginRetryTimeout) {
+      setTimeout(() => this.#fetch(), loginRetryInterval)
       return
     }
     const full = failureKind(error) === 'too-many-connections'
-    // Where others of ours are at work or on their way, here or out, the next connection to come back will do.
+    // Waiters can use the next connection that is returned, if this pool has any.
     if (full && this.#taken > 0) return
-    // Those who were passed over until the last of ours was refused are told with it.
+    // Waiters that were left in the queue until the last connection was refused are rejected with it.
     for (let count = full ? this.#limits.max : 1; count > 0; count--) {
       if (this.#waiting.since <= began) this.#next()?.refused(connectError(error, this.#host.target))
     }
     this.#fetch()
   }
 
-  /** Called with a waiter who has left the queue already. */
+  /** Called with a waiter that has left the queue. */
   #timedOut (waiter: AcquireRequest): void {
     this.#deadlocks.left(waiter)
     this.#host.counters.timedOut++
