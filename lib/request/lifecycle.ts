@@ -17,7 +17,7 @@ type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, d
  * needed.
  */
 export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
-  // Symbols of this engine's own: another one may stand beside it.
+  // Symbols of this registration: the app may have several engines.
   const mark = Symbol(decorator)
   const configMark = Symbol(`${decorator}.config`)
   /**
@@ -28,7 +28,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const marked = (request as Marked)[mark]
     return marked instanceof RequestScope ? marked : null
   }
-  /** Requests with an error in them before their session was touched. */
+  /** Requests in which an error was thrown before their session was used. */
   const thrown = new WeakSet<FastifyRequest>()
   const otherwise = routeConfig(defaults, {}, '')
   const late = new WeakMap<object, SessionConfig>()
@@ -63,12 +63,12 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
       boundStream(scope, reply, payload)
       return scope.send(reply, payload, done)
     }
-    // A stream may touch the session for the first time when it is sent.
+    // A stream may first use the session while it is being sent.
     if (typeof payload === 'object' && payload !== null) (request as Marked)[mark] = new SentBody(reply, payload)
     done()
   }
 
-  // Routes that the onRoute hook below has not seen: a 404, and what was declared before the plugin was registered.
+  // For routes unknown to the onRoute hook below: 404 handlers, and routes declared before the plugin was registered.
   app.addHook('onSend', ((request, reply, payload, done) => {
     if (engine.draining) announceEnd(request.raw, reply)
     const scope = scopeOf(request)
@@ -78,7 +78,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
       else settle(request, reply, payload, done)
       return
     }
-    // Hooks that come behind this one, compression say, know what to do with text.
+    // Later hooks, such as compression, can process text but not rows.
     const body = areRows(payload) ? asNdjson(payload, reply) : payload
     if (scope.routed || settlesLast(request, settle)) done(null, body)
     else settle(request, reply, body, done)
@@ -102,7 +102,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     return (request.routeOptions.config as unknown as Record<symbol, unknown> | undefined)?.[configMark] !== undefined
   }
 
-  /** @param marked null where no hook of ours has run yet */
+  /** @param marked null if none of this plugin's hooks has run yet */
   function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
     const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
     const declared = config?.[configMark] as SessionConfig | undefined
@@ -117,7 +117,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     return scope
   }
 
-  /** An error of a route's declaration stops the boot, and no client reads it. */
+  /** An invalid declaration stops the boot, so no client reads its error. */
   function declaredConfig (own: unknown, path: string): SessionConfig {
     try {
       return routeConfig(defaults, own, path)
@@ -131,7 +131,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
    * request.
    */
   function unseen (config: Record<string, unknown> | undefined, request: FastifyRequest): SessionConfig {
-    // What a polluted Object.prototype holds is no option of a route.
+    // A polluted Object.prototype adds no options to a route.
     if (config === undefined || !Object.hasOwn(config, decorator) || config[decorator] === undefined) return otherwise
     let known = late.get(config)
     if (known === undefined) late.set(config, known = routeConfig(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
@@ -139,7 +139,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
   }
 }
 
-/** A payload that is sent by a request which has not touched its session. */
+/** A payload that is being sent while its request has not used its session. */
 class SentBody {
   readonly reply: FastifyReply
   readonly payload: object
