@@ -11,38 +11,39 @@ export interface Found {
   readonly pooler: Pooler
   /** server_version_num: 170004 is 17.4. */
   readonly version: number
-  /** As the server announced it: '17.4'. */
+  /** The version as the server announced it: '17.4'. */
   readonly serverVersion: string | undefined
-  /** Names are looked for in one schema only, beside PostgreSQL's own. */
+  /** The search_path has one schema only, besides PostgreSQL's own. */
   readonly oneSchema: boolean
 }
 
-/** Whether names are looked for in no more than one schema, and whether there ever was a temporary object in this session. */
+/** Whether the search_path has at most one schema, and whether this session ever created a temporary object. */
 export const searchPathQuestion = 'SELECT cardinality(current_schemas(false)) < 2, pg_my_temp_schema() <> 0'
 
 type AlsoAsk = (client: pg.Client, pooler: Pooler) => Promise<void>
 
 /**
- * PgBouncer may give out a server connection that has just died, and after a restart of PostgreSQL it refuses whoever comes first
- * until server_login_retry is over (1 s in docs/pgbouncer.ini): for how long that is tried again, and how often. Milliseconds.
+ * PgBouncer may use a server connection that has just died. After a restart of PostgreSQL it also refuses
+ * connections until server_login_retry has passed (1 s in docs/pgbouncer.ini). How long to retry, and the time
+ * between attempts. Milliseconds.
  */
-const patience = 1500
-const pause = 100
+const retryTimeout = 1500
+const retryInterval = 100
 
 /**
- * Connects, and looks at what answers: behind a pooler the process id that the connection was given is not the backend's.
+ * Connects and detects a pooler: behind one, the process id announced at login is not that of the backend.
  *
  * @param timeout milliseconds
- * @param also what else is to be asked on the same connection
+ * @param also further questions to ask on the same connection
  * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED
  */
 export async function detectPooler (config: pg.ClientConfig, target: Target, timeout: number, also?: AlsoAsk): Promise<Found> {
-  for (const deadline = performance.now() + Math.min(timeout, patience); ; await sleep(pause)) {
+  for (const deadline = performance.now() + Math.min(timeout, retryTimeout); ; await sleep(retryInterval)) {
     try {
       return await detectOnce(config, timeout, also)
     } catch (error) {
-      const passing = failureKind(error) === 'connection-lost' && isFarewell(error) && !ranOutOfTime(error)
-      if (!passing || performance.now() > deadline) throw connectError(error, target)
+      const isTemporary = failureKind(error) === 'connection-lost' && isFarewell(error) && !ranOutOfTime(error)
+      if (!isTemporary || performance.now() > deadline) throw connectError(error, target)
     }
   }
 }
@@ -69,16 +70,16 @@ async function detectOnce (config: pg.ClientConfig, timeout: number, also?: Also
       pooler
     }
   } catch (error) {
-    // Not every server that fails here would heed a goodbye.
+    // A server that fails here might not react to Terminate.
     client.connection.stream.destroy()
     throw error
   }
 }
 
-/** What a connection says of itself while it is opened: from 1.26 on PgBouncer tells version, mode and more. */
+/** The parameters that the server announces at login. PgBouncer 1.26 and later adds its version, mode and more. */
 export class ServerParameters {
   readonly #client: pg.Client & { processID: number }
-  /** What the server announced, or a pooler in its place. */
+  /** The version that the server, or the pooler in its place, announced. */
   serverVersion: string | undefined
   readonly #parameters = new Map<string, string>()
 
@@ -90,7 +91,7 @@ export class ServerParameters {
     })
   }
 
-  /** A pooler that says by itself what it is, or null: nobody needs to be asked any more. */
+  /** The pooler, if it announced itself; null otherwise. */
   announced (): Pooler | null {
     const version = this.#parameters.get('pgbouncer.version')
     if (version === undefined) return null
@@ -102,9 +103,12 @@ export class ServerParameters {
     }
   }
 
-  /** @param backend the process id of the backend that answers: a pooler gives its clients ids of its own */
+  /** @param backend the process id of the backend. A pooler announces ids of its own instead. */
   pooler (backend: number): Pooler {
-    return this.announced() ?? (backend === this.#client.processID ? { kind: 'none' } : { kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
+    const announced = this.announced()
+    if (announced !== null) return announced
+    if (backend === this.#client.processID) return { kind: 'none' }
+    return { kind: 'pgbouncer', mode: 'transaction', preparedStatements: false }
   }
 }
 
@@ -112,10 +116,10 @@ export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction', pre
   return pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements }
 }
 
-/** What PgBouncer says to a startup parameter that it does not know. */
+/** PgBouncer's message for a startup parameter that it does not know. */
 const unsupported = /unsupported startup parameter: (\w+)/
 
-/** @param parameters those that are sent by us; others would be refused again, however often one tries */
+/** @param parameters the parameters that this package sends. A refusal of any other one would only repeat. */
 export function refusesStartup (error: unknown, parameters: readonly string[]): boolean {
   if (failureKind(error) !== 'connection-lost') return false
   const parameter = unsupported.exec((error as Error).message)?.[1]

@@ -3,43 +3,43 @@ import { statementsOf } from '../postgres/statement-words.ts'
 import { TextMemo } from '../postgres/text-memo.ts'
 
 interface Rule {
-  /** What the statement is called in the message. */
+  /** The statement's name in the error message. */
   readonly what: string
-  /** Is shown one statement as statementsOf() leaves it. */
+  /** Called with one statement in the form that statementsOf() returns. */
   readonly matches: (statement: string) => boolean
-  /** Why it cannot work where each transaction may run on another server connection. */
+  /** Why it cannot work if each transaction may run on another server connection. */
   readonly reason: string
-  /** How to do it. */
+  /** What to do instead. */
   readonly instead: string
-  /** It only takes away what others left, or does no harm to whoever has the connection next. */
+  /** It only clears state, or leaves state that does not affect the next session. */
   readonly harmless?: true
 }
 
-/** Statements that begin so; one space stands for any white space. */
+/** Matches statements that begin with these words. One space matches any white space. */
 const begins = (words: string) => matching(`^${words}`)
 const matching = (words: string) => {
   const pattern = new RegExp(words, 'i')
   return (statement: string): boolean => pattern.test(statement)
 }
 
-const changesOthers = 'it changes a server connection that belongs to somebody else after the transaction'
-const seenByOthers = 'it stays on the server connection, where others see it'
+const changesOthers = 'it changes a server connection that other clients use after the transaction'
+const seenByOthers = 'it stays on the server connection, where other clients see it'
 
 /**
- * What cannot work behind a pooler that gives out a server connection for one transaction
+ * Statements that cannot work behind a pooler that assigns a server connection for one transaction
  * (https://www.pgbouncer.org/features.html#sql-feature-map-for-pooling-modes).
  */
 export const rules: readonly Rule[] = [
   {
     what: 'LISTEN',
     matches: begins('(?:un)?listen\\b'),
-    reason: 'notifications go to a server connection that belongs to somebody else after the transaction',
+    reason: 'notifications go to a server connection that other clients use after the transaction',
     instead: 'Listen on a direct connection to PostgreSQL (register a second engine for it); NOTIFY works here'
   },
   {
     what: 'SET without LOCAL',
     matches: begins('set\\b(?! (?:local|transaction|constraints)\\b)'),
-    reason: 'it stays on the server connection, and whoever gets that next has it',
+    reason: 'it stays on the server connection and affects the next client',
     instead: 'Use SET LOCAL, or the settings, role and timeout options, which are local to the transaction'
   },
   {
@@ -51,14 +51,14 @@ export const rules: readonly Rule[] = [
   },
   {
     what: 'set_config with is_local false',
-    matches: setsForGood,
-    reason: 'the setting stays on the server connection, and whoever gets that next has it',
+    matches: setsForSession,
+    reason: 'the setting stays on the server connection and affects the next client',
     instead: 'Pass true as the third argument, or use the settings option'
   },
   {
     what: 'a session advisory lock',
     matches: matching('\\bpg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?"? ?\\('),
-    reason: 'the lock stays on the server connection after the transaction, and nobody can release it',
+    reason: 'the lock stays on the server connection after the transaction, where this client cannot release it',
     instead: 'Use pg_advisory_xact_lock, which ends with the transaction'
   },
   {
@@ -83,7 +83,7 @@ export const rules: readonly Rule[] = [
   {
     what: 'a cursor WITH HOLD',
     matches: begins('declare\\b.*\\bcursor with hold\\b'),
-    reason: 'it stays on the server connection, where others can fetch from it',
+    reason: 'it stays on the server connection, where other clients can fetch from it',
     instead: 'Use stream(), whose cursor lives in the transaction'
   },
   {
@@ -115,15 +115,15 @@ export const rules: readonly Rule[] = [
   }
 ]
 
-/** One of these words stands in every text that a rule is about; most texts have none, and need not be taken apart. */
+/** Every text that a rule matches has one of these words. Most texts have none and need no further check. */
 const suspicious = /\b(?:(?:un)?listen|(?:re)?set|set_config|pg_(?:try_)?advisory_(?:un)?lock(?:_shared|_all)?|temp(?:orary)?|pg_temp|hold|prepare|deallocate|discard|load)\b/i
 
-/** What arguments of calls are told by, and the calls of set_config among them. */
+/** The delimiters of arguments, and the calls of set_config. */
 const parts = /(\bset_config"? ?)?\(|[)[\],]/gi
 const isFalse = /^ ?(?:is_local ?(?:=>|:=) ?)?false(?: ?:: ?bool(?:ean)?)? ?$/i
 const isTrue = /^ ?(?:is_local ?(?:=>|:=) ?)?true(?: ?:: ?bool(?:ean)?)? ?$/i
 
-/** The last argument of each set_config; the others may hold parentheses and commas of their own. */
+/** The last argument of each set_config. The other arguments may contain parentheses and commas. */
 function * lastArguments (statement: string): Iterable<string> {
   if (!/\bset_config\b/i.test(statement)) return
   const open: { readonly name: string | undefined, from: number }[] = []
@@ -140,12 +140,15 @@ function * lastArguments (statement: string): Iterable<string> {
   }
 }
 
-function setsForGood (statement: string): boolean {
+function setsForSession (statement: string): boolean {
   for (const argument of lastArguments(statement)) if (isFalse.test(argument)) return true
   return false
 }
 
-/** Whether a statement, as statementsOf() leaves it, leaves state on its connection. A set_config does unless its last argument is true. */
+/**
+ * Whether a statement, as statementsOf() returns it, leaves state on its connection. A set_config does unless its
+ * last argument is true.
+ */
 export function leavesState (statement: string): boolean {
   for (const argument of lastArguments(statement)) if (!isTrue.test(argument)) return true
   return rules.some(({ matches, harmless }) => harmless !== true && matches(statement))
@@ -163,12 +166,13 @@ function brokenBy (text: string): Rule | null {
 }
 
 /**
- * Refuses what cannot work behind transaction pooling.
+ * Rejects statements that cannot work behind transaction pooling.
  *
  * @throws FST_PG_SCOPE_POOLER_UNSUPPORTED
  */
 export function refuseUnsupported (text: string): void {
   const rule = ruleFor(text)
   if (rule === null) return
-  throw pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${rule.what} cannot work behind a pooler in transaction mode: ${rule.reason}. ${rule.instead}. On a direct connection it is allowed.`)
+  throw pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${rule.what} cannot work behind a pooler in transaction mode: ` +
+    `${rule.reason}. ${rule.instead}. On a direct connection it is allowed.`)
 }

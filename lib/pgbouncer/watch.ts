@@ -7,23 +7,23 @@ import { refuseUnsupported } from './rules.ts'
 import { nameOf, type Target } from '../postgres/target.ts'
 import { type Plans, PreparedStatements } from '../postgres/prepared-statements.ts'
 
-/** How often a new connection is looked at where each session has one. Milliseconds. */
-const lookInterval = 10000
+/** The time between two checks for a pooler if each session opens a connection. Milliseconds. */
+const detectInterval = 10000
 
-/** How many texts a connection prepares by itself. */
+/** The number of texts that a connection prepares automatically. */
 const mostPrepared = 100
 
-/** What travels in a startup packet; PgBouncer takes none of it. */
+/** Settings that are sent in the startup packet on a direct connection. PgBouncer accepts none of them. */
 const startupSettings = ['statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout']
 
 const noSettings: Record<string, string> = Object.freeze(Object.create(null))
 
-/** The part of a connection that depends on what stands between it and the server. */
+/** The part of a connection that depends on whether it leads to a pooler. */
 export interface InspectedConnection {
-  /** Whether answers may be on their way to one session while another writes. */
+  /** Whether another session may send while answers are pending. */
   sharable: boolean
   prepared: PreparedStatements | null
-  /** Called with the process id of the backend that answers; null where it need not be asked. */
+  /** Called with the process id of the backend; null if it is not needed. */
   onBackendKnown: ((backend: number) => void) | null
 }
 
@@ -32,7 +32,10 @@ interface PoolerOptions {
   readonly preparedStatements: PgScopeOptions['preparedStatements']
 }
 
-/** What is known of the pooler in between, from connection to connection, and what follows from it. */
+/**
+ * Knows whether connections lead to a pooler, and decides what follows: settings in the startup packet, prepared
+ * statements, hand-over, and statements that are rejected. The engine has one and reports each new connection to it.
+ */
 export class PoolerWatch {
   pooler: Pooler
   /** What the newest connection announced. */
@@ -42,17 +45,19 @@ export class PoolerWatch {
   readonly #startup: Record<string, string>
   readonly #log: FastifyBaseLogger
   readonly #plans: Plans = { generation: 0 }
-  /** performance.now() when a connection was last looked at. */
-  #looked = -Infinity
+  /** performance.now() when a connection was last checked. */
+  #detectedAt = -Infinity
 
-  /** @param timeouts those of the app: they travel in the startup packet where that is possible */
+  /** @param timeouts the timeouts of the app, sent in the startup packet if possible */
   constructor (options: PoolerOptions, target: Target, timeouts: Readonly<Record<string, string>>, log: FastifyBaseLogger) {
     const { pooler, preparedStatements } = options
     this.#options = options
     this.#target = target
-    this.#startup = Object.assign(Object.create(null), Object.fromEntries(Object.entries(timeouts).filter(([name]) => startupSettings.includes(name))))
+    const inStartup = Object.entries(timeouts).filter(([name]) => startupSettings.includes(name))
+    this.#startup = Object.assign(Object.create(null), Object.fromEntries(inStartup))
     this.#log = log
-    this.pooler = pooler === 'auto' ? { kind: 'unknown' } : poolerSetByHand(pooler, typeof preparedStatements === 'boolean' ? preparedStatements : undefined)
+    const prepares = typeof preparedStatements === 'boolean' ? preparedStatements : undefined
+    this.pooler = pooler === 'auto' ? { kind: 'unknown' } : poolerSetByHand(pooler, prepares)
   }
 
   /** Settings for the startup packet of the next connection. */
@@ -60,10 +65,12 @@ export class PoolerWatch {
     return this.pooler.kind === 'none' ? this.#startup : noSettings
   }
 
-  /** For what the next connection prepares, or null where it may not. */
+  /** The prepared statements of a new connection, or null if it may not prepare any. */
   prepared (): PreparedStatements | null {
     const { preparedStatements } = this.#options
-    return this.#follows ? new PreparedStatements(typeof preparedStatements === 'number' ? preparedStatements : mostPrepared, this.#plans, this.poolsTransactions) : null
+    if (!this.#mayPrepare) return null
+    const most = typeof preparedStatements === 'number' ? preparedStatements : mostPrepared
+    return new PreparedStatements(most, this.#plans, this.poolsTransactions)
   }
 
   /** Each transaction may run on another server connection. */
@@ -71,13 +78,13 @@ export class PoolerWatch {
     return this.pooler.kind === 'pgbouncer' && this.pooler.mode === 'transaction'
   }
 
-  /** Whether names are looked for in one schema only. */
+  /** Records whether the search_path has one schema only. */
   searches (oneSchema: boolean): void {
     this.#plans.oneSchema = oneSchema
   }
 
-  /** Whether what is prepared is there in the next transaction, too. */
-  get #follows (): boolean {
+  /** Whether a prepared statement still exists in the next transaction. */
+  get #mayPrepare (): boolean {
     const { pooler } = this
     const { preparedStatements } = this.#options
     if (typeof preparedStatements === 'boolean') return preparedStatements
@@ -85,23 +92,25 @@ export class PoolerWatch {
   }
 
   /**
-   * Looks again at each new connection, for a name may lead somewhere else by now; the question travels with its first batch.
+   * Checks a new connection for a pooler, as its host name may lead elsewhere by now. The question is sent with its
+   * first batch.
    *
-   * @param kept false where each session has a new connection: there it is enough now and then
+   * @param kept false if each session opens a connection, in which case a check every `detectInterval` is enough
    */
   inspect (connection: InspectedConnection, parameters: ServerParameters, kept: boolean): void {
     this.serverVersion = parameters.serverVersion
     const announced = parameters.announced()
-    // PgBouncer 1.18, which does not say what it is, gives answers that a vanished client has not read to its next one.
+    // PgBouncer 1.18, which does not announce itself, passes answers that a lost client did not read to its next
+    // client.
     connection.sharable = announced !== null || this.#options.pooler === 'none'
     if (this.#options.pooler !== 'auto') return
     if (announced !== null) return this.#foundBy(connection, announced)
     const now = performance.now()
-    // The one that was here said by itself what it is, so this is another, who may know nothing of prepared statements.
-    const another = this.pooler.kind === 'pgbouncer' && this.pooler.version !== undefined
-    if (another && typeof this.#options.preparedStatements !== 'boolean') connection.prepared = null
-    if (!kept && !another && now - this.#looked < lookInterval) return
-    this.#looked = now
+    // The known pooler announces itself, so this is a different one, which may not support prepared statements.
+    const isOther = this.pooler.kind === 'pgbouncer' && this.pooler.version !== undefined
+    if (isOther && typeof this.#options.preparedStatements !== 'boolean') connection.prepared = null
+    if (!kept && !isOther && now - this.#detectedAt < detectInterval) return
+    this.#detectedAt = now
     connection.onBackendKnown = (backend) => {
       const pooler = parameters.pooler(backend)
       connection.sharable = pooler.kind === 'none'
@@ -111,30 +120,31 @@ export class PoolerWatch {
 
   #foundBy (connection: InspectedConnection, pooler: Pooler): void {
     this.found(pooler)
-    // It was opened under what was known before.
-    if (!this.#follows) connection.prepared = null
+    // The connection was opened with what was known before.
+    if (!this.#mayPrepare) connection.prepared = null
   }
 
   found (pooler: Pooler): void {
     const { pooler: known } = this
     if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
     this.pooler = pooler
-    if (known.kind === 'unknown') this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${pooler.kind === 'pgbouncer' ? ' behind PgBouncer' : ''}`)
+    const suffix = pooler.kind === 'pgbouncer' ? ' behind PgBouncer' : ''
+    if (known.kind === 'unknown') this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${suffix}`)
     else this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
   }
 
   /**
-   * Whether a connection that was refused will be taken at a second try: a pooler that stands there since the last one refuses the
-   * startup packet, and from now on settings go with BEGIN.
+   * Whether the server will accept a second attempt after this refusal. A pooler that was put in between since the last
+   * connection refuses the startup packet; from now on, settings are sent with BEGIN.
    */
   appeared (error: unknown): boolean {
     if (this.#options.pooler !== 'auto' || !refusesStartup(error, startupSettings)) return false
-    // Of several connections that were opened at the same time, one is the first to hear of it.
+    // Several connections may be refused at the same time; only the first changes the state.
     if (this.pooler.kind === 'none') this.found({ kind: 'pgbouncer', mode: 'transaction', preparedStatements: false })
     return true
   }
 
-  /** @throws FST_PG_SCOPE_POOLER_UNSUPPORTED where the text cannot work over this pooler */
+  /** @throws FST_PG_SCOPE_POOLER_UNSUPPORTED if the text cannot work behind this pooler */
   vet (text: string): void {
     if (this.poolsTransactions) refuseUnsupported(text)
   }
