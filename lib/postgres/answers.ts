@@ -6,7 +6,7 @@ import { type BackendMessage, checkHeader, ProtocolViolation, readMessage } from
 /** The part of pg's Connection that is used here. */
 interface Wire extends EventEmitter {
   attachListeners (stream: Duplex): void
-  /** pg sets it once somebody listens for 'message'. */
+  /** Set by pg once there is a listener for 'message'. */
   readonly _emitMessage: boolean
 }
 
@@ -18,19 +18,19 @@ export function readAnswersOf (client: pg.Client): Answers {
 /** Type and length. */
 const headerSize = 5
 
-/** Messages that belong to the login: later, they would make pg send the password, or cancel what is somebody else's. */
+/** Messages of the login. After it, they would make pg send the password, or cancel a statement of another client. */
 const loginTypes = new Set([0x52, 0x4b]) // R K
 const readyForQuery = 0x5a // Z
 
 /**
- * Reads what the server sends, in the place of pg's own parser: nothing that comes there may throw out of the socket's 'data'
- * event, which would end the process. What breaks the protocol ends the connection, and is what its statements fail with.
+ * Reads what the server sends, in place of pg's own parser, which may throw in the socket's 'data' event and so
+ * crash the process. A protocol violation closes the connection instead, and its statements fail with that error.
  */
 export class Answers {
-  /** performance.now() when the server was last heard. */
+  /** performance.now() when the last bytes arrived. */
   heard = performance.now()
   readonly #wire: Wire
-  /** The beginning of a message, and how many bytes of it are missing at least. */
+  /** The start of an incomplete message, and the minimum number of bytes that are missing. */
   #parts: Buffer[] = []
   #missing = 0
   #loggedIn = false
@@ -38,7 +38,7 @@ export class Answers {
 
   constructor (wire: Wire) {
     this.#wire = wire
-    // The only 'data' listener: pg-copy-streams takes it away for as long as it reads by itself.
+    // The only 'data' listener: pg-copy-streams removes it while it reads by itself.
     wire.attachListeners = (stream) => { stream.on('data', (chunk: Buffer) => this.#received(stream, chunk)) }
   }
 
@@ -86,12 +86,12 @@ export class Answers {
   #emit (message: BackendMessage): void {
     const { name } = message
     if (this.#wire._emitMessage) this.#wire.emit('message', message)
-    if (name === 'notification' || name === 'notice') this.#tell(name, message)
+    if (name === 'notification' || name === 'notice') this.#emitToUser(name, message)
     else this.#wire.emit(name === 'error' ? 'errorMessage' : name, message)
   }
 
-  /** Their listeners are the user's: what these throw is their own, as on any emitter, and says nothing of the connection. */
-  #tell (name: string, message: BackendMessage): void {
+  /** The listeners are the user's. What they throw is rethrown outside, as it does not concern the connection. */
+  #emitToUser (name: string, message: BackendMessage): void {
     try {
       this.#wire.emit(name, message)
     } catch (error) {

@@ -1,18 +1,19 @@
-// Statements that change how the transaction they stand in runs (https://www.postgresql.org/docs/current/sql-set-transaction.html).
+// Statements that change how the transaction they stand in runs
+// (https://www.postgresql.org/docs/current/sql-set-transaction.html).
 import { statementsOf } from './statement-words.ts'
 
-// A comment inside of a comment, or a line that ends otherwise, is no match: what is sent ahead of the settings must be certain.
+// A nested comment or another line end does not match: only a certain match may be sent before the settings.
 const blank = String.raw`(?:\s|--[^\n\r]*[\n\r]|\/\*(?:[^*/]|\*(?!\/)|\/(?!\*))*\*\/)`
 const modes = `transaction${blank}+(?:isolation|read|not|deferrable|snapshot)\\b`
 const names = `"?transaction_(?:isolation|read_only|deferrable)"?(?:${blank}*=|${blank}+to\\b)`
 const leading = new RegExp(`^${blank}*set${blank}+(?:(?:local|session)${blank}+)?(?:${modes}|${names})`, 'i')
 
-/** By itself, one that PostgreSQL takes only ahead of every query. Of what it may not be certain about it says no. */
+/** The text is a single statement that PostgreSQL accepts only before any query. False in case of doubt. */
 export function goesFirst (text: string): boolean {
   return mayChangeMode(text) && leading.test(text) && statementsOf(text).length === 1
 }
 
-/** Whether the transaction may be read-only, or serializable, no more or only behind it. Of a few others it says yes, too. */
+/** The text may change the transaction's mode, for example from read-only to read-write. True in case of doubt. */
 export function mayChangeMode (text: string): boolean {
   return /\bset\b/i.test(text) && /\btransaction/i.test(text)
 }

@@ -11,7 +11,10 @@ export type FailureKind =
   | 'too-many-connections'
   | 'other'
 
-/** SQLSTATE, or its two-digit class, to what it means here (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+/**
+ * SQLSTATE, or its two-digit class, to what it means here
+ * (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+ */
 const kinds: Record<string, FailureKind> = {
   '08': 'connection-lost',
   '57P01': 'connection-lost', // admin_shutdown: pg_terminate_backend, or a fast shutdown
@@ -31,8 +34,8 @@ const kinds: Record<string, FailureKind> = {
 }
 
 /**
- * PgBouncer says nearly everything with 08P01, and 1.18 also what PostgreSQL told it when it logged in there: only the words
- * tell what is meant.
+ * PgBouncer reports nearly every error as 08P01. Version 1.18 does so for PostgreSQL's login errors, too. Only the
+ * text tells them apart.
  */
 const poolerWords: readonly [RegExp, FailureKind][] = [
   [/^no more connections allowed/, 'too-many-connections'], // max_client_conn
@@ -51,67 +54,74 @@ export function failureKind (error: unknown): FailureKind {
     }
     const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
     if (known === 'login' || known === 'too-many-connections') return known
-    // A statement's own is no reason to end the connection: with FATAL it is the privilege to connect that is missing.
+    // 42501 of a statement does not end the connection. With FATAL, the privilege to connect is missing.
     if (endsConnection(error)) return error.code === '42501' ? 'login' : 'connection-lost'
     return known ?? 'other'
   }
   if (isLoginFailure(error)) return 'login'
-  // All else that pg reports without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated unexpectedly".
+  // Every other error of pg without a SQLSTATE comes from the socket: ECONNRESET, EPIPE, "Connection terminated
+  // unexpectedly".
   return 'connection-lost'
 }
 
-/** FATAL and PANIC do, whatever their code is (https://www.postgresql.org/docs/current/runtime-config-logging.html). */
+/**
+ * FATAL and PANIC end the connection, whatever the SQLSTATE
+ * (https://www.postgresql.org/docs/current/runtime-config-logging.html).
+ */
 export function endsConnection ({ severity }: pg.DatabaseError): boolean {
   return severity === 'FATAL' || severity === 'PANIC'
 }
 
-/** "cached plan must not change result type": its SQLSTATE, 0A000, says no more than that something is not supported. */
+/** "cached plan must not change result type": its SQLSTATE, 0A000, is that of all unsupported features. */
 export function isStalePlan (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery'
 }
 
-/** The prepared statement is not there: somebody dropped it. */
+/** The prepared statement does not exist: it was dropped. */
 export function isMissing (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '26000'
 }
 
-/** A prepared statement of that name is there already: another client's, on a server connection that is shared. */
+/** A prepared statement of that name already exists: that of another client, on a shared server connection. */
 export function isDuplicate (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '42P05'
 }
 
-/** Classes of what Parse and Bind refuse: features, values, constraints of a domain, names and types, objects that were replaced. */
+/**
+ * Classes of what Parse and Bind refuse: features, values, constraints of a domain, names and types, objects that
+ * were replaced.
+ */
 const refusedBeforeRun = /^(?:0A|22|23|26|42|XX)/
 
-/** What a prepared statement may fail with although the same text, sent anew, succeeds. */
+/** The error may be due to preparing: the same text may succeed if it is parsed again. */
 export function mayComeOfPreparing (error: unknown): boolean {
   return error instanceof pg.DatabaseError && refusedBeforeRun.test(error.code ?? '')
 }
 
-/** About a value, which any client may have sent. */
+/** The error concerns a value, which any client may have sent. */
 export function isOfValue (error: unknown): boolean {
   return error instanceof pg.DatabaseError && /^2[23]/.test(error.code ?? '')
 }
 
 /**
- * transaction_timeout, or PgBouncer's query_wait_timeout: the connection was alive, and what took too long would take as long
- * again.
+ * transaction_timeout, or PgBouncer's query_wait_timeout: the connection was alive, so a retry would probably time
+ * out, too.
  */
 export function ranOutOfTime (error: unknown): boolean {
   return error instanceof pg.DatabaseError && (error.code === '25P04' || error.message.startsWith('query_wait_timeout'))
 }
 
-/** PgBouncer gave up before a server had the statement. */
+/** PgBouncer failed before a server received the statement. */
 const neverSent = /^(?:query_wait_timeout|client_idle_timeout|invalid server parameter|server login has been failing)/
 
-/** PgBouncer could not log in to PostgreSQL the last time, and has no connection left. */
+/** PgBouncer has no server connection, and its last login to PostgreSQL failed. */
 export function hasNoServer (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '08P01' && error.message.startsWith('server login has been failing')
 }
 
 /**
- * The server ended the connection, and said so behind all that it had to say about the statement. PgBouncer's own "server conn
- * crashed?" is no such word: what the server had answered is lost with it.
+ * The server announced that it closes the connection, after all answers to the statement. PgBouncer's own "server
+ * conn crashed?" is different: answers of the server may be lost with it.
  */
 export function isFarewell (error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError) || !endsConnection(error)) return false

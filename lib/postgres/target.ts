@@ -3,7 +3,7 @@ import { pgScopeError, type PgScopeError } from '../errors.ts'
 import { isLoginFailure, loginReason } from './login.ts'
 import { failureKind } from './sqlstate.ts'
 
-/** Where connections go, as pg works it out of the options and the environment. Never the password. */
+/** Where connections lead, as pg derives it from the options and the environment; without the password. */
 export interface Target {
   readonly host: string
   readonly port: number
@@ -17,9 +17,9 @@ export function targetOf (config: pg.ClientConfig): Target {
 }
 
 /**
- * What a client would send when it connects, as pg works it out.
+ * What a client would send at login, as pg derives it.
  *
- * @throws FST_PG_SCOPE_OPTIONS for what pg refuses, such as PGSSLNEGOTIATION=direct without TLS
+ * @throws FST_PG_SCOPE_OPTIONS for options that pg rejects, such as PGSSLNEGOTIATION=direct without TLS
  */
 export function startupOf (config: pg.ClientConfig): Target & Readonly<Record<'password' | 'options' | 'application_name', unknown>> {
   try {
@@ -36,7 +36,7 @@ export function nameOf ({ host, port, database, user }: Target): string {
   return `database "${database}" on ${host}:${port} as user "${user}"`
 }
 
-/** Why no connection could be opened, and what to do. */
+/** The error for a connection that could not be opened: why, and what to do. */
 export function connectError (error: unknown, target: Target): PgScopeError {
   const reason = isLoginFailure(error) ? loginReason(error) : (error as Error)?.message || (error as { code?: string })?.code || String(error)
   switch (failureKind(error)) {

@@ -1,19 +1,19 @@
-/** In characters, together with what each text costs. */
+/** The limit of all entries, in characters, each with the overhead below. */
 const most = 4_000_000
 
-/** What an entry takes besides its text, so that of short ones no more than 2,000 stay: more are seldom the few that come again. */
+/** The overhead of an entry. It limits the memo to 2,000 short texts, as more are rarely sent again. */
 const perText = 2_000
 
 /**
- * What was found out about texts of statements: applications send the same few over and over. Bounded by what is kept, for texts
- * that are built anew each time.
+ * Remembers a result for each statement text, as applications send the same few texts repeatedly. Its size is
+ * bounded, as some build a new text each time.
  */
 export class TextMemo<T extends {} | null> {
   readonly #known = new Map<string, T>()
   readonly #find: (text: string) => T
   #room = most
 
-  /** @param find is asked where a text is not known, or not any more */
+  /** @param find computes the result for a text that is not in the memo */
   constructor (find: (text: string) => T) {
     this.#find = find
   }
@@ -26,7 +26,7 @@ export class TextMemo<T extends {} | null> {
   #learn (text: string): T {
     const found = this.#find(text)
     const cost = text.length + perText
-    // It would push out all others, and leave no room for the next.
+    // A text above the limit would evict all others.
     if (cost > most) return found
     this.#room -= cost
     if (this.#room < 0) {
