@@ -17,11 +17,11 @@ interface Inside {
   readonly owner: AutocommitSession
   readonly session: ScopedSession
   readonly enclosing: Inside | undefined
-  /** It was rolled back: what fn left behind has nothing to belong to. */
+  /** It was rolled back: work that fn did not await has no transaction to belong to. */
   undone: boolean
 }
 
-/** The transaction(fn) of an autocommit session that the running code stands in. */
+/** The transaction(fn) of an autocommit session in which the running code was called. */
 const inside = new AsyncLocalStorage<Inside>()
 
 const nothing = Promise.resolve()
@@ -45,13 +45,13 @@ export class AutocommitSession implements ManagedSession {
   readonly #label: string | undefined
   readonly #hooks: OutcomeHooks
   readonly #running = new ArraySet<SingleStatement>()
-  /** Made, like the two below, by the first: most sessions have statements only. */
+  /** The running transaction(fn) calls. Allocated lazily, like the two below. */
   #inner: Set<Promise<unknown>> | null = null
   #sessions: Set<ScopedSession> | null = null
   #streams: Set<RowStream> | null = null
-  /** The first of a COMMIT of a stream. */
+  /** The first failed COMMIT of a stream. */
   #failure: { readonly error: unknown } | null = null
-  /** Of transaction(fn). */
+  /** Failures of transaction(fn) that no caller has awaited. */
   #unawaited: UnawaitedFailures | null = null
   firstFailure: unknown = null
   #watchers: (() => void)[] = []
@@ -78,10 +78,7 @@ export class AutocommitSession implements ManagedSession {
     return this.working ? 'active' : 'idle'
   }
 
-  /**
-   * A statement that failed changes nothing for the others; a transaction(fn) that nobody awaits is part of what is
-   * around it.
-   */
+  /** A failed statement does not affect the session; a transaction(fn) that failed and is not awaited does. */
   get failure (): Error | null {
     const failure = this.#failure ?? this.#unawaited?.first ?? null
     return failure === null ? null : asError(failure.error)
@@ -116,13 +113,13 @@ export class AutocommitSession implements ManagedSession {
     try {
       const call = readStatement(text, callback ?? values, true)
       this.#host.vet(call.text)
-      // Several statements in one text cannot share a Sync with a setting; they are one transaction anyway.
+      // A text of several statements cannot share a Sync with a setting. It is one transaction in any case.
       if (call.several && (this.#requestSettings !== undefined || settingStatement(this.#statementConfig, noSettings) !== null)) {
         return this.transaction((session) => session.query(text as string, values))
       }
       const single = new SingleStatement(this.#host, call, this.#statementConfig, this.#label, (single, error) => {
         this.#running.delete(single)
-        if (error !== null) this.#failed(error)
+        if (error !== null) this.#recordFailure(error)
         this.#changed()
       })
       const settings = this.#requestSettings?.()
@@ -145,12 +142,12 @@ export class AutocommitSession implements ManagedSession {
     streams.add(stream)
     stream.once('close', () => {
       streams.delete(stream)
-      if (stream.errored !== null && stream.errored.name !== 'AbortError') this.#failed(stream.errored)
+      if (stream.errored !== null && stream.errored.name !== 'AbortError') this.#recordFailure(stream.errored)
       session.end(stream.errored === null ? 'commit' : 'rollback').catch((error) => {
-        // Whoever waits for the end is told; before that nobody does.
+        // Before the end no caller would receive the error.
         if (this.#end === null) this.#host.report(error, 'the transaction of a stream could not be committed')
         this.#failure ??= { error }
-      }).finally(() => this.#gone(session))
+      }).finally(() => this.#sessionEnded(session))
     })
     return stream
   }
@@ -164,7 +161,7 @@ export class AutocommitSession implements ManagedSession {
     const work = this.#transaction(fn)
     const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
       work.then(resolve, (error) => {
-        // The end fails by it, if nobody awaits it before.
+        // The end fails unless the promise is awaited before.
         if (this.endIsAwaited || this.#end !== null) promise.silence()
         unawaited.add(promise, error)
         reject(error)
@@ -181,7 +178,7 @@ export class AutocommitSession implements ManagedSession {
     await this.#inside()?.commit()
   }
 
-  /** There is nothing that could be rolled back. */
+  /** Outside transaction(fn) there is nothing to roll back. */
   async rollback (): Promise<void> {
     await this.#inside()?.rollback()
   }
@@ -205,22 +202,22 @@ export class AutocommitSession implements ManagedSession {
 
   async settle (outcome: Outcome): Promise<void> {
     if (outcome === 'rollback') return
-    await this.#quiet()
+    await this.#allSettled()
     const failure = this.#failure ?? this.#unawaited?.first ?? null
     if (failure !== null) throw failure.error
   }
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.#reason ??= reason
-    // Its settings may never come.
+    // The settings that a statement waits for may never arrive.
     if (outcome === 'rollback') this.#dropUnsent()
     if (this.#end !== null) {
-      // It waits for statements that nobody awaits any more.
+      // The end is waiting for statements, which are cancelled now.
       if (outcome === 'rollback' && reason !== undefined) this.abort(reason)
       return this.#end
     }
     if (this.unused) {
-      // The end of nearly every session: #finish() comes to the same.
+      // The fast path of #finish(): the end of nearly every session.
       this.#end = nothing
       this.#ended()
     } else this.#end = this.#finish(outcome, reason)
@@ -235,21 +232,18 @@ export class AutocommitSession implements ManagedSession {
     return this.close()
   }
 
-  /** Resolves when nothing is under way. */
+  /** Resolves when no statement or transaction is in progress. */
   async settled (): Promise<void> {
     while (this.working) await new Promise<void>((resolve) => this.#watchers.push(resolve))
   }
 
-  /**
-   * Resolves when what was called has ended well or badly. Streams are not read to their end by waiting for them: they
-   * end now.
-   */
-  async #quiet (): Promise<void> {
+  /** Ends the streams, and resolves when all calls have settled. */
+  async #allSettled (): Promise<void> {
     for (const stream of this.#streams ?? []) stream.destroy()
     await Promise.all([this.settled(), ...this.#inner ?? []])
   }
 
-  /** Cancels what runs, and takes nothing more. */
+  /** Cancels everything that runs. */
   async abort (reason: Error): Promise<void> {
     this.#reason = reason
     await Promise.all([
@@ -260,7 +254,7 @@ export class AutocommitSession implements ManagedSession {
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
     if (reason !== undefined) await this.abort(reason)
-    else if (outcome === 'commit') await this.#quiet()
+    else if (outcome === 'commit') await this.#allSettled()
     else {
       await Promise.all(Array.from(this.#sessions ?? [], (session) => session.end('rollback').catch(() => {})))
       await this.settled()
@@ -270,19 +264,21 @@ export class AutocommitSession implements ManagedSession {
     if (outcome === 'commit' && failure !== null) throw failure.error
   }
 
-  /** A statement has failed, and the session goes on. */
-  #failed (error: unknown): void {
+  /** A statement has failed; the session continues. */
+  #recordFailure (error: unknown): void {
     if (this.#label !== undefined && !isClosedOrCanceled(error)) this.firstFailure ??= error
   }
 
-  /** For what is refused before it is sent. In a request it is told by its end, elsewhere by the rejection alone. */
+  /**
+   * Rejects a call before it is sent. The end of a request reports the error; outside requests only the rejection does.
+   */
   #rejected (error: unknown): Promise<never> {
     if (this.#label === undefined) return Promise.reject(error)
-    this.#failed(error)
+    this.#recordFailure(error)
     return rejected(error)
   }
 
-  /** What waits for `settings(request)` or `role(request)` is not sent any more. */
+  /** Cancels statements that wait for `settings(request)` or `role(request)`. */
   #dropUnsent (): void {
     for (const single of this.#running) if (single.awaitsSettings) single.cancel(this.#closedError())
   }
@@ -304,7 +300,7 @@ export class AutocommitSession implements ManagedSession {
       await session.end('rollback', transactionEndedError()).catch(() => {})
       throw error
     } finally {
-      this.#gone(session)
+      this.#sessionEnded(session)
     }
   }
 
@@ -316,7 +312,7 @@ export class AutocommitSession implements ManagedSession {
     return session
   }
 
-  #gone (session: ScopedSession): void {
+  #sessionEnded (session: ScopedSession): void {
     this.#sessions!.delete(session)
     this.#changed()
   }

@@ -20,7 +20,10 @@ import { Transaction } from '../exchange/transaction.ts'
 
 const noop = (): void => {}
 
-/** One unit of work: begins by its first statement, and holds a connection only from there to COMMIT or ROLLBACK. */
+/**
+ * A session whose statements share a transaction. The first statement begins it; a connection is held only until COMMIT
+ * or ROLLBACK. It owns the order of calls (Savepoints), streams and hooks; the current Transaction owns the connection.
+ */
 export class ScopedSession implements ManagedSession {
   arraySetIndex = -1
   onForcedClose: ManagedSession['onForcedClose']
@@ -29,31 +32,31 @@ export class ScopedSession implements ManagedSession {
   readonly requestOf: object | null
   readonly #host: SessionHost
   readonly #config: TransactionConfig
-  /** Settings that depend on the request: worked out when a transaction begins. */
+  /** Computes the settings of the request when a transaction begins. */
   #requestSettings: (() => Settings | Promise<Settings>) | undefined
   readonly #label: string | undefined
   readonly #state = new Progress()
   readonly #savepoints = new Savepoints()
   readonly #hooks: OutcomeHooks
-  /** Made by the first. */
+  /** Allocated lazily. */
   #streams: Set<CursorStream> | null = null
   #nested: NestedTransactions | null = null
   #transaction: Transaction | null = null
-  /** Why nothing may be committed, or null. */
+  /** The reason given to setRollbackOnly(), or null. */
   #rollbackOnly: string | null = null
-  /** commit() or rollback() by hand, under way. */
+  /** A caller's commit() or rollback() in progress, or null. */
   #settling: Promise<unknown> | null = null
-  /** The end, once it has begun: it happens once, whoever asks. */
+  /** The end, once it has begun. Later calls of end() get its promise. */
   #end: Promise<void> | null = null
-  /** What the end makes of the work. */
+  /** The outcome of the end. A pending commit can become a rollback until COMMIT is sent. */
   #outcome: Outcome | null = null
-  /** Of transaction(fn). Made, like the next one, by the first. */
+  /** Failures of transaction(fn) that no caller has awaited. */
   #unawaited: UnawaitedFailures | null = null
-  /** A commit() by hand that failed, and that nobody has taken note of: what it was to save is not saved. */
-  #uncommitted: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
-  /** A transaction of it need not be one that can lose nothing, although it begins so. */
-  #changedMode = false
-  /** What late statements are told. */
+  /** A caller's commit() that failed and was not awaited so far: its work is lost, so the end must fail. */
+  #failedCommit: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
+  /** A statement may have made the transaction read-write or serializable. */
+  #mayHaveChangedMode = false
+  /** The error of calls after the end, if one was given. */
   #reason: Error | undefined
   #controller: AbortController | null = null
 
@@ -86,11 +89,11 @@ export class ScopedSession implements ManagedSession {
   }
 
   get settling (): boolean {
-    return this.#settling !== null || this.#gone || (this.#end !== null && this.#savepoints.top === null)
+    return this.#settling !== null || this.#isTooLate || (this.#end !== null && this.#savepoints.top === null)
   }
 
   get losesNothing (): boolean {
-    return this.#config.losesNothing && !this.#changedMode
+    return this.#config.losesNothing && !this.#mayHaveChangedMode
   }
 
   /** The end has begun. */
@@ -104,11 +107,11 @@ export class ScopedSession implements ManagedSession {
 
   get failure (): Error | null {
     const unawaited = this.#unawaited?.first ?? null
-    return this.#refusal ?? this.#uncommitted?.error ?? (unawaited === null ? null : asError(unawaited.error))
+    return this.#transactionError ?? this.#failedCommit?.error ?? (unawaited === null ? null : asError(unawaited.error))
   }
 
-  /** What further statements are told, or null. */
-  get #refusal (): Error | null {
+  /** The error of further statements in a failed transaction, or null. */
+  get #transactionError (): Error | null {
     return this.#state.state === 'failed' ? this.#transaction!.refusal() : null
   }
 
@@ -125,7 +128,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
-    const late = this.#tooLate()
+    const late = this.#callError()
     if (late !== null) return rejected(late)
     let call: Call
     try {
@@ -135,11 +138,11 @@ export class ScopedSession implements ManagedSession {
       this.invalid(error)
       return rejected(error)
     }
-    if (call.changesMode) this.#changedMode = true
+    if (call.changesMode) this.#mayHaveChangedMode = true
     call.signal?.listen((error) => {
       if (!this.cancel(call.signal!)) call.fail(error)
     })
-    this.#call([call])
+    this.#enqueue([call])
     return call.promise
   }
 
@@ -148,11 +151,11 @@ export class ScopedSession implements ManagedSession {
   }
 
   invalid (error: unknown): void {
-    if (this.#open) this.#call([new InvalidCall(error)])
+    if (this.#open) this.#enqueue([new InvalidCall(error)])
   }
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
-    const late = this.#tooLate()
+    const late = this.#callError()
     if (late !== null) return failedStream(late) as RowStream<R>
     this.#streams ??= new Set()
     return new CursorStream(this, this.#streams, text, values, options) as RowStream<R>
@@ -171,19 +174,19 @@ export class ScopedSession implements ManagedSession {
     })
   }
 
-  /** They belong to the cursor, whoever's turn it is. */
+  /** Sent out of turn: FETCH and CLOSE belong to an open cursor. */
   fetch (statements: Statement[]): void {
     if (this.#open && this.#transaction?.isEnded === false) this.#submit(statements)
     else this.#refuse(statements)
   }
 
   async recovery (): Promise<boolean> {
-    if (this.#refusal !== null && !await this.#savepoints.othersEnded()) return false
-    return this.#open && this.#refusal === null && this.#transaction?.isEnded === false
+    if (this.#transactionError !== null && !await this.#savepoints.othersEnded()) return false
+    return this.#open && this.#transactionError === null && this.#transaction?.isEnded === false
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const late = this.#tooLate()
+    const late = this.#callError()
     if (late !== null) return rejected(late)
     if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
     // Most sessions have none.
@@ -194,27 +197,27 @@ export class ScopedSession implements ManagedSession {
       unawaited: this.#unawaited ??= new UnawaitedFailures(),
       streams: () => this.#streams ?? [],
       transaction: () => this.#transaction,
-      failure: () => this.#refusal,
-      isTooLate: () => this.#gone,
+      failure: () => this.#transactionError,
+      isTooLate: () => this.#isTooLate,
       reportsFailures: () => this.endIsAwaited || this.#end !== null,
       closedError: () => this.#closedError(),
       discardUnsent: () => {
         this.#state.to('settling')
-        this.#left('idle')
+        this.#leaveTransaction('idle')
       }
     })
     return this.#nested.run(fn)
   }
 
   commit (): Promise<void> {
-    return this.#byHand('commit', async () => {
+    return this.#settleForCaller('commit', async () => {
       if (this.#rollbackOnly !== null) throw pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', `commit() was called after setRollbackOnly()${this.#rollbackOnly && ` (${this.#rollbackOnly})`}.`)
       await this.#commit('idle')
     })
   }
 
   rollback (): Promise<void> {
-    return this.#byHand('rollback', () => this.#rollback('idle'))
+    return this.#settleForCaller('rollback', () => this.#rollback('idle'))
   }
 
   settle (outcome: Outcome): Promise<void> {
@@ -235,34 +238,34 @@ export class ScopedSession implements ManagedSession {
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     if (this.#end !== null) {
-      if (outcome === 'rollback' && this.#undecided) this.#overrule(reason)
-      // What was rolled back must not look committed to somebody who comes later.
+      if (outcome === 'rollback' && this.#canBecomeRollback) this.#turnIntoRollback(reason)
+      // A later end('commit') must not succeed if the work was rolled back.
       return outcome === 'commit' && this.#outcome === 'rollback' && !this.rollbackOnly ? this.#end.then(() => { throw this.#closedError() }) : this.#end
     }
     this.#reason = reason
     this.#outcome = this.rollbackOnly ? 'rollback' : outcome
-    if (this.#outcome === 'commit' && this.#ready && this.failure === null) this.#end = this.#commitAtOnce()
+    if (this.#outcome === 'commit' && this.#canCommitAtOnce && this.failure === null) this.#end = this.#commitAtOnce()
     else {
       this.#end = this.#finish(this.#outcome)
-      // Whoever waits for it hears of its failure; not everybody waits.
+      // Not every caller awaits the end.
       this.#end.catch(noop)
     }
     return this.#end
   }
 
-  /** Nothing is open inside of it, nothing waits, and nobody for an answer. */
-  get #ready (): boolean {
+  /** No savepoint or stream is open, and no caller waits for an answer. */
+  get #canCommitAtOnce (): boolean {
     return this.#state.state === 'active' && this.#savepoints.isEmpty && this.#settling === null && !this.streaming && this.#transaction!.nothingAwaited
   }
 
-  /** The end of nearly every session, in as few promises as there can be: #finish() comes to the same. */
+  /** The fast path of #finish(), with as few promises as possible: the end of nearly every session. */
   #commitAtOnce (): Promise<void> {
     return this.#transaction!.commit().then(() => {
-      this.#left('closed')
+      this.#leaveTransaction('closed')
       this.#hooks.committed()
       this.#ended()
     }, (error) => {
-      this.#left('closed')
+      this.#leaveTransaction('closed')
       this.#hooks.rolledBack()
       this.#ended()
       throw error
@@ -272,17 +275,17 @@ export class ScopedSession implements ManagedSession {
   #ended (): void {
     this.#savepoints.startAll()
     this.#controller?.abort(this.#reason)
-    // It is bound to the request, which may go before the session does.
+    // Releases the request, which the function refers to.
     this.#requestSettings = undefined
     this.#host.ended(this)
   }
 
-  /** The end is to be COMMIT, and waits for what is still under way: it can be thought better of. */
-  get #undecided (): boolean {
+  /** The session is to be committed, and COMMIT is not sent yet. */
+  get #canBecomeRollback (): boolean {
     return this.#outcome === 'commit' && this.#state.state !== 'settling' && this.#state.state !== 'closed'
   }
 
-  #overrule (reason?: Error): void {
+  #turnIntoRollback (reason?: Error): void {
     this.#outcome = 'rollback'
     this.#reason = reason
     this.#savepoints.startAll()
@@ -297,29 +300,28 @@ export class ScopedSession implements ManagedSession {
     return this.close()
   }
 
-  /** Whether anything may still be asked for: once the end has begun, only by a transaction(fn) that it waits for. */
+  /** Whether calls are accepted: after the end has begun, only inside a transaction(fn) that the end waits for. */
   get #open (): boolean {
     return this.#end === null || (this.#outcome === 'commit' && this.#savepoints.isCallerInside)
   }
 
   /**
-   * Why the caller may not ask for anything more, or null. Whoever does, and has seen a commit() fail, is about to do
-   * its work anew.
+   * Why a call is rejected, or null. A call after an awaited commit() that failed shows that the caller has handled it.
    */
-  #tooLate (): Error | null {
+  #callError (): Error | null {
     if (!this.#open) return this.#closedError()
     if (this.#nested !== null && this.#savepoints.isCallerRolledBack) return transactionEndedError()
-    if (this.#uncommitted?.promise.observed === true) this.#uncommitted = null
+    if (this.#failedCommit?.promise.observed === true) this.#failedCommit = null
     return null
   }
 
-  /** For what is refused before it is sent: the session fails by it, in its turn. */
+  /** Rejects a call before it is sent; the session fails when the turn of the call comes. */
   #rejected (error: Error): Promise<never> {
     this.invalid(error)
     return rejected(error)
   }
 
-  #call (statements: Statement[]): void {
+  #enqueue (statements: Statement[]): void {
     if (this.#savepoints.isEmpty) this.#submit(statements)
     else {
       this.#inTurn(() => this.#submit(statements), (error) => {
@@ -328,7 +330,7 @@ export class ScopedSession implements ManagedSession {
     }
   }
 
-  /** Waits for a transaction(fn) that runs, unless its connection is lost: fn may wait for it. */
+  /** Waits for a running transaction(fn), unless the connection is lost, because fn may await the call. */
   #inTurn (go: () => void, refuse: (error: Error) => void): void {
     const lost = this.#state.state === 'failed' && this.#transaction!.isLost
     if (lost && !this.#savepoints.settles) go()
@@ -336,16 +338,16 @@ export class ScopedSession implements ManagedSession {
   }
 
   lost (): void {
-    if (this.#refusal !== null) this.#savepoints.rejectWaiting(this.#refusal)
+    if (this.#transactionError !== null) this.#savepoints.rejectWaiting(this.#transactionError)
   }
 
-  /** Whoever's turn comes now comes too late. */
-  get #gone (): boolean {
+  /** The session rolls back or is closed: a call whose turn comes now is rejected. */
+  get #isTooLate (): boolean {
     return this.#outcome === 'rollback' || this.#state.state === 'closed'
   }
 
   #submit (statements: Statement[]): void {
-    if (this.#gone) return this.#refuse(statements)
+    if (this.#isTooLate) return this.#refuse(statements)
     if (this.#transaction === null || this.#transaction.isEnded) {
       let settings: Settings | Promise<Settings> | undefined
       const { rejection } = statements[0]!
@@ -355,8 +357,8 @@ export class ScopedSession implements ManagedSession {
       } catch (error) { // the user's settings(request) or role(request)
         failure = error as Error
       }
-      // A function that used this session has begun a transaction already, which has failed for it.
-      if (this.#transaction?.isEnded === false) return this.#refuseBehind(this.#transaction, statements, settings)
+      // The user's function used this session itself, which began a transaction that failed.
+      if (this.#transaction?.isEnded === false) return this.#submitToFailed(this.#transaction, statements, settings)
       this.#transaction = new Transaction(this.#host, this.#state, this.#config, settings, this, this.#label)
       if (failure !== null) {
         this.#savepoints.controlStatements(this.#transaction)
@@ -369,8 +371,8 @@ export class ScopedSession implements ManagedSession {
     this.#transaction.submit(this.#savepoints.isEmpty ? statements : [...this.#savepoints.controlStatements(this.#transaction), ...statements])
   }
 
-  /** @param settings nobody will look at them any more */
-  #refuseBehind (failed: Transaction, statements: Statement[], settings: unknown): void {
+  /** @param settings no longer used: a rejection must not be unhandled */
+  #submitToFailed (failed: Transaction, statements: Statement[], settings: unknown): void {
     if (isPromiseLike(settings)) settings.then(undefined, noop)
     failed.submit(statements)
   }
@@ -379,13 +381,13 @@ export class ScopedSession implements ManagedSession {
     for (const statement of statements) statement.fail(this.#closedError())
   }
 
-  /** commit() and rollback(): what is called behind them waits, and belongs to the next transaction. */
-  #byHand (name: string, settle: () => Promise<void>): Promise<void> {
-    const late = this.#tooLate()
+  /** A caller's commit() or rollback(). Calls after it wait, and belong to the next transaction. */
+  #settleForCaller (name: string, settle: () => Promise<void>): Promise<void> {
+    const late = this.#callError()
     if (late !== null) return rejected(late)
-    if (this.#savepoints.isCallerInside) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside of transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
+    if (this.#savepoints.isCallerInside) return this.#rejected(pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside transaction(fn), whose savepoint would be lost. Let fn resolve or throw instead.`))
     const promise: ObservedPromise<void> = new ObservedPromise((resolve, reject) => this.#savepoints.toSettle(() => {
-      if (this.#gone) return reject(this.#closedError())
+      if (this.#isTooLate) return reject(this.#closedError())
       const turn = this.#savepoints.hold()
       const settled = settle()
       this.#settling = settled.catch(noop).then(() => {
@@ -393,11 +395,11 @@ export class ScopedSession implements ManagedSession {
         this.#savepoints.leave(turn)
       })
       settled.then(resolve, (error) => {
-        if (this.#state.state === 'idle' && this.#rollbackOnly === null) this.#uncommitted = { promise, error }
+        if (this.#state.state === 'idle' && this.#rollbackOnly === null) this.#failedCommit = { promise, error }
         reject(error)
       })
     }))
-    // The end fails by it.
+    // The end reports the failure.
     if (this.endIsAwaited) promise.silence()
     return promise
   }
@@ -407,7 +409,7 @@ export class ScopedSession implements ManagedSession {
     this.#closeStreams()
     if (transaction?.nothingAwaited === false) await transaction.settled()
     const unawaited = this.#unawaited?.first ?? null
-    if (unawaited !== null && this.#refusal === null) {
+    if (unawaited !== null && this.#transactionError === null) {
       if (next === 'closed') await this.#rollback(next, () => this.#closedError())
       throw unawaited.error
     }
@@ -415,7 +417,7 @@ export class ScopedSession implements ManagedSession {
       if (this.#state.state !== next) this.#state.to(next)
       return this.#hooks.committed()
     }
-    const failure = this.#refusal
+    const failure = this.#transactionError
     if (failure !== null) {
       if (next === 'closed') await this.#rollback(next, () => this.#closedError())
       throw failure
@@ -423,11 +425,11 @@ export class ScopedSession implements ManagedSession {
     try {
       await transaction.commit()
     } catch (error) {
-      this.#left(next)
+      this.#leaveTransaction(next)
       this.#hooks.rolledBack()
       throw error
     }
-    this.#left(next)
+    this.#leaveTransaction(next)
     this.#hooks.committed()
   }
 
@@ -440,14 +442,14 @@ export class ScopedSession implements ManagedSession {
       if (this.#state.state !== next) this.#state.to(next)
     } else {
       await transaction.rollback(reason)
-      this.#left(next)
+      this.#leaveTransaction(next)
     }
     this.#unawaited?.clear()
-    this.#uncommitted = null
+    this.#failedCommit = null
     this.#hooks.rolledBack()
   }
 
-  #left (next: 'idle' | 'closed'): void {
+  #leaveTransaction (next: 'idle' | 'closed'): void {
     this.#transaction = null
     this.#state.to(next)
   }
@@ -456,15 +458,15 @@ export class ScopedSession implements ManagedSession {
     try {
       if (outcome === 'commit') {
         if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
-        const uncommitted = this.#uncommitted
-        if (uncommitted !== null || this.#gone) {
+        const uncommitted = this.#failedCommit
+        if (uncommitted !== null || this.#isTooLate) {
           await this.#rollback('closed', () => this.#closedError())
           throw uncommitted?.error ?? this.#closedError()
         }
         await this.#commit('closed')
       } else {
         if (this.#settling !== null) {
-          // It may still wait for a statement that runs.
+          // It may be waiting for a running statement.
           if (this.#state.state !== 'settling') await this.#transaction?.stop(this.#closedError())
           await this.#settling
         }
@@ -480,7 +482,7 @@ export class ScopedSession implements ManagedSession {
   }
 
   #register (name: 'afterCommit' | 'afterRollback', fn: () => unknown): void {
-    const late = this.#end === null ? this.#tooLate() : this.#closedError()
+    const late = this.#end === null ? this.#callError() : this.#closedError()
     if (late !== null) throw late
     if (typeof fn !== 'function') {
       const error = noFunction(name, fn)
