@@ -4,25 +4,26 @@ import type { Messages } from './messages.ts'
 
 /** Shared by all connections of an engine. */
 export interface Plans {
-  /** Goes up when a plan no longer fits its table: what was prepared before is prepared anew, on every connection. */
+  /** Incremented when a plan no longer fits its table: every connection then prepares its statements again. */
   generation: number
   /**
-   * White space to write behind a text from then on, and like nobody else's. PgBouncer takes the same text for the same statement,
-   * whoever sent it, and what others prepared anew after one migration is out of date after the next.
+   * White space that is appended to every text from then on, unique to this process. PgBouncer shares a prepared
+   * statement between all clients that send the same text, so another process may have prepared it before the table
+   * was altered.
    */
   mark?: string
   /**
-   * Names are looked for in one schema. In several, a new table of an earlier one would hide a table that a plan knows; undefined until
-   * somebody has asked.
+   * Whether search_path has a single schema. With several, a new table in an earlier schema would hide a table that
+   * a plan refers to. Undefined until the server has been asked.
    */
   oneSchema?: boolean
 }
 
-/** Of this process: no other one prepares under the same names, on a server connection that both may get. */
+/** Unique to this process: behind a pooler, another process may use the same server connection. */
 const ours = randomBytes(6).toString('base64url')
 let connections = 0
 
-/** A number in white space. */
+/** A random number, written in spaces and tabs. */
 function newMark (): string {
   return Math.floor(Math.random() * 2 ** 32).toString(2).replaceAll('0', ' ').replaceAll('1', '\t')
 }
@@ -31,110 +32,116 @@ export interface PreparedStatement {
   readonly name: string
   readonly text: string
   readonly generation: number
-  /** `parsing`: its first answer is still to come; `unknown`: that was a failure, which says nothing about Parse, or it may have been dropped. */
+  /**
+   * `parsing`: its first answer has not arrived; `unknown`: the answer was an error, which does not show whether Parse
+   * succeeded, or the statement may have been deallocated.
+   */
   state: 'parsing' | 'ready' | 'unknown'
-  /** Its columns, null where it has none, undefined until they are known. */
+  /** Its columns; null: it has none; undefined: not known yet. */
   fields: FieldDef[] | null | undefined
   /** The number of its last use. */
   used: number
 }
 
-/** What is asked of a statement. */
+/** The part of a statement that decides whether it is prepared. */
 export interface Preparable {
   readonly text: string
-  /** The user's name for it. */
+  /** The name that the user gave it. */
   readonly name: string | undefined
-  /** Used so often that it is worth a place. */
+  /** Used often enough to be prepared without a name. */
   readonly automatic: boolean
-  /** It is a caller's: other statements are the plugin's own, which name nothing but what is PostgreSQL's. */
+  /**
+   * It is a caller's statement. The plugin's own statements refer to built-in objects only, which no other object can
+   * hide.
+   */
   readonly describes: boolean
 }
 
 /**
- * What one connection has prepared: under the names that the user chose, and in places of its own the texts that are used most
- * (https://www.postgresql.org/docs/current/sql-prepare.html).
+ * The prepared statements of one connection: those that the user named, and up to `most` texts that are used often
+ * (https://www.postgresql.org/docs/current/sql-prepare.html). A batch calls use() for each statement that it writes.
  */
 export class PreparedStatements {
-  /** What the names begin with that are not the user's. */
+  /** The prefix of the names that the plugin chooses. */
   readonly #prefix = `scope_${ours}_${(++connections).toString(36)}_`
   readonly #named = new Map<string, PreparedStatement>()
   /** By text. */
   readonly #automatic = new Map<string, PreparedStatement>()
   readonly #most: number
   readonly #plans: Plans
-  /** Of all of them. */
+  /** Uses of all statements, which order them by their last use. */
   #uses = 0
-  /** Behind it the server connection is another one for each transaction, so that nothing is known of it in particular. */
+  /** Each transaction may run on another server connection, so nothing is known about a particular one. */
   readonly #shared: boolean
   /**
-   * Whether the connection has ever had temporary objects. PostgreSQL parses a prepared statement again when the first of them is made, for
-   * the names that it knows may be hidden then, but not for the others.
+   * Whether the connection has ever had temporary objects, which hide others of the same name. PostgreSQL analyzes
+   * prepared statements again after the first temporary object was created, but not after later ones.
    */
   #temporary: 'none' | 'possible' | 'some' = 'none'
-  /** Something would have been prepared, so that it is worth asking. */
+  /** A statement would have been prepared if the answer were known, so the question is worth asking. */
   #wanted = false
 
-  /** @param most how many texts may be prepared without a name of the user's */
+  /** @param most how many texts may be prepared without a name given by the user */
   constructor (most: number, plans: Plans, shared: boolean) {
     this.#most = most
     this.#plans = plans
     this.#shared = shared
   }
 
-  /** It has to be asked whether names mean the same each time. */
+  /** Whether to ask the server if names always refer to the same objects. */
   get asks (): boolean {
     return this.#wanted && (this.#plans.oneSchema === undefined || (this.#plans.oneSchema && this.#temporary === 'possible'))
   }
 
-  /** What the connection answered. */
+  /** The answer to that question. */
   learned (oneSchema: boolean, temporary: boolean): void {
     this.#plans.oneSchema = oneSchema
     if (!this.#shared) this.#temporary = temporary ? 'some' : 'none'
   }
 
-  /** Temporary objects may have been made. */
+  /** Temporary objects may have been created. */
   unsettled (): void {
     if (!this.#shared && this.#temporary === 'none') this.#temporary = 'possible'
   }
 
-  /** Names mean what they meant when they were parsed. */
+  /** Whether names refer to the same objects as when they were parsed. */
   get #settled (): boolean {
     if (this.#plans.oneSchema === true && this.#temporary === 'none') return true
     this.#wanted = true
     return false
   }
 
-  /** What the user named, with the texts. */
+  /** The statements that the user named, with their texts. */
   * named (): Iterable<[name: string, text: string]> {
     for (const [name, { text }] of this.#named) yield [name, text]
   }
 
-  /** What the statement is to be bound to, or null for the unnamed statement; Parse is written where it is needed. */
+  /** The prepared statement to bind, or null for the unnamed statement. Writes Parse if it is needed. */
   use ({ text, name, automatic, describes }: Preparable, messages: Messages): PreparedStatement | null {
     if (name !== undefined) return this.#prepare(this.#named, name, name, text, messages)
     if (!automatic || this.#most === 0 || (describes && !this.#settled)) return null
     return this.#automatically(text, messages)
   }
 
-  /** The server has dropped all of them, and nothing is under way. */
+  /** The server has deallocated all of them, and no answer is outstanding. */
   cleared (): void {
     this.#named.clear()
     this.#automatic.clear()
   }
 
   /**
-   * The server has dropped one, or all of them.
+   * The server has deallocated one or all of them.
    *
-   * @param ahead it will have, behind all that was sent so far
+   * @param ahead it will do so after everything that was sent so far
    */
   dropped (ahead = false): void {
     for (const statements of [this.#named, this.#automatic]) {
-      // What is on its way behind that will be there.
+      // A statement whose Parse follows will exist.
       for (const statement of statements.values()) if (ahead || statement.state === 'ready') statement.state = 'unknown'
     }
   }
 
-  /** A plan no longer fits: who is the first to find out about it tells the others. */
+  /** The plan no longer fits its table. The first connection that notices it makes all connections prepare again. */
   outdated (statement: PreparedStatement): void {
     if (statement.generation !== this.#plans.generation) return
     this.#plans.generation++
@@ -148,7 +155,8 @@ export class PreparedStatements {
       return this.#prepare(this.#automatic, text, known.name, text, messages)
     }
     if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, this.#prefix + this.#automatic.size.toString(36), text, messages)
-    // The new one takes the name too, so that the place is cleared even if this batch fails before it comes to that.
+    // The new statement takes over the name, so the old one is closed by the next Parse even if this batch fails
+    // before.
     const oldest = this.#oldest
     if (oldest.state === 'parsing') return null
     this.#automatic.delete(oldest.text)
@@ -156,7 +164,7 @@ export class PreparedStatements {
     return this.#prepare(this.#automatic, text, oldest.name, text, messages)
   }
 
-  /** Looked for only where one has to go: to keep them in order would cost each use of each. */
+  /** Searched only when one has to make room: keeping them in order would cost time on every use. */
   get #oldest (): PreparedStatement {
     let oldest: PreparedStatement | undefined
     for (const statement of this.#automatic.values()) if (oldest === undefined || statement.used < oldest.used) oldest = statement
@@ -167,10 +175,11 @@ export class PreparedStatements {
     const known = statements.get(key)
     const { generation, mark } = this.#plans
     if (known !== undefined) {
-      // Whether it will be there is not known yet.
+      // It is not known yet whether Parse will succeed.
       if (known.state === 'parsing') return null
       if (known.state === 'ready' && known.text === text && known.generation === generation) return known
-      // Closing a name that does not exist is no error, and PgBouncer refuses a second Parse of a name whose first one failed.
+      // Closing a name that does not exist is no error. PgBouncer rejects a second Parse of a name whose first one
+      // failed.
       messages.close(name)
     }
     messages.parse(name, text + (mark ?? ''))

@@ -13,15 +13,16 @@ import { boundStream } from './stream-timeout.ts'
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
 
 /**
- * Fastify's hooks, from the first touch of the session to its end. docs/how-a-request-ends.md says why each is
- * needed.
+ * Registers Fastify's hooks, which follow a request from the first use of its session to its end.
+ * docs/how-a-request-ends.md explains why each hook is needed.
  */
 export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
   // Symbols of this registration: the app may have several engines.
   const mark = Symbol(decorator)
   const configMark = Symbol(`${decorator}.config`)
   /**
-   * One mark for all, since Fastify sets each of them anew for each request: the reply, until the session is touched.
+   * Fastify resets each decorator for each request, so one property holds everything: the reply until the session is
+   * used, and its scope from then on.
    */
   type Marked = FastifyRequest & { [mark]: RequestScope | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
@@ -104,7 +105,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   /** @param marked null if none of this plugin's hooks has run yet */
   function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
-    const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // made anew by each look at it
+    const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // Fastify creates it anew for each access
     const declared = config?.[configMark] as SessionConfig | undefined
     const scope = new RequestScope(request, declared ?? unseen(config, request), declared !== undefined)
     scope.thrown = thrown.has(request)
@@ -151,8 +152,8 @@ class SentBody {
 }
 
 /**
- * Keeps our hook behind every other onSend hook of a route, also those that other plugins append later: an error
- * after COMMIT could not take it back.
+ * Keeps this plugin's hook the last of a route's onSend hooks, even if other plugins append theirs later. An error in a
+ * hook that ran after COMMIT could not undo it.
  */
 function settleLast (route: FastifyRoute, settle: OnSend): void {
   let hooks: unknown[] = []
@@ -174,11 +175,11 @@ function settleLast (route: FastifyRoute, settle: OnSend): void {
 }
 
 /**
- * The same for a 404 handler and for a route that was declared before the plugin, whose hooks are a list that
- * Fastify has made by now: our hook is appended by the first request. It runs for that request too, as Fastify looks
- * for the list's end after each hook.
+ * The same for a 404 handler and for a route that was declared before the plugin. Fastify has already created their
+ * list of hooks, so the first request appends this plugin's hook. It also runs for that request, because Fastify checks
+ * for the end of the list after each hook.
  *
- * @returns false where Fastify keeps the list elsewhere
+ * @returns false if this version of Fastify keeps the list elsewhere
  */
 function settlesLast (request: FastifyRequest, settle: OnSend): boolean {
   contextKey ??= Object.getOwnPropertySymbols(request).find(({ description }) => description === 'fastify.context')
