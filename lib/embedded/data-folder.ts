@@ -6,7 +6,7 @@ import { pgScopeError } from '../errors.ts'
 import type { Account } from './account.ts'
 import type { Binaries } from './binaries.ts'
 import type { Janitor } from './janitor.ts'
-import type { CheckedOptions } from './options.ts'
+import type { EmbeddedServerOptions } from './options.ts'
 
 export interface Login {
   user: string
@@ -32,7 +32,7 @@ export interface Preparation {
  * @returns how to log in
  * @throws FST_PG_SCOPE_EMBEDDED if the folder holds something else, another major version, or if its password is not known
  */
-export async function prepareDataFolder (folder: string, options: CheckedOptions, preparation: Preparation): Promise<Login> {
+export async function prepareDataFolder (folder: string, options: EmbeddedServerOptions, preparation: Preparation): Promise<Login> {
   const { binaries, account } = preparation
   await mkdir(folder, { recursive: true }).catch(error => {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} cannot be made: ${error.message}`, error)
@@ -66,7 +66,7 @@ async function giveTo (account: Account, folder: string): Promise<void> {
   }
 }
 
-async function makeCluster (folder: string, options: CheckedOptions, { binaries, account, scratch, janitor, deadline }: Preparation): Promise<Login> {
+async function makeCluster (folder: string, options: EmbeddedServerOptions, { binaries, account, scratch, janitor, deadline }: Preparation): Promise<Login> {
   const login = { user: options.user ?? 'postgres', password: options.password ?? randomBytes(18).toString('base64url') }
   const passwordFile = join(scratch, 'password')
   await writePrivate(passwordFile, `${login.password}\n`, account)
@@ -98,7 +98,7 @@ async function writePrivate (path: string, text: string, account: Account | unde
   if (account !== undefined) await chown(path, account.uid, account.gid)
 }
 
-async function findLogin (folder: string, options: CheckedOptions): Promise<Login> {
+async function findLogin (folder: string, options: EmbeddedServerOptions): Promise<Login> {
   const kept = await readFile(join(folder, loginFile), 'utf8').then(text => JSON.parse(text) as Partial<Login>).catch(() => ({} as Partial<Login>))
   const user = options.user ?? kept.user ?? 'postgres'
   const password = options.password ?? (user === kept.user ? kept.password : undefined)

@@ -1,4 +1,4 @@
-import { checkOptions, type EmbeddedOptions } from './options.ts'
+import { checkEmbeddedOptions, type EmbeddedOptions } from './options.ts'
 import { findPackage } from './binaries.ts'
 import { launch } from './launch.ts'
 import type { EmbeddedPostgres } from './embedded-postgres.ts'
@@ -23,6 +23,6 @@ export type { EmbeddedPostgres } from './embedded-postgres.ts'
  * @throws FST_PG_SCOPE_EMBEDDED if the server cannot be started; the message says why, and what to do
  */
 export async function startPostgres (options?: EmbeddedOptions): Promise<EmbeddedPostgres> {
-  const checked = checkOptions(options)
+  const checked = checkEmbeddedOptions(options)
   return await launch(checked, findPackage)
 }

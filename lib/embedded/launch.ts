@@ -11,10 +11,10 @@ import { runProgram, stopProgram } from './program.ts'
 import { host, startServer, type RunningServer, type ServerFiles } from './server.ts'
 import { exposeDetails, pgScopeError } from '../errors.ts'
 import type { EmbeddedPostgres } from './embedded-postgres.ts'
-import type { CheckedOptions } from './options.ts'
+import type { EmbeddedServerOptions } from './options.ts'
 
 /** @param findPackage where the programs of this platform are installed */
-export async function launch (options: CheckedOptions, findPackage: () => string): Promise<EmbeddedPostgres> {
+export async function launch (options: EmbeddedServerOptions, findPackage: () => string): Promise<EmbeddedPostgres> {
   if (process.platform === 'win32') throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() does not run on Windows; it does in WSL')
   const deadline = Date.now() + options.startTimeout
   const packageFolder = findPackage()
@@ -61,7 +61,7 @@ async function makeScratch (account: Account | undefined): Promise<{ scratch: st
 
 type Clean = () => Promise<void>
 
-function handle (first: RunningServer, files: ServerFiles, options: CheckedOptions, login: { user: string, password: string }, clean: Clean): EmbeddedPostgres {
+function handle (first: RunningServer, files: ServerFiles, options: EmbeddedServerOptions, login: { user: string, password: string }, clean: Clean): EmbeddedPostgres {
   const { port } = first
   let program = first.program
   let stopping: Promise<void> | undefined

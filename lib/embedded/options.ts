@@ -1,5 +1,8 @@
 import { resolve } from 'node:path'
-import { exposeDetails, pgScopeError } from '../errors.ts'
+import {
+  checkOptions, isBoolean, isFunction, isObject, isPort, isWait, optionsError, type Rule, type Rules
+} from '../config/option-rules.ts'
+import { exposeDetails } from '../errors.ts'
 
 /** What {@link startPostgres} takes. Everything may be left out. */
 export interface EmbeddedOptions {
@@ -30,7 +33,7 @@ export interface EmbeddedOptions {
 }
 
 /** The options after their check, with the defaults that do not depend on the data folder. */
-export interface CheckedOptions {
+export interface EmbeddedServerOptions {
   dataFolder: string | undefined
   port: number | undefined
   user: string | undefined
@@ -42,43 +45,42 @@ export interface CheckedOptions {
   startTimeout: number
 }
 
-/** These decide how the server is found and stopped, so they are not the caller's to set. */
+/** Parameters by which the server is found and stopped. */
 const ownSettings = ['config_file', 'data_directory', 'listen_addresses', 'port', 'unix_socket_directories']
 
-type Check = (value: unknown) => boolean
+const expected = (words: string, holds: (value: unknown) => boolean): Rule => (value) => holds(value) ? null : words
 
-/** PostgreSQL cuts longer names off at 63 bytes (NAMEDATALEN), and nobody would find the database again. */
-const isName: Check = value => isText(value) && Buffer.byteLength(value as string) <= 63
-const isText: Check = value => typeof value === 'string' && value !== '' && !/[\0\r\n\p{Surrogate}]/u.test(value)
-const isWhole = (value: unknown, from: number, to: number) => Number.isInteger(value) && Number(value) >= from && Number(value) <= to
-
-const expected: Record<keyof EmbeddedOptions, [string, Check]> = {
-  dataFolder: ['the path of a folder', isText],
-  port: ['a whole number from 1 to 65535; leave it out for a free one', value => isWhole(value, 1, 65535)],
-  // initdb does not quote it well, and the owner of an extension must not contain them either.
-  user: ['a name of 1 to 63 bytes without any of " \' $ \\', value => isName(value) && !/["'$\\]/.test(value as string)],
-  password: ['a text of one line, not empty', isText],
-  // pg and libpq read these differently in a connection string.
-  database: ['a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', value => isName(value) && !/[/?#:@&=+$,;]/.test(value as string)],
-  settings: ['an object of parameter names with texts or numbers', value => typeof value === 'object' && value !== null && !Array.isArray(value)],
-  durable: ['true or false', value => typeof value === 'boolean'],
-  log: ['a function that takes a line', value => typeof value === 'function'],
-  startTimeout: ['a whole number of milliseconds from 1 to 2147483647', value => isWhole(value, 1, 2147483647)]
+const isLine = (value: unknown): value is string => {
+  return typeof value === 'string' && value !== '' && !/[\0\r\n\p{Surrogate}]/u.test(value)
+}
+/** PostgreSQL cuts longer names off at 63 bytes (NAMEDATALEN), so that the database would not be found again. */
+const isName = (value: unknown, without: RegExp): boolean => {
+  return isLine(value) && Buffer.byteLength(value) <= 63 && !without.test(value)
 }
 
-/** @throws FST_PG_SCOPE_OPTIONS for an unknown option or a value that would not do */
-export function checkOptions (options: EmbeddedOptions = {}): CheckedOptions {
-  if (typeof options !== 'object' || options === null) refuse('startPostgres() takes an object of options')
-  for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(expected, name)) {
-      refuse(`startPostgres() has no option '${name}'. It has: ${Object.keys(expected).join(', ')}`)
-    }
-    const [wanted, check] = expected[name as keyof EmbeddedOptions]
-    // The value stays out of the message: it may be the password.
-    if (value !== undefined && !check(value)) refuse(`The option '${name}' of startPostgres() must be ${wanted}`)
+const rules: Rules = {
+  dataFolder: expected('the path of a folder', isLine),
+  port: (value) => isPort(value) === null ? null : `${isPort(value)} (leave it out to use a free port)`,
+  // initdb does not quote it well, and the name of an extension's owner must not contain these characters either.
+  user: expected('a name of 1 to 63 bytes without any of " \' $ \\', (value) => isName(value, /["'$\\]/)),
+  password: expected('a non-empty string without line breaks', isLine),
+  // pg and libpq read these characters differently in a connection string.
+  database: expected('a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', (value) => isName(value, /[/?#:@&=+$,;]/)),
+  settings: isObject,
+  durable: isBoolean,
+  log: isFunction,
+  startTimeout: isWait
+} satisfies Record<keyof EmbeddedOptions, Rule>
+
+/** @throws FST_PG_SCOPE_OPTIONS for an unknown option or an invalid value */
+export function checkEmbeddedOptions (options: EmbeddedOptions = {}): EmbeddedServerOptions {
+  try {
+    checkOptions(options, rules, 'startPostgres: options.')
+    checkSettings(options.settings ?? {})
+  } catch (error) {
+    throw exposeDetails(error)
   }
   const { dataFolder, port, user, password, database = 'postgres', settings = {} } = options
-  checkSettings(settings)
   return {
     dataFolder: dataFolder === undefined ? undefined : resolve(dataFolder),
     port,
@@ -92,17 +94,14 @@ export function checkOptions (options: EmbeddedOptions = {}): CheckedOptions {
   }
 }
 
-function checkSettings (settings: Record<string, string | number>): void {
+function checkSettings (settings: Record<string, unknown>): void {
   for (const [name, value] of Object.entries(settings)) {
-    if (!/^[a-z_][a-z0-9_.]*$/i.test(name)) refuse(`'${name}' in the option 'settings' is not the name of a parameter`)
+    const path = 'startPostgres: options.settings'
+    if (!/^[a-z_][a-z0-9_.]*$/i.test(name)) throw optionsError(path, 'an object with names of parameters', settings)
     if (ownSettings.includes(name.toLowerCase())) {
-      refuse(`The parameter '${name}' is not for the option 'settings': use the options 'port' and 'dataFolder'`)
+      throw optionsError(path, `without \`${name}\`: use the options \`port\` and \`dataFolder\``, settings)
     }
     const fits = typeof value === 'number' ? Number.isFinite(value) : typeof value === 'string' && !value.includes('\0')
-    if (!fits) refuse(`The parameter '${name}' in the option 'settings' must be a text or a finite number`)
+    if (!fits) throw optionsError(`${path}.${name}`, 'a string or a finite number', value)
   }
-}
-
-function refuse (message: string): never {
-  throw exposeDetails(pgScopeError('FST_PG_SCOPE_OPTIONS', message))
 }

@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { startProgram, stopProgram, type Program } from './program.ts'
 import { pgScopeError } from '../errors.ts'
 import type { Account } from './account.ts'
-import type { CheckedOptions } from './options.ts'
+import type { EmbeddedServerOptions } from './options.ts'
 
 export const host = '127.0.0.1'
 
@@ -32,7 +32,7 @@ export interface RunningServer {
  * @param deadline in milliseconds, as Date.now() counts
  * @throws FST_PG_SCOPE_EMBEDDED with what the server said last, if it ends or takes too long
  */
-export async function startServer (files: ServerFiles, options: CheckedOptions, port: number | undefined, deadline: number): Promise<RunningServer> {
+export async function startServer (files: ServerFiles, options: EmbeddedServerOptions, port: number | undefined, deadline: number): Promise<RunningServer> {
   for (let attempt = 1; ; attempt++) {
     const chosen = port ?? await freePort()
     const program = startProgram(files.postgres, serverArguments(files.dataFolder, chosen, options), files.account, options.log)
@@ -54,7 +54,7 @@ export async function startServer (files: ServerFiles, options: CheckedOptions, 
 /** Shared memory in files of the data folder goes with it, where a killed server would leave segments in /dev/shm. */
 const quick = { fsync: 'off', synchronous_commit: 'off', full_page_writes: 'off', dynamic_shared_memory_type: 'mmap' }
 
-function serverArguments (dataFolder: string, port: number, { durable, settings }: CheckedOptions): string[] {
+function serverArguments (dataFolder: string, port: number, { durable, settings }: EmbeddedServerOptions): string[] {
   const all = {
     ...(durable ? {} : quick),
     ...settings,
@@ -82,7 +82,7 @@ async function settle (program: Program, dataFolder: string, deadline: number): 
   }
 }
 
-async function failure (program: Program, state: State, dataFolder: string, port: number, options: CheckedOptions) {
+async function failure (program: Program, state: State, dataFolder: string, port: number, options: EmbeddedServerOptions) {
   const { code, signal, error } = await program.ended
   const said = program.tail()
   if (/lock file "postmaster\.pid" already exists/.test(said)) {

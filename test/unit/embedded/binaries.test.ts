@@ -4,7 +4,7 @@ import { basename, dirname, join } from 'node:path'
 import t from 'tap'
 import { chooseAccount } from '../../../lib/embedded/account.ts'
 import { findPackage, prepareBinaries } from '../../../lib/embedded/binaries.ts'
-import { checkOptions } from '../../../lib/embedded/options.ts'
+import { checkEmbeddedOptions } from '../../../lib/embedded/options.ts'
 import { launch } from '../../../lib/embedded/launch.ts'
 import { temporaryFolder } from '../../helpers/folders.ts'
 
@@ -61,7 +61,7 @@ t.test('libraries that no install script has linked are linked, also by several 
 t.test('root: a server starts though its user cannot reach the installed programs', { skip: !root && 'not root' }, async t => {
   const closed = await temporaryFolder(t)
   await copyPackage(join(closed, 'package'))
-  const postgres = await launch(checkOptions({ database: 'shop' }), () => join(closed, 'package'))
+  const postgres = await launch(checkEmbeddedOptions({ database: 'shop' }), () => join(closed, 'package'))
   t.equal((await lstat(join(dirname(postgres.dataFolder), 'native'))).uid, 0, 'the copy is not the user\'s to change')
   await postgres.stop()
   await t.rejects(lstat(dirname(postgres.dataFolder)), { code: 'ENOENT' }, 'the copy is gone')

@@ -1,31 +1,31 @@
 import t from 'tap'
 import { startPostgres } from '../../../lib/embedded/index.ts'
-import { checkOptions } from '../../../lib/embedded/options.ts'
+import { checkEmbeddedOptions } from '../../../lib/embedded/options.ts'
 
 t.test('a temporary server trades durability for speed, a named data folder does not', async t => {
-  t.equal(checkOptions().durable, false)
-  t.equal(checkOptions({ dataFolder: 'data' }).durable, true)
-  t.equal(checkOptions({ dataFolder: 'data', durable: false }).durable, false)
+  t.equal(checkEmbeddedOptions().durable, false)
+  t.equal(checkEmbeddedOptions({ dataFolder: 'data' }).durable, true)
+  t.equal(checkEmbeddedOptions({ dataFolder: 'data', durable: false }).durable, false)
 })
 
-t.test('an option that is not known or would not do is refused before anything is started', async t => {
+t.test('an unknown option or an invalid value is rejected before anything is started', async t => {
   const malformed: Array<[unknown, RegExp]> = [
-    [null, /takes an object/],
-    [{ prot: 5432 }, /no option 'prot'. It has: dataFolder, port/],
-    [{ port: 0 }, /'port'.*leave it out for a free one/],
-    [{ port: '5432' }, /'port'/],
-    [{ dataFolder: '' }, /'dataFolder'/],
-    [{ user: 'x'.repeat(64) }, /'user'/],
-    [{ user: 'odd"name' }, /'user'.*without any of/],
-    [{ database: 'é'.repeat(32) }, /'database'.*63 bytes/],
-    [{ database: 'a/b' }, /'database'.*without any of/],
-    [{ durable: 'no' }, /'durable'/],
-    [{ log: true }, /'log'/],
-    [{ startTimeout: 0 }, /'startTimeout'/],
-    [{ settings: [] }, /'settings'/],
-    [{ settings: { 'work_mem; x': 1 } }, /not the name of a parameter/],
-    [{ settings: { work_mem: Number.NaN } }, /'work_mem'/],
-    [{ settings: { Port: 1 } }, /use the options 'port'/]
+    [null, /`options` must be a plain object, got null/],
+    [{ prot: 5432 }, /`options.prot` is not an option. Options here: dataFolder, port/],
+    [{ port: 0 }, /`options.port` must be an integer from 1 to 65535 \(leave it out to use a free port\), got 0/],
+    [{ port: '5432' }, /`options.port`/],
+    [{ dataFolder: '' }, /`options.dataFolder`/],
+    [{ user: 'x'.repeat(64) }, /`options.user`/],
+    [{ user: 'odd"name' }, /`options.user`.*without any of/],
+    [{ database: 'é'.repeat(32) }, /`options.database`.*63 bytes/],
+    [{ database: 'a/b' }, /`options.database`.*without any of/],
+    [{ durable: 'no' }, /`options.durable`/],
+    [{ log: true }, /`options.log`/],
+    [{ startTimeout: 0 }, /`options.startTimeout`/],
+    [{ settings: [] }, /`options.settings`/],
+    [{ settings: { 'work_mem; x': 1 } }, /names of parameters/],
+    [{ settings: { work_mem: Number.NaN } }, /`options.settings.work_mem` must be a string or a finite number/],
+    [{ settings: { Port: 1 } }, /use the options `port`/]
   ]
   for (const [options, message] of malformed) {
     await t.rejects(startPostgres(options as never), { code: 'FST_PG_SCOPE_OPTIONS', message })
