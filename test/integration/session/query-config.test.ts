@@ -12,12 +12,12 @@ const cb = (): never => { throw new Error('it was called') }
 
 t.test('what a session does not do is refused at once, with what to do instead', async t => {
   const cases: [unknown[], RegExp][] = [
-    [[{ text: 'SELECT 1', queryMode: 'extended' }], /no field `queryMode`.*extended protocol/],
-    [[{ text: 'SELECT 1', query_timeout: 10 }], /no field `query_timeout`.*statementTimeout/],
-    [[{ text: 'SELECT 1', rows: 1 }], /no field `rows`.*stream\(\)/],
-    [[{ text: 'SELECT 1', binary: true }], /no field `binary`/],
-    [[{ text: 'SELECT 1', callback: cb }], /no field `callback`.*await/],
-    [[{ text: 'SELECT 1', toString: 1 }], /no field `toString`/],
+    [[{ text: 'SELECT 1', queryMode: 'extended' }], /unknown field `queryMode`.*extended protocol/],
+    [[{ text: 'SELECT 1', query_timeout: 10 }], /unknown field `query_timeout`.*statementTimeout/],
+    [[{ text: 'SELECT 1', rows: 1 }], /unknown field `rows`.*stream\(\)/],
+    [[{ text: 'SELECT 1', binary: true }], /unknown field `binary`/],
+    [[{ text: 'SELECT 1', callback: cb }], /unknown field `callback`.*await/],
+    [[{ text: 'SELECT 1', toString: 1 }], /unknown field `toString`/],
     [[{ text: 'SELECT 1', rowMode: 'object' }], /`rowMode`/],
     [['SELECT 1', cb], /callbacks are not called/],
     [['SELECT $1', [1], cb], /callbacks are not called/],

@@ -29,14 +29,14 @@ for (const mode of ['transaction', 'autocommit'] as const) {
   t.test(`stream() refuses what it does not do, in mode ${mode}`, async t => {
     const cases: [unknown[], RegExp][] = [
       [[{ text: 'SELECT 1', name: 'mine' }], /`name`/],
-      [[{ text: 'SELECT 1', rows: 5 }], /no field `rows`/],
+      [[{ text: 'SELECT 1', rows: 5 }], /unknown field `rows`/],
       [[{ text: 'SELECT 1', rowMode: 'object' }], /`rowMode`/],
       [[{ text: 'SELECT 1', submit () {} }], /submits itself/],
-      [[{ text: 'SELECT 1' }, { rowMode: 'array' }], /no option `rowMode`.*statement/],
-      [['SELECT 1', [], { highWaterMark: 5 }], /no option `highWaterMark`/],
+      [[{ text: 'SELECT 1' }, { rowMode: 'array' }], /unknown option `rowMode`.*statement/],
+      [['SELECT 1', [], { highWaterMark: 5 }], /unknown option `highWaterMark`/],
       [['SELECT 1', [], 5], /options.*number/],
       [['SELECT 1', [], () => {}], /callbacks/],
-      [['SELECT 1', { batchSize: 5 }], /values must be an array/],
+      [['SELECT 1', { batchSize: 5 }], /`values` must be an array/],
       [[{ text: 'SELECT 1' }, { batchSize: 0 }], /`batchSize` must be an integer ≥ 1, got 0/],
       [[null, { batchSize: 5 }], /text must be a string/]
     ]
