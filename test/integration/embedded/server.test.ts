@@ -6,7 +6,7 @@ import pg from 'pg'
 import t from 'tap'
 import { findPackage } from '../../../lib/embedded/binaries.ts'
 import { launch } from '../../../lib/embedded/launch.ts'
-import { checkOptions } from '../../../lib/embedded/options.ts'
+import { checkEmbeddedOptions } from '../../../lib/embedded/options.ts'
 import { startPostgres } from '../../../lib/embedded/index.ts'
 import { temporaryFolder } from '../../helpers/folders.ts'
 import { startTestPostgres } from '../../helpers/postgres.ts'
@@ -110,7 +110,7 @@ t.test('a setting that the server refuses is reported in its own words, and noth
 
 t.test('when initdb fails on the login, the password is in neither the error nor the log', async t => {
   const lines: string[] = []
-  const options = checkOptions({ password: 'not to be seen', log: line => lines.push(line) })
+  const options = checkEmbeddedOptions({ password: 'not to be seen', log: line => lines.push(line) })
   const error = await launch({ ...options, user: 'odd"name' }, findPackage).catch(error => error)
   t.match(error, { code: 'FST_PG_SCOPE_EMBEDDED', message: /initdb could not make.*syntax error/s })
   t.notMatch(error.message + lines.join(), /not to be seen/)
