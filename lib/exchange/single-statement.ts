@@ -97,10 +97,10 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
       if (failure === null && this.#cancelReason === null) return this.#send(lease)
       this.lease = null
       lease.release()
+      if (this.#cancelReason !== null) return this.refused(this.#cancelReason)
       const { error } = failure!
-      if (this.#cancelReason === null && isFarewell(error) && this.#canResend(error)) return this.#resend([this.#call])
-      this.#fail(this.#cancelReason ?? connectionLost(error))
-      this.#end()
+      if (isFarewell(error) && this.#canResend(error)) return this.#resend([this.#call])
+      this.refused(connectionLost(error))
     })
   }
 

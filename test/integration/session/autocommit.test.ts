@@ -247,6 +247,22 @@ t.test('a signal ends a statement that a dead network swallows, and its connecti
   }
 })
 
+t.test('a signal that comes while a new connection is asked who answers ends the scope, and the connection serves others', async t => {
+  const proxy = await startPgProxy(t, postgres)
+  const app = Fastify()
+  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false })
+  t.teardown(() => app.close())
+  proxy.delay(100)
+  const controller = new AbortController()
+  const outcome = app.db.scope((session) => session.query('SELECT 1'), { ...autocommit, signal: controller.signal }).catch((error) => error)
+  await waitFor(() => proxy.executed.length > 0, { interval: 1 })
+  controller.abort()
+  t.match(await outcome, { code: 'FST_PG_SCOPE_CANCELED' })
+  proxy.delay(0)
+  t.equal((await app.db.query('SELECT 1')).rowCount, 1)
+  t.equal(app.db.stats().inUse, 0)
+})
+
 t.test('a signal that comes in transaction(fn) rejects it, although its function went on without the database', async t => {
   const controller = new AbortController()
   await t.rejects(scope((session) => session.transaction(async () => {
