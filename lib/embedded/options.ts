@@ -1,6 +1,6 @@
 import { resolve } from 'node:path'
 import {
-  checkOptions, isBoolean, isFunction, isObject, isPort, isWait, optionsError, type Rule, type Rules
+  checkOptions, expected, isBoolean, isFunction, isObject, isPort, isWait, optionsError, type Rule, type Rules
 } from '../config/option-rules.ts'
 import { exposeDetails } from '../errors.ts'
 
@@ -48,8 +48,6 @@ export interface EmbeddedServerOptions {
 /** Parameters by which the server is found and stopped. */
 const ownSettings = ['config_file', 'data_directory', 'listen_addresses', 'port', 'unix_socket_directories']
 
-const expected = (words: string, holds: (value: unknown) => boolean): Rule => (value) => holds(value) ? null : words
-
 const isLine = (value: unknown): value is string => {
   return typeof value === 'string' && value !== '' && !/[\0\r\n\p{Surrogate}]/u.test(value)
 }
@@ -60,7 +58,7 @@ const isName = (value: unknown, without: RegExp): boolean => {
 
 const rules: Rules = {
   dataFolder: expected('the path of a folder', isLine),
-  port: (value) => isPort(value) === null ? null : `${isPort(value)} (leave it out to use a free port)`,
+  port: expected('an integer from 1 to 65535 (leave it out to use a free port)', (value) => isPort(value) === null),
   // initdb does not quote it well, and the name of an extension's owner must not contain these characters either.
   user: expected('a name of 1 to 63 bytes without any of " \' $ \\', (value) => isName(value, /["'$\\]/)),
   password: expected('a non-empty string without line breaks', isLine),
@@ -95,8 +93,8 @@ export function checkEmbeddedOptions (options: EmbeddedOptions = {}): EmbeddedSe
 }
 
 function checkSettings (settings: Record<string, unknown>): void {
+  const path = 'startPostgres: options.settings'
   for (const [name, value] of Object.entries(settings)) {
-    const path = 'startPostgres: options.settings'
     if (!/^[a-z_][a-z0-9_.]*$/i.test(name)) throw optionsError(path, 'an object with names of parameters', settings)
     if (ownSettings.includes(name.toLowerCase())) {
       throw optionsError(path, `without \`${name}\`: use the options \`port\` and \`dataFolder\``, settings)
