@@ -45,7 +45,7 @@ const nothing = (): void => {}
  */
 export function watchForAnswer (running: Running, limit: number, kind: 'statement' | 'end'): () => void {
   if (limit === 0) return nothing
-  const { connection } = running.lease!
+  const { connection } = running.lease
   let began: number
   let timer: NodeJS.Timeout | undefined
   let isAnswered = false

@@ -17,28 +17,29 @@ export function abandon (lease: Lease): void {
 
 /** Work on a lease that can be cancelled. */
 export interface Running {
-  readonly lease: Lease | null
-  /** The number of its batches that are sent and not answered. */
-  readonly unanswered: number
-  /** Resolves when every batch is answered. */
+  readonly lease: Lease
+  /** It is sent and not answered. */
+  readonly isRunning: boolean
+  /** Resolves when it is answered. */
   settled (): Promise<void>
   /** A CancelRequest is being sent. */
   canceled (): void
 }
 
 /**
- * Cancels what a connection runs on the server. If statements are still unanswered when it resolves, the server did not
- * react in time, and the connection can only be destroyed.
+ * Cancels what a connection runs on the server. If it still runs when this resolves, the server did not react in time,
+ * and the connection can only be destroyed.
  */
 export async function cancelRunning (running: Running): Promise<void> {
-  const { connection } = running.lease!
+  const { lease } = running
+  const { connection } = lease
   await new Promise<void>((resolve) => connection.whenCommitAnswered(resolve))
   const deadline = performance.now() + cancelTimeout
   // A CancelRequest that arrives between two statements cancels neither, so it is repeated.
-  for (let pause = 50; running.unanswered > 0 && running.lease !== null && performance.now() < deadline; pause *= 2) {
+  for (let pause = 50; running.isRunning && !lease.isReturned && performance.now() < deadline; pause *= 2) {
     running.canceled()
-    await running.lease.connection.cancel()
-    if (running.unanswered === 0) continue
+    await connection.cancel()
+    if (!running.isRunning) return
     const left = Math.max(0, deadline - performance.now())
     await Promise.race([running.settled(), sleep(Math.min(pause, left))])
   }

@@ -1,30 +1,29 @@
 import { isClosedOrCanceled, pgScopeError } from '../errors.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
+import { Changes } from '../changes.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { ArraySetMember } from '../array-set.ts'
-import { send } from './batch.ts'
 import type { BatchFailure } from './batch-failure.ts'
-import { abandon, cancelRunning, type Running } from './cancellation.ts'
+import { cancelRunning } from './cancellation.ts'
 import { connectionLost, unknownOutcome, withStatus } from './transaction-errors.ts'
 import { backendQuestionFor, searchPathQuestionFor } from './connection-questions.ts'
 import type { ObservedPromise } from './observed-promise.ts'
 import { ResendPolicy } from './resend-policy.ts'
-import type { TransactionHost } from './transaction.ts'
+import type { TransactionHost } from './transaction-host.ts'
 import { altersMeaning, type TransactionConfig, type Settings, settingStatement } from './transaction-config.ts'
-import { batchTimeout, watchForAnswer } from './answer-timeout.ts'
 import type { Call } from './call.ts'
 import { PendingSettings } from './pending-settings.ts'
+import { Pipeline, type PipelineOwner } from './pipeline.ts'
 import type { Statement } from './statement.ts'
 
 /**
- * One statement that commits by itself, on a connection that it holds for one round trip. Owns its lease from granted()
- * until the answer. An autocommit session makes one for each call of query(): start() → settings → acquire → granted()
- * → batch → answer → `done`.
+ * One statement that commits by itself, on a connection that it holds for one round trip. An autocommit session makes
+ * one for each call of query(): start() → settings → acquire → granted() → Pipeline → batchAnswered() → `done`.
  */
-export class SingleStatement implements AcquireRequest, Running, ConnectionOwner, ArraySetMember {
+export class SingleStatement implements AcquireRequest, PipelineOwner, ConnectionOwner, ArraySetMember {
   requireNew = false
   readonly exclusive = false
   readonly isClosed = false
@@ -33,8 +32,8 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   readonly label: string | undefined
   entry: QueueEntry | null = null
   arraySetIndex = -1
-  lease: Lease | null = null
-  unanswered = 0
+  /** Null until it is sent for the first time. */
+  #pipeline: Pipeline | null = null
   /** The promise of the call, if it was made while other work holds a connection. */
   readonly #observed: ObservedPromise<unknown> | null
   readonly #host: TransactionHost
@@ -47,9 +46,9 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   #error: unknown = null
   /** Why it is cancelled, or null. */
   #cancelReason: Error | null = null
-  /** Allocated lazily, like the watchers. */
+  /** Allocated lazily. */
   #resends: ResendPolicy | null = null
-  #watchers: (() => void)[] | null = null
+  readonly #changes = new Changes()
 
   constructor (
     host: TransactionHost, call: Call, config: TransactionConfig, label: string | undefined,
@@ -84,19 +83,15 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   }
 
   granted (lease: Lease): void {
-    this.lease = lease.usedBy(this)
+    const pipeline = new Pipeline(lease, this, this.#config.answerTimeout)
+    this.#pipeline = pipeline
     const question = backendQuestionFor(lease.connection)
-    if (question === null) return this.#send(lease)
+    if (question === null) return this.#send(pipeline)
     // Not under the Sync of the statement: statements such as VACUUM must be alone there.
-    this.unanswered++
-    const answered = watchForAnswer(this, batchTimeout(this.#config.answerTimeout, [question]), 'statement')
-    send(lease, [question], (_batch, failure) => {
-      answered()
-      this.unanswered--
+    pipeline.send([question], 'statement', (failure) => {
       if (failure === null) question.succeed()
-      if (failure === null && this.#cancelReason === null) return this.#send(lease)
-      this.lease = null
-      lease.release()
+      if (failure === null && this.#cancelReason === null) return this.#send(pipeline)
+      pipeline.release()
       if (this.#cancelReason !== null) return this.refused(this.#cancelReason)
       const { error } = failure!
       if (isFarewell(error) && this.#canResend(error)) return this.#resend([this.#call])
@@ -104,19 +99,14 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
     })
   }
 
-  #send (lease: Lease): void {
-    const setting = settingStatement(this.#config, lease.connection.baseline, this.#settings)
-    this.unanswered++
+  #send (pipeline: Pipeline): void {
+    const { connection } = pipeline.lease
+    const setting = settingStatement(this.#config, connection.baseline, this.#settings)
     // Statements under one Sync are one transaction, so the setting is local to the statement.
     const statements: Statement[] = setting === null ? [this.#call] : [setting, this.#call]
-    const question = this.#call.automatic ? searchPathQuestionFor(lease.connection) : null
+    const question = this.#call.automatic ? searchPathQuestionFor(connection) : null
     if (question !== null) statements.unshift(question)
-    const answered = watchForAnswer(this, batchTimeout(this.#config.answerTimeout, statements), 'statement')
-    send(lease, statements, (batch, failure) => {
-      answered()
-      this.unanswered--
-      this.#answered(batch.statements, failure)
-    })
+    pipeline.write(statements)
   }
 
   refused (error: Error): void {
@@ -126,8 +116,12 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
 
   connectionLost (): void {} // pg reports the loss to the batch
 
+  changed (): void {
+    this.#changes.announce()
+  }
+
   settled (): Promise<void> {
-    return new Promise((resolve) => (this.#watchers ??= []).push(resolve))
+    return this.#changes.next()
   }
 
   canceled (): void {
@@ -136,24 +130,23 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
 
   async cancel (reason: Error): Promise<void> {
     this.#cancelReason = reason
-    if (this.lease === null) {
+    const pipeline = this.#pipeline
+    if (pipeline === null || pipeline.isReleased) {
       if (this.#pending?.cancel() || this.#resends?.cancel() || this.#host.pool.giveUp(this)) this.refused(reason)
       return
     }
-    const { lease } = this
-    await cancelRunning(this)
-    if (this.unanswered > 0) abandon(lease)
+    await cancelRunning(pipeline)
+    if (pipeline.isRunning) pipeline.release()
   }
 
-  #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
-    const lease = this.lease!
-    this.lease = null
-    if (failure === null) this.#succeed(lease, statements)
+  batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
+    const pipeline = this.#pipeline!
+    if (failure === null) this.#succeed(pipeline.lease, statements)
     else if (failure.lost) {
       const { error } = failure
       // The caller's statement is the last of the batch.
       const mayHaveRun = failure.begun === statements.length
-      lease.destroy()
+      pipeline.release(true)
       if (!mayHaveRun && this.#cancelReason === null && this.#canResend(error)) {
         this.requireNew = true
         return this.#resend(statements)
@@ -163,12 +156,12 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
         : this.#cancelReason ?? connectionLost(error))
     } else if (failure.unprepared && this.#cancelReason === null) {
       // The error proves that the statement had no effect.
-      lease.release()
+      pipeline.release()
       for (const statement of statements) statement.unprepared = true
       return this.#resend(statements)
     } else if (this.#cancelReason !== null && failureKind(failure.error) === 'canceled') this.#fail(this.#cancelReason)
     else this.#fail(withStatus(failure.error))
-    lease.release()
+    pipeline.release()
     this.#end()
   }
 
@@ -199,7 +192,6 @@ export class SingleStatement implements AcquireRequest, Running, ConnectionOwner
   }
 
   #end (): void {
-    if (this.#watchers !== null) for (const watcher of this.#watchers) watcher()
     this.#done(this, this.#error)
   }
 }

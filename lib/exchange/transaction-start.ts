@@ -1,16 +1,18 @@
 import { isPromiseLike } from '../kind-of.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
-import type { Pool } from '../pool/pool.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
 import { ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import { backendQuestionFor, searchPathQuestionFor } from './connection-questions.ts'
 import { PendingSettings } from './pending-settings.ts'
+import type { Pipeline } from './pipeline.ts'
 import { ResendPolicy } from './resend-policy.ts'
 import { altersMeaning, type TransactionConfig, type Settings, settingStatement } from './transaction-config.ts'
 import { Statement } from './statement.ts'
+import type { StatementQueue } from './statement-queue.ts'
+import type { TransactionHost } from './transaction-host.ts'
 
 /** The transaction that starts. */
 export interface StartingTransaction {
@@ -20,8 +22,8 @@ export interface StartingTransaction {
   settingsAlterMeaning (): void
   /** `settings(request)` or `role(request)` failed: no connection is acquired. */
   settingsFailed (error: Error): void
-  /** @param internal the statements to send before the caller's, BEGIN first */
-  begin (lease: Lease, internal: readonly Statement[]): void
+  /** Sends the first batch. */
+  begin (lease: Lease): void
   /** No connection could be acquired. */
   refused (error: Error): void
 }
@@ -38,7 +40,7 @@ export class TransactionStart implements AcquireRequest {
   readonly label: string | undefined
   entry: QueueEntry | null = null
   readonly #transaction: StartingTransaction
-  readonly #pool: Pool
+  readonly #host: TransactionHost
   readonly #config: TransactionConfig
   /** The settings computed for the request. */
   #settings: Settings | undefined
@@ -49,11 +51,11 @@ export class TransactionStart implements AcquireRequest {
   #isUnprepared = false
   #resends: ResendPolicy | null = null
 
-  constructor (transaction: StartingTransaction, pool: Pool, config: TransactionConfig) {
+  constructor (transaction: StartingTransaction, host: TransactionHost, config: TransactionConfig) {
     this.#transaction = transaction
     this.owner = transaction.owner
     this.label = transaction.label
-    this.#pool = pool
+    this.#host = host
     this.#config = config
   }
 
@@ -62,7 +64,7 @@ export class TransactionStart implements AcquireRequest {
     if (isPromiseLike(settings)) {
       this.#pending = new PendingSettings(settings, (settings) => {
         this.use(settings)
-        this.#pool.acquire(this)
+        this.#host.pool.acquire(this)
       }, (error) => this.#transaction.settingsFailed(error))
     } else {
       this.#settings = settings
@@ -76,24 +78,33 @@ export class TransactionStart implements AcquireRequest {
 
   /** Acquires a connection, as soon as the settings are known. */
   acquire (): void {
-    if (!this.awaitsSettings) this.#pool.acquire(this)
+    if (!this.awaitsSettings) this.#host.pool.acquire(this)
   }
 
   /** Stops waiting for the settings, a connection or another attempt. @returns whether it was waiting */
   cancel (): boolean {
-    return this.#pending?.cancel() === true || this.#resends?.cancel() === true || this.#pool.giveUp(this)
+    return this.#pending?.cancel() === true || this.#resends?.cancel() === true || this.#host.pool.giveUp(this)
   }
 
   granted (lease: Lease): void {
-    this.#transaction.begin(lease, this.#internalStatements(lease.connection))
+    this.#transaction.begin(lease)
   }
 
   refused (error: Error): void {
     this.#transaction.refused(error)
   }
 
-  /** BEGIN first. A caller's SET TRANSACTION goes between BEGIN and the others. */
-  #internalStatements (connection: Connection): Statement[] {
+  /** The first batch: BEGIN, the settings and the questions for a new connection, then the caller's statements. */
+  firstBatch (connection: Connection, called: readonly Statement[]): Statement[] {
+    const internal = this.#internalStatements(connection)
+    if (called[0]?.goesFirst !== true) return [...internal, ...called]
+    // PostgreSQL accepts SET TRANSACTION only before every query.
+    const other = called.findIndex(({ goesFirst }) => !goesFirst)
+    const first = other === -1 ? called.length : other
+    return [internal[0]!, ...called.slice(0, first), ...internal.slice(1), ...called.slice(first)]
+  }
+
+  #internalStatements (connection: Connection): readonly Statement[] {
     const setting = settingStatement(this.#config, connection.baseline, this.#settings)
     const statements: Statement[] = [new Statement(this.#config.begin)]
     if (setting !== null) statements.push(setting)
@@ -112,25 +123,44 @@ export class TransactionStart implements AcquireRequest {
   }
 
   /**
-   * Whether the lost first batch can be sent again on a new connection: once if a reused connection was dead,
-   * repeatedly if the server announced that it closes the connection before it began the batch.
+   * Sends the failed first batch again, if it may succeed then: nothing of it can have been committed.
+   *
+   * @returns whether it is sent again
    */
-  canResend ({ reused }: Lease, { error, begun }: BatchFailure): boolean {
-    const neverRan = begun === 0 || (reused && !this.requireNew)
-    return neverRan && !ranOutOfTime(error) && this.#resends?.canResend !== false
-  }
-
-  /** Acquires a new connection for another attempt. */
-  resend (): void {
-    this.requireNew = true
-    this.#resends ??= new ResendPolicy()
-    this.#resends.resend(() => this.#pool.acquire(this))
-  }
-
-  /** Allows the batch to be sent again unprepared, once. @returns whether this is the first time */
-  useUnprepared (): boolean {
-    if (this.#isUnprepared) return false
+  resend (statements: readonly Statement[], failure: BatchFailure, pipeline: Pipeline, queue: StatementQueue): boolean {
+    if (failure.lost) return this.#resendOnNewConnection(statements, failure, pipeline, queue)
+    if (!failure.unprepared || this.#isUnprepared) return false
     this.#isUnprepared = true
+    for (const statement of statements) {
+      statement.restart()
+      statement.unprepared = true
+    }
+    pipeline.send([new Statement('ROLLBACK', [], true)], 'statement', () => {})
+    pipeline.write(statements)
     return true
   }
+
+  /**
+   * Once if a reused connection was dead, repeatedly if the server announced that it closes the connection before it
+   * began the batch.
+   */
+  #resendOnNewConnection (
+    statements: readonly Statement[], { error, begun }: BatchFailure, pipeline: Pipeline, queue: StatementQueue
+  ): boolean {
+    const neverRan = begun === 0 || (pipeline.lease.reused && !this.requireNew)
+    if (!neverRan || ranOutOfTime(error) || this.#resends?.canResend === false) return false
+    if (abortedBySignal(statements) !== null) return false
+    this.#host.counters.resent++
+    pipeline.release(true)
+    queue.putBack(statements.filter((statement) => !this.isInternal(statement)))
+    this.requireNew = true
+    this.#resends ??= new ResendPolicy()
+    this.#resends.resend(() => this.#host.pool.acquire(this))
+    return true
+  }
+}
+
+/** The error of a batch's aborted signal, or null. Only the last statement of a batch can have a signal of its own. */
+export function abortedBySignal (statements: readonly Statement[]): unknown {
+  return statements.at(-1)!.rejection
 }

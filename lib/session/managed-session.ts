@@ -2,7 +2,7 @@ import { pgScopeError } from '../errors.ts'
 import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { ArraySetMember } from '../array-set.ts'
 import type { OwnedSession } from '../../types/session.ts'
-import type { TransactionHost } from '../exchange/transaction.ts'
+import type { TransactionHost } from '../exchange/transaction-host.ts'
 
 /** What a session needs of the engine. */
 export interface SessionHost extends TransactionHost {

@@ -18,12 +18,10 @@ export interface NestedTransactionsHost {
   transaction (): Transaction | null
   /** The error of the failed transaction, or null. */
   failure (): Error | null
-  /** The session rolls back or is closed: a call whose turn comes now is rejected. */
-  isTooLate (): boolean
+  /** Why a call is rejected when its turn comes, or null: the session rolls back or is closed. */
+  tooLateError (): Error | null
   /** Whether the end of the session reports a failure that no caller awaits. */
   reportsFailures (): boolean
-  /** The error of calls that come too late. */
-  closedError (): Error
   /** Discards a transaction that failed before it asked for a connection, after the failed work was rolled back. */
   discardUnsent (): void
 }
@@ -54,7 +52,7 @@ export class NestedTransactions {
         reject(failure)
       }
       savepoints.inTurn(() => {
-        const failure = host.isTooLate() ? host.closedError() : host.failure()
+        const failure = host.tooLateError() ?? host.failure()
         if (failure !== null) return refuse(failure)
         savepoints.enter((savepoint) => this.#run(savepoint, fn).then((result) => {
           resolve(result)
@@ -106,8 +104,7 @@ export class NestedTransactions {
     const host = this.#host
     const transaction = host.transaction()
     if (transaction?.isIdle === false) await transaction.settled()
-    if (host.isTooLate()) throw host.closedError()
-    const failure = host.failure()
+    const failure = host.tooLateError() ?? host.failure()
     if (failure !== null) throw failure
     if (transaction !== null && savepoint.sentIn === transaction) host.savepoints.release(savepoint)
   }
@@ -121,8 +118,8 @@ export class NestedTransactions {
     const transaction = host.transaction()
     if (transaction === null || savepoint.sentIn !== transaction) return
     await transaction.settled()
-    if (transaction.neverAcquired && !host.isTooLate()) return host.discardUnsent()
-    if (host.isTooLate() || transaction.isEnded || transaction.isLost) return
+    if (transaction.neverAcquired && host.tooLateError() === null) return host.discardUnsent()
+    if (host.tooLateError() !== null || transaction.isEnded || transaction.isLost) return
     host.savepoints.dropReleases(savepoint)
     for (const stream of host.streams()) {
       if (!stream.savepoint?.isWithin(savepoint)) continue

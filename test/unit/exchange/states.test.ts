@@ -1,39 +1,36 @@
 import t from 'tap'
-import { moves, Progress } from '../../../lib/exchange/states.ts'
-import type { SessionState } from '../../../types/session.ts'
+import { moves, Progress, type TransactionState } from '../../../lib/exchange/states.ts'
 
-const states = Object.keys(moves) as SessionState[]
+const states = Object.keys(moves) as TransactionState[]
 
-/** A way from idle to each state, by allowed moves alone. */
-const ways: Record<SessionState, SessionState[]> = {
-  idle: [],
-  opening: ['opening'],
-  active: ['opening', 'active'],
-  failed: ['opening', 'failed'],
-  settling: ['opening', 'settling'],
-  closed: ['closed']
+/** A way from opening to each state, by allowed moves alone. */
+const ways: Record<TransactionState, TransactionState[]> = {
+  opening: [],
+  active: ['active'],
+  failed: ['failed'],
+  settling: ['settling'],
+  ended: ['settling', 'ended']
 }
 
 const allowed = new Set([
-  'idle opening', 'idle closed',
   'opening active', 'opening failed', 'opening settling',
   'active failed', 'active settling',
   'failed active', 'failed settling',
-  'settling idle', 'settling closed'
+  'settling ended'
 ])
 
-function progressAt (state: SessionState): Progress {
+function progressAt (state: TransactionState): Progress {
   const progress = new Progress()
   for (const next of ways[state]) progress.to(next)
   return progress
 }
 
-t.test('a session begins without a connection', async t => {
-  t.equal(new Progress().state, 'idle')
+t.test('a transaction begins while it waits for a connection', async t => {
+  t.equal(new Progress().state, 'opening')
 })
 
-t.test('the six states are those that users see', async t => {
-  t.same(states.sort(), ['active', 'closed', 'failed', 'idle', 'opening', 'settling'])
+t.test('the states are those that the table knows', async t => {
+  t.same(states.sort(), ['active', 'ended', 'failed', 'opening', 'settling'])
 })
 
 for (const from of states) {

@@ -1,0 +1,15 @@
+import type { ConnectionOwner } from '../pool/work-context.ts'
+import type { Counters } from '../pool/counters.ts'
+import type { Pool } from '../pool/pool.ts'
+
+/** What a transaction or a single statement needs of the engine. */
+export interface TransactionHost {
+  readonly pool: Pool
+  readonly counters: Counters
+}
+
+/** The session that a transaction belongs to. */
+export interface TransactionOwner extends ConnectionOwner {
+  /** The connection is lost or could not be acquired: the transaction can only be rolled back. */
+  lost (): void
+}

@@ -1,0 +1,76 @@
+import { pgScopeError } from '../errors.ts'
+import { ObservedPromise } from '../exchange/observed-promise.ts'
+import { rejected } from './rejected.ts'
+import type { Savepoints } from './savepoints.ts'
+
+const noop = (): void => {}
+
+/** What commit() and rollback() need of their session. */
+export interface SettlementHost {
+  readonly endIsAwaited: boolean
+  /** Why the call is rejected when its turn comes, or null. */
+  tooLateError (): Error | null
+  /** A call was rejected before it began: the session fails. */
+  invalid (error: Error): void
+  /** Whether work was lost by a commit() that failed. */
+  hasLostWork (): boolean
+}
+
+/** A user's commit() and rollback(): the calls after them wait, and belong to the next transaction. */
+export class CallerSettlement {
+  /** Resolves when the commit() or rollback() in progress has ended; null if there is none. */
+  inProgress: Promise<unknown> | null = null
+  /** A commit() that failed and was not awaited so far: its work is lost, so the end must fail. */
+  #failedCommit: { readonly promise: ObservedPromise<void>, readonly error: Error } | null = null
+  readonly #savepoints: Savepoints
+
+  constructor (savepoints: Savepoints) {
+    this.#savepoints = savepoints
+  }
+
+  /** The error of a commit() whose work is lost without its caller knowing, or null. */
+  get failure (): Error | null {
+    return this.#failedCommit?.error ?? null
+  }
+
+  /** A call after an awaited commit() that failed shows that the caller has handled it. */
+  nextCall (): void {
+    if (this.#failedCommit?.promise.observed === true) this.#failedCommit = null
+  }
+
+  forgetFailure (): void {
+    this.#failedCommit = null
+  }
+
+  run (name: 'commit' | 'rollback', settle: () => Promise<void>, host: SettlementHost): Promise<void> {
+    if (this.#savepoints.isCallerInside) {
+      const error = insideTransaction(name)
+      host.invalid(error)
+      return rejected(error)
+    }
+    const promise: ObservedPromise<void> = new ObservedPromise((resolve, reject) => {
+      this.#savepoints.toSettle(() => {
+        const late = host.tooLateError()
+        if (late !== null) return reject(late)
+        const turn = this.#savepoints.hold()
+        const settled = settle()
+        this.inProgress = settled.catch(noop).then(() => {
+          this.inProgress = null
+          this.#savepoints.leave(turn)
+        })
+        settled.then(resolve, (error) => {
+          if (host.hasLostWork()) this.#failedCommit = { promise, error }
+          reject(error)
+        })
+      })
+    })
+    // The end reports the failure.
+    if (host.endIsAwaited) promise.silence()
+    return promise
+  }
+}
+
+function insideTransaction (name: string): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside transaction(fn), ` +
+    'whose savepoint would be lost. Let fn resolve or throw instead.')
+}

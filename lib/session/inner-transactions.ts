@@ -1,0 +1,117 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import type { Session } from '../../types/session.ts'
+import { ObservedPromise, UnawaitedFailures } from '../exchange/observed-promise.ts'
+import { asWorkOf } from '../pool/work-context.ts'
+import { transactionEndedError } from './managed-session.ts'
+import type { ScopedSession } from './scoped-session.ts'
+
+interface Inside {
+  readonly owner: InnerTransactions
+  readonly session: ScopedSession
+  readonly enclosing: Inside | undefined
+  /** It was rolled back: work that fn did not await has no transaction to belong to. */
+  undone: boolean
+}
+
+/** The transaction(fn) of an autocommit session in which the running code was called. */
+const inside = new AsyncLocalStorage<Inside>()
+
+/** What the transactions need of their autocommit session. */
+export interface InnerTransactionsHost {
+  /** Whether the end of the session reports a failure that no caller awaits. */
+  reportsFailures (): boolean
+  /** A session whose transaction begins with its first statement. */
+  newSession (): ScopedSession
+  /** A transaction has ended. */
+  changed (): void
+}
+
+/** The transactions inside an autocommit session: each transaction(fn) and each stream has one of its own. */
+export class InnerTransactions {
+  readonly #host: InnerTransactionsHost
+  readonly #sessions = new Set<ScopedSession>()
+  /** Each running transaction(fn). */
+  readonly #calls = new Set<Promise<unknown>>()
+  readonly #unawaited = new UnawaitedFailures()
+
+  constructor (host: InnerTransactionsHost) {
+    this.#host = host
+  }
+
+  /** A transaction is open. */
+  get working (): boolean {
+    return this.#sessions.size > 0
+  }
+
+  /** No transaction is open, and no fn runs. */
+  get isEmpty (): boolean {
+    return this.#sessions.size === 0 && this.#calls.size === 0
+  }
+
+  get sessions (): Iterable<ScopedSession> {
+    return this.#sessions
+  }
+
+  /** Each resolves when a transaction(fn) has ended. */
+  get calls (): Iterable<Promise<unknown>> {
+    return this.#calls
+  }
+
+  /** The first failure that no caller has awaited, or null. */
+  get failure (): { readonly error: unknown } | null {
+    return this.#unawaited.first
+  }
+
+  open (): ScopedSession {
+    const session = this.#host.newSession()
+    session.endIsAwaited = true
+    this.#sessions.add(session)
+    return session
+  }
+
+  ended (session: ScopedSession): void {
+    this.#sessions.delete(session)
+    this.#host.changed()
+  }
+
+  run<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const work = this.#run(fn)
+    const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
+      work.then(resolve, (error) => {
+        // The end fails unless the promise is awaited before.
+        if (this.#host.reportsFailures()) promise.silence()
+        this.#unawaited.add(promise, error)
+        reject(error)
+      })
+    })
+    const call = work.then(() => {}, () => {}).finally(() => this.#calls.delete(call))
+    this.#calls.add(call)
+    return promise
+  }
+
+  async #run<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
+    const session = this.open()
+    const here: Inside = { owner: this, session, enclosing: inside.getStore(), undone: false }
+    try {
+      const result = await asWorkOf(session, () => inside.run(here, fn, session))
+      await session.end('commit', transactionEndedError())
+      return result
+    } catch (error) {
+      here.undone = true
+      await session.end('rollback', transactionEndedError()).catch(() => {})
+      throw error
+    } finally {
+      this.ended(session)
+    }
+  }
+
+  /** The session of the transaction(fn) in which the running code was called, or null. */
+  get callersSession (): ScopedSession | null {
+    let found = inside.getStore()
+    // Work that a committed transaction(fn) left behind is independent of it. After a rollback it is rejected.
+    while (found !== undefined && (found.owner !== this || (found.session.isEnding && !found.undone))) {
+      found = found.enclosing
+    }
+    return found?.session ?? null
+  }
+}

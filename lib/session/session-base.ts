@@ -1,0 +1,48 @@
+import { type ManagedSession, type Outcome, sessionClosedError, type SessionHost } from './managed-session.ts'
+
+/** What all sessions have in common: a session ends once, for one reason, and aborts its signal then. */
+export abstract class SessionBase {
+  arraySetIndex = -1
+  onForcedClose: ManagedSession['onForcedClose']
+  abstract endIsAwaited: boolean
+  protected readonly host: SessionHost
+  /** Method and route of the request, for reports. */
+  protected readonly label: string | undefined
+  /** The end, once it has begun. Later calls of end() get its promise. */
+  protected ending: Promise<void> | null = null
+  /** The error of calls after the end, if one was given. */
+  protected reason: Error | undefined
+  #controller: AbortController | null = null
+
+  constructor (host: SessionHost, label: string | undefined) {
+    this.host = host
+    this.label = label
+  }
+
+  abstract end (outcome: Outcome, reason?: Error): Promise<void>
+
+  get signal (): AbortSignal {
+    this.#controller ??= new AbortController()
+    if (this.ending !== null) this.#controller.abort(this.reason)
+    return this.#controller.signal
+  }
+
+  close (): Promise<void> {
+    return this.end('rollback')
+  }
+
+  [Symbol.asyncDispose] (): Promise<void> {
+    return this.close()
+  }
+
+  /** The session has ended. */
+  protected ended (this: SessionBase & ManagedSession): void {
+    this.#controller?.abort(this.reason)
+    this.host.ended(this)
+  }
+
+  /** The error of calls after the end. */
+  closedError (): Error {
+    return this.reason ?? sessionClosedError()
+  }
+}

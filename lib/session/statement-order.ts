@@ -1,0 +1,90 @@
+import { InvalidCall } from '../exchange/call.ts'
+import type { Statement } from '../exchange/statement.ts'
+import type { StatementSignal } from '../exchange/statement-signal.ts'
+import type { StreamSession } from './cursor-stream.ts'
+import type { SessionHost } from './managed-session.ts'
+import type { Savepoint, Savepoints } from './savepoints.ts'
+import type { SessionTransactions } from './session-transactions.ts'
+
+/** Whether a session accepts calls. */
+export interface CallAcceptance {
+  /** Calls are accepted: after the end has begun, only inside a transaction(fn) that the end waits for. */
+  readonly acceptsCalls: boolean
+  /** Why a call is rejected when its turn comes, or null: the session rolls back or is closed. */
+  tooLateError (): Error | null
+  closedError (): Error
+}
+
+/** The order of a session's statements: each is sent when it is the turn of its call. */
+export class StatementOrder implements StreamSession {
+  readonly #session: CallAcceptance
+  readonly #host: SessionHost
+  readonly #savepoints: Savepoints
+  readonly #transactions: SessionTransactions
+
+  constructor (
+    session: CallAcceptance, host: SessionHost, savepoints: Savepoints, transactions: SessionTransactions
+  ) {
+    this.#session = session
+    this.#host = host
+    this.#savepoints = savepoints
+    this.#transactions = transactions
+  }
+
+  add (statements: Statement[]): void {
+    if (this.#savepoints.isEmpty) this.#submit(statements)
+    else this.#inTurn(() => this.#submit(statements), (error) => fail(statements, error))
+  }
+
+  /** Waits for a running transaction(fn), unless the connection is lost, because fn may await the call. */
+  #inTurn (go: () => void, reject: (error: Error) => void): void {
+    if (this.#transactions.isLost && !this.#savepoints.settles) go()
+    else this.#savepoints.inTurn(go, reject)
+  }
+
+  #submit (statements: Statement[]): void {
+    const late = this.#session.tooLateError()
+    if (late === null) this.#transactions.submit(statements)
+    else fail(statements, late)
+  }
+
+  /** Rejects the calls that wait for a transaction(fn), because the connection is lost. */
+  connectionLost (): void {
+    const { failure } = this.#transactions
+    if (failure !== null) this.#savepoints.rejectWaiting(failure)
+  }
+
+  vet (text: string): void {
+    this.#host.vet(text)
+  }
+
+  invalid (error: unknown): void {
+    if (this.#session.acceptsCalls) this.add([new InvalidCall(error)])
+  }
+
+  cancel (signal: StatementSignal): boolean {
+    return this.#transactions.current?.cancel(signal) === true
+  }
+
+  open (declare: (savepoint: Savepoint | null) => Statement[]): void {
+    this.#inTurn(() => {
+      const statements = declare(this.#savepoints.top)
+      if (statements.length > 0) this.#submit(statements)
+    }, (error) => fail(declare(null), error))
+  }
+
+  /** Sent out of turn: FETCH and CLOSE belong to an open cursor. */
+  fetch (statements: Statement[]): void {
+    if (this.#session.acceptsCalls && this.#transactions.open !== null) this.#submit(statements)
+    else fail(statements, this.#session.closedError())
+  }
+
+  async recovery (): Promise<boolean> {
+    if (this.#transactions.failure !== null && !await this.#savepoints.othersEnded()) return false
+    return this.#session.acceptsCalls && this.#transactions.failure === null && this.#transactions.open !== null
+  }
+}
+
+function fail (statements: readonly Statement[], error: Error): void {
+  for (const statement of statements) statement.fail(error)
+}
