@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import type { Mode } from './options.ts'
 import type { Queryable, StatementConfig } from './query.ts'
 
 /** `idle`, `opening`, `active`, `failed`, `settling` or `closed`: docs/sessions.md has the diagram. */
@@ -61,6 +62,8 @@ export interface Session extends Queryable {
   afterCommit (fn: () => unknown): void
   /** fn runs once the transaction, or the savepoint in which it was registered, is rolled back. */
   afterRollback (fn: () => unknown): void
+  /** As the options of the session say: its statements share a transaction, or each is committed by itself. */
+  readonly mode: Mode
   readonly state: SessionState
   /** Aborts when the session ends. */
   readonly signal: AbortSignal

@@ -52,6 +52,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     this.#hooks = new OutcomeHooks(host)
   }
 
+  get mode (): Session['mode'] {
+    return 'autocommit'
+  }
+
   get state (): Session['state'] {
     if (this.ending !== null) return this.working ? 'settling' : 'closed'
     return this.working ? 'active' : 'idle'

@@ -21,6 +21,10 @@ export class NestedSession implements Session {
     return this.#savepoint.fn === 'running'
   }
 
+  get mode (): Session['mode'] {
+    return this.#session.mode
+  }
+
   get state (): SessionState {
     return this.#isOpen ? this.#session.state : 'closed'
   }

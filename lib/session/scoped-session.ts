@@ -56,6 +56,10 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.#hooks = new OutcomeHooks(host)
   }
 
+  get mode (): Session['mode'] {
+    return 'transaction'
+  }
+
   get state (): Session['state'] {
     return this.isClosed ? 'closed' : this.#transactions.state
   }

@@ -39,6 +39,15 @@ declare global {
 }
 `
 
+/** The exports of the package by the name that a user writes, and the file of lib behind each. */
+function sources (): Record<string, [string]> {
+  const { name, exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
+  const code = Object.entries<{ types?: string }>(exports).filter(([, { types }]) => types !== undefined)
+  return Object.fromEntries(code.map(([path, { types }]) => [
+    join(name, path), [join(root, types!.replace('dist/', '').replace('.d.ts', '.ts'))]
+  ]))
+}
+
 /** Imports and declarations stay at the top; the rest may await and return, as in a handler. */
 function moduleOf ({ code }: Sample): string {
   const top = /^(?:import .*|declare module [\s\S]*?^\})$/gm
@@ -63,7 +72,7 @@ t.test('every sample of the README and of the docs compiles as a user would comp
     skipLibCheck: true,
     allowImportingTsExtensions: true,
     noEmit: true,
-    paths: { 'fastify-pg-scope': [join(root, 'lib/index.ts')], 'fastify-pg-scope/embedded': [join(root, 'lib/embedded/index.ts')] }
+    paths: sources()
   }
   const host = ts.createCompilerHost(options)
   const { fileExists, readFile, getSourceFile } = host

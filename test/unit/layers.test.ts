@@ -7,6 +7,9 @@ import t from 'tap'
 const lib = fileURLToPath(new URL('../../lib', import.meta.url))
 const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
 
+/** Subpath exports, which the core does not import. */
+const subpaths = ['embedded', 'kysely']
+
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 
 /** Files by the files of lib that they import. */
@@ -15,6 +18,10 @@ const imports = new Map(files.map((file) => {
   const targets = Array.from(text.matchAll(/^(?:import|export)\b[^']*'(\.[^']+)'/gm), ([, path]) => relative(lib, join(lib, dirname(file), path!)))
   return [file, targets.filter((target) => !target.startsWith('..'))]
 }))
+
+function subpathOf (file: string): string | null {
+  return subpaths.find((folder) => file.startsWith(`${folder}${sep}`)) ?? null
+}
 
 /** Higher numbers are further down. */
 function depth (file: string): number {
@@ -25,15 +32,25 @@ function depth (file: string): number {
 
 t.test('every folder of lib has its place in the order', async (t) => {
   const folders = new Set(files.filter((file) => file.includes(sep)).map((file) => file.split(sep)[0]!))
-  // A subpath export of its own, which the core does not import.
-  folders.delete('embedded')
+  for (const folder of subpaths) folders.delete(folder)
   t.same([...folders].sort(), [...layers].sort())
 })
 
 t.test('imports point down', async (t) => {
   for (const [file, targets] of imports) {
-    if (file.startsWith('embedded')) continue
-    t.same(targets.filter((target) => target.startsWith('embedded') || depth(target) < depth(file)), [], file)
+    if (subpathOf(file) !== null) continue
+    t.same(targets.filter((target) => subpathOf(target) !== null || depth(target) < depth(file)), [], file)
+  }
+})
+
+t.test('a subpath export builds on the public types and on small helpers, not on the core', async (t) => {
+  for (const [file, targets] of imports) {
+    const own = subpathOf(file)
+    if (own === null) continue
+    const others = targets.filter((target) => target.includes(sep) && subpathOf(target) !== own)
+    // The rules of options know nothing of the core.
+    t.same(others.filter((target) => target !== join('config', 'option-rules.ts')), [], file)
+    t.notOk(targets.includes('index.ts'), file)
   }
 })
 

@@ -1,0 +1,1 @@
+import './kysely-cases.ts'
