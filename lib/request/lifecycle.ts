@@ -108,9 +108,9 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // Fastify creates it anew for each access
     const declared = config?.[configMark] as SessionConfig | undefined
     const scope = new RequestScope(request, declared ?? unseen(config, request), declared !== undefined)
-    scope.thrown = thrown.has(request)
     const { requestSettings: dynamic } = scope.config
-    scope.session = engine.open(scope.config, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
+    const session = engine.open(scope.config, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
+    scope.use(session, thrown.has(request))
     request[mark] = scope
     if (marked === null) scope.attachSocket()
     else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)

@@ -1,0 +1,95 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { SessionConfig } from '../config/session-config.ts'
+import type { ManagedSession } from '../session/managed-session.ts'
+import { outcomeOf } from './outcome.ts'
+
+/**
+ * - `open`: not decided
+ * - `deciding`: commitIf has returned a promise
+ * - `committing`: the response waits for COMMIT
+ * - `committed`: a streamed body may still use the session
+ * - `answer failed`: committed, and then an error replaced the response
+ * - `left behind`: committed without a response that waits for it
+ * - `given up`: rolled back
+ */
+export type WorkState =
+  'open' | 'deciding' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up'
+
+/** What a request did with its session, and what becomes of it. It is decided once: a later response changes nothing. */
+export class RequestWork {
+  session!: ManagedSession
+  state: WorkState = 'open'
+  /** An error was thrown before the response was sent. */
+  thrown = false
+  readonly config: SessionConfig
+  readonly #request: FastifyRequest
+
+  constructor (request: FastifyRequest, config: SessionConfig) {
+    this.#request = request
+    this.config = config
+  }
+
+  /** @throws what the user's commitIf throws */
+  outcome (reply: FastifyReply): ReturnType<typeof outcomeOf> {
+    const { failure, rollbackOnly } = this.session
+    return outcomeOf(
+      { status: reply.statusCode, thrown: this.thrown, failed: failure !== null, rollbackOnly },
+      this.config.commitIf && (() => this.config.commitIf!(this.#request, reply))
+    )
+  }
+
+  get isEnded (): boolean {
+    return this.session.state === 'closed' || this.state === 'given up' || this.state === 'left behind'
+  }
+
+  rollBack (reason?: Error): void {
+    this.state = 'given up'
+    this.session.end('rollback', reason).catch(() => {})
+  }
+
+  /** Commits without a response that waits for it. */
+  commitInBackground (): void {
+    if (this.state === 'given up' || this.state === 'left behind') return
+    this.state = 'left behind'
+    this.session.end('commit').catch((error) => this.reportUncommitted(error))
+  }
+
+  /** The client has disconnected, and the work continues (onAbort 'commit'). @param mayEnd whether it still decides */
+  async endWithoutClient (reply: FastifyReply, mayEnd: () => boolean): Promise<void> {
+    try {
+      const outcome = await this.outcome(reply)
+      if (!mayEnd()) return
+      if (outcome === 'rollback') this.rollBack()
+      else this.commitInBackground()
+    } catch (error) {
+      this.#request.log.error({ err: error }, 'commitIf failed, and no answer was waiting for it')
+      this.rollBack()
+    }
+  }
+
+  /** The response has ended without passing through this plugin's hooks. */
+  rollBackHijacked (): void {
+    // With an error, an earlier onSend hook has failed and Fastify has sent the error itself.
+    if (!this.thrown && this.session.state !== 'idle') {
+      this.#request.log.warn('the reply was hijacked, and its transaction is rolled back as the socket closes: ' +
+        'call request.db.commit(), or do the work in app.db.scope()')
+    }
+    this.rollBack()
+  }
+
+  reportUncommitted (error: unknown): void {
+    const { log } = this.#request
+    if (this.session.losesNothing) {
+      log.warn({ err: error }, 'a read-only transaction was not ended as it should: nothing is lost by it')
+    } else log.error({ err: error }, 'COMMIT failed, and no answer was waiting for it')
+  }
+
+  /** Logs a failed statement that did not change the response: in mode 'autocommit' each statement is separate. */
+  async reportFailedStatement (): Promise<void> {
+    if (!this.session.unused) await this.session.end('commit').catch(() => {})
+    const err = this.session.firstFailure
+    if (err === null) return
+    this.#request.log.warn({ err },
+      'a statement failed, and the answer was a success all the same (mode: \'autocommit\')')
+  }
+}
