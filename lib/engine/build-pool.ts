@@ -2,7 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { ResolvedOptions } from '../config/options.ts'
 import type { PoolerWatch } from '../pgbouncer/watch.ts'
 import type { Counters } from '../pool/counters.ts'
-import { LeakDetector, noLeakDetection, type LeaseObserver } from '../pool/leak-detector.ts'
+import { LeakDetector } from '../pool/leak-detector.ts'
 import { Pool } from '../pool/pool.ts'
 import type { PoolHost } from '../pool/pool-host.ts'
 import { SessionStateReset } from '../pool/session-state-reset.ts'
@@ -36,7 +36,8 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
     retryConnect: (error) => watch.appeared(error)
   }
   const source = keepsConnections ? new KeepAliveSource(host, limits) : new SingleUseSource(host, limits)
-  return new Pool(source, host, limits, leakDetection(limits.leakDetectionThreshold, log))
+  const { leakDetectionThreshold } = limits
+  return new Pool(source, host, limits, leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, log)])
 }
 
 /** @returns null if session state is kept, or if no connection serves a second session */
@@ -48,8 +49,7 @@ export function buildSessionStateReset (
   return new SessionStateReset(() => !watch.poolsTransactions)
 }
 
-function leakDetection (threshold: number, log: FastifyBaseLogger): LeaseObserver {
-  if (threshold === 0) return noLeakDetection
+function leakDetector (threshold: number, log: FastifyBaseLogger): LeakDetector {
   return new LeakDetector(
     threshold,
     (report) => log.warn(report, 'a connection is held longer than leakDetectionThreshold'),

@@ -1,6 +1,7 @@
 import { ArraySet } from '../array-set.ts'
 import { askedBeside, type ConnectionOwner } from './work-context.ts'
 import type { Lease } from './lease.ts'
+import { PoolObserver } from './pool-observer.ts'
 import type { AcquireRequest } from './wait-queue.ts'
 
 /** The time between two checks while a deadlock is possible. Milliseconds. */
@@ -17,10 +18,8 @@ const interval = 50
  * The check runs after the current turn of the event loop, and every 50 ms while a deadlock is possible: all
  * connections are in use and a waiter is nested in other work. It repeats because a handler may wait for a running
  * statement only, and because a promise may be awaited later.
- *
- * Pool reports each waiter (waits, left) and each lease (granted, returned).
  */
-export class DeadlockDetector {
+export class DeadlockDetector extends PoolObserver {
   readonly #max: number
   readonly #refuse: (waiter: AcquireRequest) => void
   /** The leases of all connections in use. */
@@ -41,12 +40,13 @@ export class DeadlockDetector {
    * @param refuse called with the waiter to reject; it leaves the queue
    */
   constructor (max: number, waiting: Iterable<AcquireRequest>, refuse: (waiter: AcquireRequest) => void) {
+    super()
     this.#max = max
     this.#waiting = waiting
     this.#refuse = refuse
   }
 
-  waits (waiter: AcquireRequest): void {
+  override requested (waiter: AcquireRequest): void {
     if (waiter.label === undefined && this.#requests > 0) askedBeside()
     if (!isNested(waiter)) return
     this.#nested++
@@ -58,8 +58,7 @@ export class DeadlockDetector {
     return isNested(waiter) || (waiter.context === null && waiter.label === undefined && this.#requests > 0)
   }
 
-  /** The waiter has left the queue, for whatever reason. */
-  left (waiter: AcquireRequest): void {
+  override left (waiter: AcquireRequest): void {
     if (!isNested(waiter)) return
     this.#nested--
     this.#prioritized.delete(waiter)
@@ -70,13 +69,13 @@ export class DeadlockDetector {
     return this.#prioritized.size === 0 ? null : this.#prioritized.values().next().value!
   }
 
-  granted (lease: Lease): void {
+  override granted (lease: Lease): void {
     this.#leases.add(lease)
     if (lease.owner.requestOf != null) this.#requests++
     this.#suspect()
   }
 
-  returned (lease: Lease): void {
+  override returned (lease: Lease): void {
     this.#leases.delete(lease)
     if (lease.owner.requestOf != null) this.#requests--
   }

@@ -1,16 +1,7 @@
 import { letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
+import { PoolObserver } from './pool-observer.ts'
 import type { AcquireRequest } from './wait-queue.ts'
-
-/** Observes what the pool grants and takes back. */
-export interface LeaseObserver {
-  asked (waiter: AcquireRequest): void
-  granted (lease: Lease, waiter: AcquireRequest): void
-  returned (lease: Lease): void
-}
-
-/** Used without a threshold: observes nothing and costs nothing. */
-export const noLeakDetection: LeaseObserver = { asked () {}, granted () {}, returned () {} }
 
 export interface LeakReport {
   /** Method and route of the request that holds the connection, if a request holds it. */
@@ -38,7 +29,7 @@ interface Held {
  * Reports leases that are held longer than a threshold, and again when they are returned. It never takes a connection
  * away.
  */
-export class LeakDetector implements LeaseObserver {
+export class LeakDetector extends PoolObserver {
   readonly #threshold: number
   readonly #suspected: (report: LeakReport) => void
   readonly #returned: (report: LeakReport) => void
@@ -47,12 +38,13 @@ export class LeakDetector implements LeaseObserver {
 
   /** @param threshold milliseconds */
   constructor (threshold: number, suspected: (report: LeakReport) => void, returned: (report: LeakReport) => void) {
+    super()
     this.#threshold = threshold
     this.#suspected = suspected
     this.#returned = returned
   }
 
-  asked (waiter: AcquireRequest): void {
+  override requested (waiter: AcquireRequest): void {
     // A resent first batch makes the same request again from an answer's callback, whose stack says nothing about
     // the app.
     if (this.#stacks.has(waiter)) return
@@ -62,7 +54,7 @@ export class LeakDetector implements LeaseObserver {
     Error.stackTraceLimit = stackTraceLimit
   }
 
-  granted (lease: Lease, waiter: AcquireRequest): void {
+  override granted (lease: Lease, waiter: AcquireRequest): void {
     const timer = setTimeout(() => {
       held.reported = true
       this.#suspected(this.#report(held))
@@ -72,7 +64,7 @@ export class LeakDetector implements LeaseObserver {
     this.#held.set(lease, held)
   }
 
-  returned (lease: Lease): void {
+  override returned (lease: Lease): void {
     const held = this.#held.get(lease)
     if (held === undefined) return
     this.#held.delete(lease)

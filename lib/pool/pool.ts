@@ -6,11 +6,11 @@ import { DeadlockDetector } from './deadlock-detector.ts'
 import { TimeoutDiagnosis } from './timeout-diagnosis.ts'
 import { type CommitLatency, HandOver, type PendingCommit } from './hand-over.ts'
 import { Lease, type LeaseKeeper } from './lease.ts'
-import type { LeaseObserver } from './leak-detector.ts'
 import { Admission } from './admission.ts'
 import { closedError, deadlockError } from './pool-errors.ts'
 import type { PoolHost, PoolStats } from './pool-host.ts'
 import type { PoolLimits } from './pool-limits.ts'
+import type { PoolObserver } from './pool-observer.ts'
 import type { ConnectionSource } from './sources/connection-source.ts'
 import { type AcquireRequest, WaitQueue } from './wait-queue.ts'
 
@@ -41,11 +41,11 @@ export class Pool {
   readonly #source: ConnectionSource
   readonly #host: PoolHost
   readonly #limits: PoolLimits
-  readonly #leaks: LeaseObserver
   readonly #waiting: WaitQueue
   readonly #deadlocks: DeadlockDetector
   readonly #admission: Admission
   readonly #diagnosis: TimeoutDiagnosis
+  readonly #observers: readonly PoolObserver[]
   readonly #handOver = new HandOver()
   readonly #keeper: LeaseKeeper
   readonly #arrivals = new Arrivals()
@@ -53,15 +53,18 @@ export class Pool {
   #leased = 0
   #closing: Promise<void> | null = null
 
-  constructor (source: ConnectionSource, host: PoolHost, limits: PoolLimits, leaks: LeaseObserver) {
+  /** @param observers besides those that the pool itself needs */
+  constructor (
+    source: ConnectionSource, host: PoolHost, limits: PoolLimits, observers: readonly PoolObserver[]
+  ) {
     this.#source = source
     this.#host = host
     this.#limits = limits
-    this.#leaks = leaks
     this.#waiting = new WaitQueue(limits.acquireTimeout, (waiter) => this.#timedOut(waiter))
     this.#deadlocks = new DeadlockDetector(limits.max, this.#waiting, (waiter) => this.#deadlocked(waiter))
     this.#admission = new Admission(limits)
     this.#diagnosis = new TimeoutDiagnosis(source.keepsConnections, host.target)
+    this.#observers = [this.#deadlocks, this.#diagnosis, ...observers]
     this.#keeper = {
       returned: (lease, connection, keep) => {
         this.#observeReturn(lease)
@@ -88,9 +91,8 @@ export class Pool {
       this.#host.counters.refused++
       return waiter.refused(refusal)
     }
-    this.#leaks.asked(waiter)
     this.#waiting.push(waiter)
-    this.#deadlocks.waits(waiter)
+    for (const observer of this.#observers) observer.requested(waiter)
     this.#fetch()
     this.#share()
   }
@@ -103,7 +105,7 @@ export class Pool {
 
   #leave (waiter: AcquireRequest): boolean {
     if (!this.#waiting.remove(waiter)) return false
-    this.#deadlocks.left(waiter)
+    for (const observer of this.#observers) observer.left(waiter)
     return true
   }
 
@@ -213,12 +215,10 @@ export class Pool {
     if (waiter === null) return this.#put(connection, true)
     this.#host.counters.acquired++
     connection.uses++
-    this.#diagnosis.granted()
     // A connection that was just opened shows how long opening takes, not how long a session takes.
     if (connection.reused || !this.#source.keepsConnections) this.#admission.served(this.#waiting.length)
     const lease = new Lease(connection, waiter.owner, waiter.label, this.#keeper)
-    this.#leaks.granted(lease, waiter)
-    this.#deadlocks.granted(lease)
+    for (const observer of this.#observers) observer.granted(lease, waiter)
     waiter.granted(lease)
   }
 
@@ -240,8 +240,7 @@ export class Pool {
   }
 
   #observeReturn (lease: Lease): void {
-    this.#deadlocks.returned(lease)
-    this.#leaks.returned(lease)
+    for (const observer of this.#observers) observer.returned(lease)
   }
 
   #put (connection: Connection, keep: boolean): void {
@@ -267,7 +266,7 @@ export class Pool {
    *   have recovered.
    */
   #refused (error: unknown, began: number): void {
-    this.#diagnosis.refused(error)
+    for (const observer of this.#observers) observer.connectionRefused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()
     if (hasNoServer(error) && performance.now() - this.#waiting.since < loginRetryTimeout) {
       setTimeout(() => this.#fetch(), loginRetryInterval)
@@ -285,7 +284,7 @@ export class Pool {
 
   /** Called with a waiter that has left the queue. */
   #timedOut (waiter: AcquireRequest): void {
-    this.#deadlocks.left(waiter)
+    for (const observer of this.#observers) observer.left(waiter)
     this.#host.counters.timedOut++
     waiter.refused(this.#diagnosis.timedOut(this.#limits, this.#leased, this.#waiting.length))
   }

@@ -1,9 +1,10 @@
 import { connectError, type Target } from '../postgres/target.ts'
 import { exhaustedError } from './pool-errors.ts'
 import type { PoolLimits } from './pool-limits.ts'
+import { PoolObserver } from './pool-observer.ts'
 
 /** Tells why a waiter timed out: the pool is exhausted, or the server accepts no connection. */
-export class TimeoutDiagnosis {
+export class TimeoutDiagnosis extends PoolObserver {
   /** Without it each session opens a connection, so that some are always being opened. */
   readonly #keeps: boolean
   readonly #target: Target
@@ -13,16 +14,16 @@ export class TimeoutDiagnosis {
 
   /** @param keeps whether the pool's source keeps connections */
   constructor (keeps: boolean, target: Target) {
+    super()
     this.#keeps = keeps
     this.#target = target
   }
 
-  granted (): void {
+  override granted (): void {
     this.#lastGrant = performance.now()
   }
 
-  /** The server refused a connection. */
-  refused (error: unknown): void {
+  override connectionRefused (error: unknown): void {
     this.#lastRefusal = { error, at: performance.now() }
   }
 

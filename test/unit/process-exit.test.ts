@@ -51,7 +51,7 @@ t.test('so do leak reports', async t => {
       resolve()
     }, ({ route }) => t.equal(route, 'GET /'))
     withNumbers(() => {
-      watch.asked(waiter)
+      watch.requested(waiter)
       watch.granted(lease, waiter)
     })
   })
