@@ -1,6 +1,5 @@
 import { pgScopeError } from '../errors.ts'
 import type { Lease } from '../pool/lease.ts'
-import { Changes } from '../changes.ts'
 import { failureKind, isOfValue } from '../postgres/sqlstate.ts'
 import { cancelRunning } from './cancellation.ts'
 import type { BatchFailure } from './batch-failure.ts'
@@ -10,11 +9,11 @@ import { TransactionFailure } from './transaction-failure.ts'
 import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
 import type { TransactionConfig, Settings } from './transaction-config.ts'
 import { abortedBySignal, type StartingTransaction, TransactionStart } from './transaction-start.ts'
-import { Pipeline, type PipelineOwner } from './pipeline.ts'
+import type { Pipeline, PipelineOwner } from './pipeline.ts'
 import { Progress, type TransactionState } from './states.ts'
 import type { Statement } from './statement.ts'
-import { StatementQueue } from './statement-queue.ts'
 import type { StatementSignal } from './statement-signal.ts'
+import { UnansweredStatements } from './unanswered-statements.ts'
 
 /**
  * One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. A session makes it for its first statement and
@@ -22,8 +21,6 @@ import type { StatementSignal } from './statement-signal.ts'
  *
  *     start() ─► TransactionStart ─► begin() ─► Pipeline ─► batchAnswered() ─► commit() or rollback()
  *                settings, acquire   BEGIN      statements  success or failure
- *
- * Statements wait in the queue until there is a pipeline, and until it takes them.
  */
 export class Transaction implements StartingTransaction, PipelineOwner {
   /** It failed before it asked for a connection. */
@@ -37,12 +34,9 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   readonly #progress = new Progress()
   readonly #failure = new TransactionFailure()
   readonly #start: TransactionStart
-  readonly #queue = new StatementQueue()
-  /** Null until a connection is acquired. */
-  #pipeline: Pipeline | null = null
+  readonly #statements = new UnansweredStatements()
   /** Resolves when the running statements are cancelled. */
   #stopped: Promise<void> | null = null
-  readonly #changes = new Changes()
 
   constructor (
     host: TransactionHost, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined,
@@ -62,7 +56,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   /** Acquires a connection for BEGIN and the first statements. */
   start (statements: readonly Statement[]): void {
-    this.#queue.put(statements)
+    this.#statements.queue.put(statements)
     this.#start.acquire()
   }
 
@@ -76,14 +70,13 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   submit (statements: readonly Statement[]): void {
     if (this.state === 'failed') return this.#failure.refuse(statements)
     // While BEGIN is unanswered they wait: after a BEGIN that fails they would run outside the transaction.
-    this.#queue.put(statements)
+    this.#statements.queue.put(statements)
     if (this.state === 'active') this.#flush()
   }
 
   #flush (): void {
-    this.#pipeline?.flush(this.#queue)
-    const { rejection } = this.#queue
-    if (rejection !== null && this.#pipeline?.isRunning === false) this.#rejectedCall(rejection)
+    const rejection = this.#statements.flush()
+    if (rejection !== null) this.#rejectedCall(rejection)
   }
 
   get awaitsSettings (): boolean {
@@ -91,7 +84,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   }
 
   settingsAlterMeaning (): void {
-    this.#queue.prepareNone()
+    this.#statements.queue.prepareNone()
   }
 
   settingsFailed (error: Error): void {
@@ -102,12 +95,12 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   /** No statement is queued or unanswered. */
   get isIdle (): boolean {
-    return this.#queue.isEmpty && this.#pipeline?.isRunning !== true
+    return this.#statements.isEmpty
   }
 
-  /** No caller waits for an answer. An internal statement such as CLOSE may be unanswered: COMMIT can follow it. */
+  /** No caller waits for an answer. */
   get nothingAwaited (): boolean {
-    return this.#queue.isEmpty && this.#pipeline?.nothingAwaited !== false
+    return this.#statements.nothingAwaited
   }
 
   get isEnded (): boolean {
@@ -116,20 +109,15 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   /** Its connection is lost or could not be acquired. */
   get isLost (): boolean {
-    return this.#connected === null && !this.neverAcquired
+    return this.#statements.connected === null && !this.neverAcquired
   }
 
-  /** The pipeline while it has a connection. */
-  get #connected (): Pipeline | null {
-    return this.#pipeline?.isReleased === false ? this.#pipeline : null
-  }
-
-  async settled (): Promise<void> {
-    while (!this.isIdle) await this.#changes.next()
+  settled (): Promise<void> {
+    return this.#statements.settled()
   }
 
   changed (): void {
-    this.#changes.announce()
+    this.#statements.changed()
   }
 
   /** The error of statements and COMMIT after the transaction has failed. */
@@ -141,7 +129,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   commit (): Promise<void> {
     this.#progress.to('settling')
     return new Promise((resolve, reject) => {
-      sendCommit(this.#pipeline!, this.#host.pool, this.#config.commitLatency, (outcome) => {
+      sendCommit(this.#statements.pipeline!, this.#host.pool, this.#config.commitLatency, (outcome) => {
         this.#finish()
         if (outcome === 'committed') {
           this.#host.counters.committed++
@@ -163,7 +151,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.isIdle) this.stop(reason())
     if (this.#stopped !== null) await this.#stopped
-    const pipeline = this.#connected
+    const pipeline = this.#statements.connected
     if (pipeline !== null) {
       await sendRollback(pipeline, this.#host.pool, mayHandOver ? this.#config.commitLatency : null)
     }
@@ -172,7 +160,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   #finish (): void {
     this.#progress.to('ended')
-    this.#pipeline?.release()
+    this.#statements.pipeline?.release()
   }
 
   /**
@@ -180,7 +168,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
    * an error. Requires a connection.
    */
   rollbackTo (savepoint: string): Promise<void> {
-    return new Promise((resolve) => sendRollbackTo(this.#pipeline!, savepoint, (failure) => {
+    return new Promise((resolve) => sendRollbackTo(this.#statements.pipeline!, savepoint, (failure) => {
       // Decided synchronously with the answer: a microtask later the connection may be lost.
       if (failure === null) {
         this.#recovered()
@@ -215,7 +203,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     this.#failure.stopReason = reason
     this.#fail(reason)
     this.#refuseQueued()
-    const pipeline = this.#connected
+    const pipeline = this.#statements.connected
     if (pipeline === null) this.#start.cancel()
     else await cancelRunning(pipeline)
     if (pipeline?.isRunning) pipeline.release()
@@ -228,13 +216,13 @@ export class Transaction implements StartingTransaction, PipelineOwner {
    * @returns whether it was sent; its answer then decides the result
    */
   cancel (signal: StatementSignal): boolean {
-    const pipeline = this.#pipeline
+    const pipeline = this.#statements.pipeline
     if (pipeline?.runs(signal)) {
       if (this.#stopped === null) this.#cancelStatement(signal, pipeline)
       return true
     }
     // If it is the first statement, the transaction needs no connection any more.
-    if (this.#connected === null && this.#queue.isFirst(signal) && this.#start.cancel()) {
+    if (this.#statements.connected === null && this.#statements.queue.isFirst(signal) && this.#start.cancel()) {
       this.neverAcquired = true
       this.#rejectedCall(signal.error)
     }
@@ -255,8 +243,8 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   begin (lease: Lease): void {
     this.since ??= performance.now()
-    this.#pipeline = new Pipeline(lease, this, this.#config.answerTimeout)
-    this.#pipeline.write(this.#start.firstBatch(lease.connection, this.#queue.takeFirstBatch()))
+    const pipeline = this.#statements.sendOver(lease, this, this.#config.answerTimeout)
+    pipeline.write(this.#start.firstBatch(lease.connection, this.#statements.queue.takeFirstBatch()))
   }
 
   refused (error: Error): void {
@@ -270,9 +258,9 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   }
 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
-    const pipeline = this.#pipeline!
+    const pipeline = this.#statements.pipeline!
     if (failure === null) this.#succeeded(statements, pipeline)
-    else if (this.state !== 'opening' || !this.#start.resend(statements, failure, pipeline, this.#queue)) {
+    else if (this.state !== 'opening' || !this.#start.resend(statements, failure, pipeline, this.#statements.queue)) {
       if (failure.lost) {
         this.#lost(failure.error)
         this.#failure.refuse(statements)
@@ -327,7 +315,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   #lost (error: unknown): void {
     this.#fail(connectionLost(error))
-    this.#pipeline?.release(true)
+    this.#statements.pipeline?.release(true)
     this.#refuseQueued()
     this.changed()
     this.owner.lost()
@@ -339,11 +327,11 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   }
 
   #failQueued (error: Error): void {
-    for (const statement of this.#queue.takeAll()) statement.fail(error)
+    for (const statement of this.#statements.takeQueued()) statement.fail(error)
     this.changed()
   }
 
   #refuseQueued (): void {
-    this.#failure.refuse(this.#queue.takeAll())
+    this.#failure.refuse(this.#statements.takeQueued())
   }
 }

@@ -10,7 +10,8 @@ import { trailerNames } from './trailers.ts'
 const describesBody = new Set([
   'content-type', 'content-encoding', 'content-language', 'content-length', 'content-location', 'content-range',
   'content-disposition', 'content-md5', 'content-digest', 'repr-digest', 'digest', 'signature', 'signature-input',
-  'etag', 'last-modified', 'accept-ranges', 'location', 'link', 'retry-after', 'refresh', 'sourcemap', 'preference-applied',
+  'etag', 'last-modified', 'accept-ranges', 'location', 'link', 'retry-after', 'refresh', 'sourcemap',
+  'preference-applied',
   'cache-control', 'cdn-cache-control', 'surrogate-control', 'pragma', 'expires', 'age', 'warning',
   'transfer-encoding', 'trailer', 'x-accel-redirect', 'x-accel-expires', 'x-sendfile'
 ])

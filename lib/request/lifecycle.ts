@@ -3,20 +3,24 @@ import type { PgEngine } from '../engine/engine.ts'
 import { exposeDetails } from '../errors.ts'
 import type { ResolvedOptions } from '../config/options.ts'
 import { routeConfig, type SessionConfig } from '../config/session-config.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import { ownFields } from '../own-fields.ts'
 import { settingsFor } from '../session/request-settings.ts'
+import type { Done } from './answer.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { boundStream } from './stream-timeout.ts'
 
-type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: (error?: Error | null, payload?: unknown) => void) => void
+type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: Done) => void
 
 /**
  * Registers Fastify's hooks, which follow a request from the first use of its session to its end.
  * docs/how-a-request-ends.md explains why each hook is needed.
  */
-export function followRequests (app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions): void {
+export function followRequests (
+  app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions
+): void {
   // Symbols of this registration: the app may have several engines.
   const mark = Symbol(decorator)
   const configMark = Symbol(`${decorator}.config`)
@@ -105,11 +109,14 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
 
   /** @param marked null if none of this plugin's hooks has run yet */
   function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
-    const { config, url } = request.routeOptions as unknown as { config?: Record<symbol | string, unknown>, url?: string } // Fastify creates it anew for each access
+    // Fastify creates it anew for each access.
+    const { config, url } = request.routeOptions as unknown as { config?: Record<PropertyKey, unknown>, url?: string }
     const declared = config?.[configMark] as SessionConfig | undefined
     const scope = new RequestScope(request, declared ?? unseen(config, request), declared !== undefined)
-    const { requestSettings: dynamic } = scope.config
-    const session = engine.open(scope.config, dynamic === null ? undefined : settingsFor(request, dynamic), (error) => scope.forced(error), `${request.method} ${url ?? request.url}`)
+    const { requestSettings } = scope.config
+    const settings = requestSettings === null ? undefined : settingsFor(request, requestSettings)
+    const label = `${request.method} ${url ?? request.url}`
+    const session = engine.open(scope.config, settings, (error) => scope.forced(error), label)
     scope.use(session, thrown.has(request))
     request[mark] = scope
     if (marked === null) scope.attachSocket()
@@ -135,7 +142,11 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, { decora
     // A polluted Object.prototype adds no options to a route.
     if (config === undefined || !Object.hasOwn(config, decorator) || config[decorator] === undefined) return otherwise
     let known = late.get(config)
-    if (known === undefined) late.set(config, known = routeConfig(defaults, config[decorator], `${request.method} ${request.routeOptions.url}: config.${decorator}.`))
+    if (known === undefined) {
+      const path = `${request.method} ${request.routeOptions.url}: config.${decorator}.`
+      known = routeConfig(defaults, config[decorator], path)
+      late.set(config, known)
+    }
     return known
   }
 }
@@ -183,7 +194,8 @@ function settleLast (route: FastifyRoute, settle: OnSend): void {
  */
 function settlesLast (request: FastifyRequest, settle: OnSend): boolean {
   contextKey ??= Object.getOwnPropertySymbols(request).find(({ description }) => description === 'fastify.context')
-  const hooks = contextKey === undefined ? null : (request as unknown as Record<symbol, { onSend?: unknown[] | null }>)[contextKey]?.onSend
+  if (contextKey === undefined) return false
+  const hooks = (request as unknown as Record<symbol, { onSend?: unknown[] | null }>)[contextKey]?.onSend
   if (!Array.isArray(hooks)) return false
   if (hooks.at(-1) !== settle) hooks.push(settle)
   return true
@@ -195,7 +207,7 @@ function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) =
   const { handler } = route
   route.handler = function (request, reply) {
     const result = handler.call(this, request, reply) as unknown
-    if (typeof (result as PromiseLike<unknown> | undefined)?.then === 'function') (result as PromiseLike<unknown>).then(() => tell(request), () => {})
+    if (isPromiseLike(result)) result.then(() => tell(request), () => {})
     return result
   }
 }

@@ -37,8 +37,8 @@ export function outcomeOf (
 
 function decided (commits: unknown): RequestOutcome {
   if (typeof commits !== 'boolean') {
-    throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`commitIf(request, reply)` must return true or false, or a promise of one, ' +
-      `got ${kindOf(commits)}: the work is rolled back.`)
+    throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`commitIf(request, reply)` must return true or false, ' +
+      `or a promise of one, got ${kindOf(commits)}: the work is rolled back.`)
   }
   return commits ? 'commit' : 'rollback'
 }

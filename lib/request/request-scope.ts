@@ -98,7 +98,9 @@ export class RequestScope {
   send (reply: FastifyReply, payload: unknown, done: Done): void {
     // Another plugin's onRequest hook failed before this plugin's.
     if (this.#reply === null) this.attach(reply)
-    if (isOpening(payload) && !reply.raw.headersSent) return whenOpened(payload, () => this.#opened(reply, payload, done))
+    if (isOpening(payload) && !reply.raw.headersSent) {
+      return whenOpened(payload, () => this.#opened(reply, payload, done))
+    }
     const work = this.#work
     if (work.state === 'deciding' || work.state === 'committing') {
       this.#answer.drop(payload)
@@ -135,8 +137,8 @@ export class RequestScope {
   }
 
   /**
-   * commitIf returned a promise. Whatever cancels a COMMIT also stops this wait: the work is rolled back, and an error is
-   * sent.
+   * commitIf returned a promise. Whatever cancels a COMMIT also stops this wait: the work is rolled back, and an error
+   * is sent.
    */
   #decide (outcome: PromiseLike<RequestOutcome>, reply: FastifyReply, payload: unknown, done: Done): void {
     const answer: Done = (error, payload) => this.#answer.send(reply, done, error ?? null, payload)

@@ -15,7 +15,7 @@ import { outcomeOf } from './outcome.ts'
 export type WorkState =
   'open' | 'deciding' | 'committing' | 'committed' | 'answer failed' | 'left behind' | 'given up'
 
-/** What a request did with its session, and what becomes of it. It is decided once: a later response changes nothing. */
+/** The work of one request. Its outcome is decided once: a later response changes nothing. */
 export class RequestWork {
   session!: ManagedSession
   state: WorkState = 'open'

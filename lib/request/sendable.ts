@@ -57,8 +57,9 @@ const ofHttp1 = new Set(['transfer-encoding', 'keep-alive', 'proxy-connection', 
 
 /** Response header fields for which Node's HTTP/2 accepts only one value. */
 const single = new Set([
-  'access-control-allow-credentials', 'access-control-max-age', 'age', 'content-encoding', 'content-language', 'content-length',
-  'content-location', 'content-md5', 'content-range', 'content-type', 'date', 'etag', 'expires', 'last-modified', 'location',
+  'access-control-allow-credentials', 'access-control-max-age', 'age', 'content-encoding', 'content-language',
+  'content-length', 'content-location', 'content-md5', 'content-range', 'content-type', 'date', 'etag', 'expires',
+  'last-modified', 'location',
   'max-forwards', 'retry-after', 'tk', 'x-content-type-options'
 ])
 
@@ -72,7 +73,8 @@ export function checkHeader (name: string, value: unknown, http2: boolean): void
 
 function checkHttp2Header (name: string, value: unknown): void {
   if (value === null) throw headerError('ERR_HTTP2_INVALID_HEADER_VALUE', `HTTP/2: the header "${name}" has no value.`)
-  if ((ofHttp1.has(name) && !(name === 'te' && value === 'trailers')) || (name === 'connection' && value === 'trailers')) {
+  const isTrailers = value === 'trailers'
+  if ((ofHttp1.has(name) && !(name === 'te' && isTrailers)) || (name === 'connection' && isTrailers)) {
     throw headerError('ERR_HTTP2_INVALID_CONNECTION_HEADERS', `HTTP/2 does not allow the header "${name}".`)
   }
   if (Array.isArray(value) && value.length > 1 && single.has(name)) {

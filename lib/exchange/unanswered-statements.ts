@@ -1,0 +1,56 @@
+import { Changes } from '../changes.ts'
+import type { Lease } from '../pool/lease.ts'
+import type { AnswerTimeout } from './answer-timeout.ts'
+import { Pipeline, type PipelineOwner } from './pipeline.ts'
+import type { Statement } from './statement.ts'
+import { StatementQueue } from './statement-queue.ts'
+
+/** The statements of a transaction that were called and are not answered: queued, or sent over the pipeline. */
+export class UnansweredStatements {
+  readonly queue = new StatementQueue()
+  /** Null until a connection is acquired. */
+  pipeline: Pipeline | null = null
+  readonly #changes = new Changes()
+
+  /** A connection was acquired. */
+  sendOver (lease: Lease, owner: PipelineOwner, answerTimeout: AnswerTimeout): Pipeline {
+    this.pipeline = new Pipeline(lease, owner, answerTimeout)
+    return this.pipeline
+  }
+
+  /** The pipeline while it has a connection. */
+  get connected (): Pipeline | null {
+    return this.pipeline?.isReleased === false ? this.pipeline : null
+  }
+
+  /** No statement is queued or sent. */
+  get isEmpty (): boolean {
+    return this.queue.isEmpty && this.pipeline?.isRunning !== true
+  }
+
+  /** No caller waits for an answer. An internal statement such as CLOSE may be unanswered: COMMIT can follow it. */
+  get nothingAwaited (): boolean {
+    return this.queue.isEmpty && this.pipeline?.nothingAwaited !== false
+  }
+
+  /** Sends what may be sent. @returns why the next statement must not be sent although it is its turn, or null */
+  flush (): unknown {
+    this.pipeline?.flush(this.queue)
+    return this.pipeline?.isRunning === false ? this.queue.rejection : null
+  }
+
+  /** Empties the queue. */
+  takeQueued (): Statement[] {
+    return this.queue.takeAll()
+  }
+
+  /** Resolves when every statement is answered. */
+  async settled (): Promise<void> {
+    while (!this.isEmpty) await this.#changes.next()
+  }
+
+  /** A statement was answered, or has left the queue: wakes settled(). */
+  changed (): void {
+    this.#changes.announce()
+  }
+}
