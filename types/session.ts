@@ -18,6 +18,27 @@ export interface RowStream<R = any> extends Readable {
   [Symbol.asyncIterator] (): NodeJS.AsyncIterator<R>
 }
 
+/** A savepoint that its caller ends: the result of savepoint(). `await using` rolls it back unless it was released. */
+export interface Savepoint extends AsyncDisposable {
+  /** The name that was given to savepoint(), or one that the session has chosen. */
+  readonly name: string
+  /**
+   * Keeps the work: it is part of what is around the savepoint from now on. RELEASE travels with the next statement.
+   *
+   * @throws the failure of the work (FST_PG_SCOPE_TRANSACTION_ABORTED, whose `cause` is the first error, or the error
+   * of a transaction(fn) that was not awaited). The savepoint is then still open: rollback() recovers the session
+   * @throws FST_PG_SCOPE_SESSION_STATE (500): it has ended, or a savepoint that was opened later is still open
+   */
+  release (): Promise<void>
+  /**
+   * Undoes the work, and makes a session usable again that a statement of the work has failed. `afterCommit` hooks of
+   * the work are dropped, its streams are closed.
+   *
+   * @throws FST_PG_SCOPE_SESSION_STATE (500): it has ended, or a savepoint that was opened later is still open
+   */
+  rollback (): Promise<void>
+}
+
 /** One unit of work: its first statement begins a transaction. `request.db` is a session. */
 export interface Session extends Queryable {
   /**
@@ -41,6 +62,21 @@ export interface Session extends Queryable {
    * settled.
    */
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T>
+  /**
+   * Opens a savepoint (https://www.postgresql.org/docs/current/sql-savepoint.html): the imperative form of
+   * transaction(fn), for code that separates the beginning from the end. Every call on the session between savepoint()
+   * and release() or rollback() belongs to it, in whatever async context it is made. Called in fn of a transaction(fn),
+   * it belongs to fn. SAVEPOINT travels with the next statement.
+   *
+   * The end of what is around it, fn or the transaction, is its end too: work that was not rolled back until then is
+   * kept or undone with it. In mode 'autocommit', outside of transaction(fn), it begins a transaction, as BEGIN does:
+   * release() commits, rollback() rolls back, and the end of the session rolls back.
+   *
+   * @param name a string of 1 to 63 bytes without a zero byte. By default the session chooses one
+   * @throws FST_PG_SCOPE_TRANSACTION_ABORTED (500): an earlier statement has failed
+   * @throws FST_PG_SCOPE_QUERY_INVALID (500): `name` cannot be one
+   */
+  savepoint (name?: string): Promise<Savepoint>
   /**
    * Commits now; the next statement begins another transaction.
    *

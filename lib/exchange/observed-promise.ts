@@ -46,6 +46,12 @@ export class UnawaitedFailures {
     return this.#failures.find(({ promise }) => !promise.observed) ?? null
   }
 
+  /** Appends the failures of another list, which is empty afterwards. */
+  takeFrom (others: UnawaitedFailures): void {
+    this.#failures.push(...others.#failures)
+    others.clear()
+  }
+
   clear (): void {
     this.#failures = []
   }

@@ -1,9 +1,11 @@
 import { isClosedOrCanceled, noFunction, pgScopeError } from '../errors.ts'
 import { ArraySet } from '../array-set.ts'
-import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
 import type { ManagedSession, Outcome, SessionHost } from './managed-session.ts'
 import { Changes } from '../changes.ts'
 import { InnerTransactions } from './inner-transactions.ts'
+import { enterWorkOf } from '../pool/work-context.ts'
+import { invalidName } from './imperative-savepoint.ts'
 import { SessionBase } from './session-base.ts'
 import { asError } from '../exchange/transaction-errors.ts'
 import { failedStream } from './cursor-stream.ts'
@@ -90,6 +92,8 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     const inner = this.#callersSession
     if (inner !== null) return inner.query(text, values, callback)
+    const before = this.#inner?.ending
+    if (before) return before.then(() => this.query(text, values, callback))
     if (this.ending !== null) return rejected(this.closedError())
     try {
       const call = readStatement(text, callback ?? values, true)
@@ -137,9 +141,26 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const inner = this.#callersSession
     if (inner !== null) return inner.transaction(fn)
+    const before = this.#inner?.ending
+    if (before) return before.then(() => this.transaction(fn))
     if (this.ending !== null) return rejected(this.closedError())
     if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
     return this.#transactions.run(fn)
+  }
+
+  /** Begins a transaction that all later calls join until it is released or rolled back. */
+  savepoint (name?: string): Promise<Savepoint> {
+    const inner = this.#callersSession
+    if (inner !== null) return inner.savepoint(name)
+    const before = this.#inner?.ending
+    if (before) return before.then(() => this.savepoint(name))
+    if (this.ending !== null) return rejected(this.closedError())
+    const invalid = invalidName(name)
+    if (invalid !== null) return this.#rejected(invalid)
+    const savepoint = this.#transactions.begin(name)
+    // What the request does from now on may wait for this transaction's connection.
+    if (this.label !== undefined) enterWorkOf(this.#callersSession!)
+    return Promise.resolve(savepoint)
   }
 
   get #transactions (): InnerTransactions {
@@ -151,14 +172,14 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     return this.#inner
   }
 
-  /** Every statement is committed already. */
-  async commit (): Promise<void> {
-    await this.#callersSession?.commit()
+  /** Ends a transaction that savepoint() has begun. Elsewhere every statement is committed already. */
+  commit (): Promise<void> {
+    return this.#inner?.settle('commit') ?? nothing
   }
 
-  /** Outside transaction(fn) there is nothing to roll back. */
-  async rollback (): Promise<void> {
-    await this.#callersSession?.rollback()
+  /** Ends a transaction that savepoint() has begun. Elsewhere there is nothing to roll back. */
+  rollback (): Promise<void> {
+    return this.#inner?.settle('rollback') ?? nothing
   }
 
   setRollbackOnly (reason?: string): void {
@@ -209,6 +230,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   /** Ends the streams, and resolves when all calls have settled. */
   async #allSettled (): Promise<void> {
+    this.#failure ??= await this.#inner?.leaveBegun() ?? null
     for (const stream of this.#streams ?? []) stream.destroy()
     await Promise.all([this.settled(), ...this.#inner?.calls ?? []])
   }
@@ -220,6 +242,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
       ...Array.from(this.#running, (single) => single.cancel(reason)),
       ...Array.from(this.#inner?.sessions ?? [], (session) => session.end('rollback', reason).catch(() => {}))
     ])
+    await this.#inner?.leaveBegun()
   }
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
@@ -227,6 +250,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     else if (outcome === 'commit') await this.#allSettled()
     else {
       await Promise.all(Array.from(this.#inner?.sessions ?? [], (session) => session.end('rollback').catch(() => {})))
+      await this.#inner?.leaveBegun()
       await this.settled()
     }
     this.ended()
@@ -253,7 +277,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     for (const single of this.#running) if (single.awaitsSettings) single.cancel(this.closedError())
   }
 
-  /** The session of the transaction(fn) in which the running code was called, or null. */
+  /** The session of the transaction that a call of the running code belongs to, or null. */
   get #callersSession (): ScopedSession | null {
     return this.#inner === null ? null : this.#inner.callersSession
   }

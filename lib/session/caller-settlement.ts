@@ -12,6 +12,8 @@ export interface SettlementHost {
   tooLateError (): Error | null
   /** A call was rejected before it began: the session fails. */
   invalid (error: Error): void
+  /** Ends the savepoints of savepoint() that are open: their work goes with the transaction. */
+  endSavepoints (): void
   /** Whether work was lost by a commit() that failed. */
   hasLostWork (): boolean
 }
@@ -52,11 +54,12 @@ export class CallerSettlement {
       this.#savepoints.toSettle(() => {
         const late = host.tooLateError()
         if (late !== null) return reject(late)
-        const turn = this.#savepoints.hold()
+        host.endSavepoints()
+        this.#savepoints.hold()
         const settled = settle()
         this.inProgress = settled.catch(noop).then(() => {
           this.inProgress = null
-          this.#savepoints.leave(turn)
+          this.#savepoints.proceed()
         })
         settled.then(resolve, (error) => {
           if (host.hasLostWork()) this.#failedCommit = { promise, error }

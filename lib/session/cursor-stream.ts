@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { QueryResult } from 'pg'
 import { isPgScopeError } from '../errors.ts'
-import type { Savepoint } from './savepoints.ts'
+import type { Savepoint } from './savepoint.ts'
 import { CursorOrigin } from './cursor-call.ts'
 import { readStreamArguments } from './stream-arguments.ts'
 import { invalidQuery } from '../exchange/invalid-query.ts'

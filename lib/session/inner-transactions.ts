@@ -1,9 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import type { Session } from '../../types/session.ts'
+import type { Savepoint, Session } from '../../types/session.ts'
 import { ObservedPromise, UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { asWorkOf } from '../pool/work-context.ts'
+import { BegunTransaction } from './begun-transaction.ts'
 import { transactionEndedError } from './managed-session.ts'
 import type { ScopedSession } from './scoped-session.ts'
+
+const nothing = Promise.resolve()
 
 interface Inside {
   readonly owner: InnerTransactions
@@ -26,13 +29,18 @@ export interface InnerTransactionsHost {
   changed (): void
 }
 
-/** The transactions inside an autocommit session: each transaction(fn) and each stream has one of its own. */
+/**
+ * The transactions inside an autocommit session: each transaction(fn) and each stream has one of its own. The one that
+ * savepoint() begins is joined by all later calls.
+ */
 export class InnerTransactions {
   readonly #host: InnerTransactionsHost
   readonly #sessions = new Set<ScopedSession>()
   /** Each running transaction(fn). */
   readonly #calls = new Set<Promise<unknown>>()
   readonly #unawaited = new UnawaitedFailures()
+  /** The transaction that savepoint() has begun, until its end. */
+  #begun: BegunTransaction | null = null
 
   constructor (host: InnerTransactionsHost) {
     this.#host = host
@@ -57,9 +65,15 @@ export class InnerTransactions {
     return this.#calls
   }
 
-  /** The first failure that no caller has awaited, or null. */
+  /** The first failure that no caller has awaited, or null. A transaction that was begun and not ended is one. */
   get failure (): { readonly error: unknown } | null {
-    return this.#unawaited.first
+    const { first } = this.#unawaited
+    return first === null && this.#begun?.ending === null ? { error: this.#begun.unfinished() } : first
+  }
+
+  /** release() or rollback() of a begun transaction in progress, or null: later calls wait for it. */
+  get ending (): Promise<void> | null {
+    return this.#begun === null ? null : this.#begun.ending
   }
 
   open (): ScopedSession {
@@ -75,7 +89,42 @@ export class InnerTransactions {
   }
 
   run<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const work = this.#run(fn)
+    return this.#observe(this.#run(fn))
+  }
+
+  /** Begins a transaction that all later calls join. */
+  begin (name: string | undefined): Savepoint {
+    const session = this.open()
+    this.#begun = new BegunTransaction({
+      observe: (work) => this.#observe(work),
+      ended: () => {
+        this.#begun = null
+        this.ended(session)
+      }
+    }, session, name)
+    return this.#begun
+  }
+
+  /** The caller's commit() or rollback(). */
+  settle (outcome: 'commit' | 'rollback'): Promise<void> {
+    const session = this.callersSession
+    const begun = this.#begun
+    if (session !== null && (session !== begun?.session || session.isCallerInside)) return session[outcome]()
+    if (begun === null) return nothing
+    return begun.ending ?? this.#observe(begun.end(outcome))
+  }
+
+  /** Rolls back a begun transaction that is not being ended, and reports it as a failure. */
+  async leaveBegun (): Promise<{ readonly error: unknown } | null> {
+    await this.ending
+    if (this.#begun === null) return null
+    const { failure } = this
+    await this.#begun.end('rollback')
+    return failure
+  }
+
+  /** Work that the end of the session waits for, and whose failure it reports. */
+  #observe<T> (work: Promise<T>): Promise<T> {
     const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
       work.then(resolve, (error) => {
         // The end fails unless the promise is awaited before.
@@ -105,13 +154,15 @@ export class InnerTransactions {
     }
   }
 
-  /** The session of the transaction(fn) in which the running code was called, or null. */
+  /** The session of the transaction that a call of the running code belongs to, or null. */
   get callersSession (): ScopedSession | null {
     let found = inside.getStore()
     // Work that a committed transaction(fn) left behind is independent of it. After a rollback it is rejected.
     while (found !== undefined && (found.owner !== this || (found.session.isEnding && !found.undone))) {
       found = found.enclosing
     }
-    return found?.session ?? null
+    if (found !== undefined || this.#begun === null) return found?.session ?? null
+    const { ending, session } = this.#begun
+    return ending === null || session.isCallerInside ? session : null
   }
 }

@@ -1,7 +1,7 @@
-import type { RowStream, Session, SessionState, StreamOptions } from '../../types/session.ts'
+import type { RowStream, Savepoint, Session, SessionState, StreamOptions } from '../../types/session.ts'
 import { transactionEndedError } from './managed-session.ts'
 import { rejected } from './rejected.ts'
-import type { Savepoint } from './savepoints.ts'
+import type { Frame } from './savepoint.ts'
 import { failedStream } from './cursor-stream.ts'
 
 /**
@@ -10,15 +10,15 @@ import { failedStream } from './cursor-stream.ts'
  */
 export class NestedSession implements Session {
   readonly #session: Session
-  readonly #savepoint: Savepoint
+  readonly #frame: Frame
 
-  constructor (session: Session, savepoint: Savepoint) {
+  constructor (session: Session, frame: Frame) {
     this.#session = session
-    this.#savepoint = savepoint
+    this.#frame = frame
   }
 
   get #isOpen (): boolean {
-    return this.#savepoint.fn === 'running'
+    return this.#frame.fn === 'running'
   }
 
   get mode (): Session['mode'] {
@@ -39,11 +39,15 @@ export class NestedSession implements Session {
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     if (!this.#isOpen) return failedStream(transactionEndedError()) as RowStream<R>
-    return this.#savepoint.run(() => this.#session.stream<R>(text, values, options))
+    return this.#frame.run(() => this.#session.stream<R>(text, values, options))
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     return this.#callAsync(() => this.#session.transaction(fn))
+  }
+
+  savepoint (name?: string): Promise<Savepoint> {
+    return this.#callAsync(() => this.#session.savepoint(name))
   }
 
   commit (): Promise<void> {
@@ -67,11 +71,11 @@ export class NestedSession implements Session {
   }
 
   #callAsync<T> (call: () => Promise<T>): Promise<T> {
-    return this.#isOpen ? this.#savepoint.run(call) : rejected(transactionEndedError())
+    return this.#isOpen ? this.#frame.run(call) : rejected(transactionEndedError())
   }
 
   #callSync (call: () => void): void {
     if (!this.#isOpen) throw transactionEndedError()
-    this.#savepoint.run(call)
+    this.#frame.run(call)
   }
 }

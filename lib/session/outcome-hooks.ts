@@ -1,13 +1,13 @@
 import { bindToContext } from '../async-context.ts'
 import { isPromiseLike } from '../kind-of.ts'
-import type { Savepoint } from './savepoints.ts'
+import type { Frame, Savepoint } from './savepoint.ts'
 
-interface Hook {
+export interface Hook {
   readonly on: 'commit' | 'rollback'
   /** Runs the hook in the async context in which it was registered, even if a hang-up causes the outcome. */
   readonly run: () => unknown
   /** The savepoint in which it was registered; rolling back to that savepoint removes the hook. */
-  readonly savepoint: Savepoint | null
+  savepoint: Savepoint | null
 }
 
 export interface HooksHost {
@@ -29,19 +29,22 @@ export class OutcomeHooks {
     this.#host = host
   }
 
-  afterCommit (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#add('commit', run, savepoint)
+  afterCommit (run: () => unknown, frame: Frame | null = null): Hook {
+    return this.#add('commit', run, frame)
   }
 
-  afterRollback (run: () => unknown, savepoint: Savepoint | null = null): void {
-    this.#add('rollback', run, savepoint)
+  afterRollback (run: () => unknown, frame: Frame | null = null): Hook {
+    return this.#add('rollback', run, frame)
   }
 
-  #add (on: Hook['on'], run: () => unknown, savepoint: Savepoint | null): void {
+  /** @param frame the frame in which it was registered: its savepoint, unless the session sets another one */
+  #add (on: Hook['on'], run: () => unknown, frame: Frame | null): Hook {
     if (this.#hooks === none) this.#hooks = []
     // When the hook runs, fn has settled: calls made by the hook belong to the code around transaction(fn).
-    const bound = bindToContext(savepoint === null ? run : () => savepoint.outside(run))
-    this.#hooks.push({ on, run: bound, savepoint })
+    const bound = bindToContext(frame === null ? run : () => frame.outside(run))
+    const hook: Hook = { on, run: bound, savepoint: frame }
+    this.#hooks.push(hook)
+    return hook
   }
 
   committed (): void {

@@ -1,84 +1,24 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { bindToContext } from '../async-context.ts'
-import { UnawaitedFailures } from '../exchange/observed-promise.ts'
+import type { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
+import { callersFrame, Frame, isCallerRolledBack, outsideFrames, Savepoint } from './savepoint.ts'
 import { type Reject, Turns } from './turns.ts'
 
-/** One running transaction(fn). */
-export class Savepoint {
-  readonly owner: Savepoints
-  /** Its number within the session, counting up. */
-  readonly number: number
-  /** The savepoint of the same session that encloses it. */
-  readonly parent: Savepoint | null
-  /** The savepoint in which its caller ran, of any session. */
-  readonly enclosing: Savepoint | undefined
-  /**
-   * The transaction in which SAVEPOINT was sent. It travels with the first statement, so a transaction(fn) without
-   * statements costs nothing.
-   */
-  sentIn: Transaction | null = null
-  /** The state of fn. 'rolledBack': work that fn did not await has no transaction to belong to. */
-  fn: 'running' | 'settled' | 'rolledBack' = 'running'
-  isEnded = false
-  /** Calls made inside it that wait until the savepoints inside it have ended. */
-  readonly waiting = new Turns()
-  readonly unawaited = new UnawaitedFailures()
-  /** The number of outcome hooks when it was opened. */
-  hooks = 0
-  /** Once it has ended: the number of the last savepoint that was opened inside it. */
-  #last = Infinity
-
-  constructor (owner: Savepoints, number: number, parent: Savepoint | null, enclosing: Savepoint | undefined) {
-    this.owner = owner
-    this.number = number
-    this.parent = parent
-    this.enclosing = enclosing
-  }
-
-  get name (): string {
-    return `scope_${this.number}`
-  }
-
-  /**
-   * Runs a function as part of this savepoint. Code that already runs in a savepoint inside this one stays there:
-   * otherwise it would wait for that savepoint to end, and the savepoint for it.
-   */
-  run<T> (fn: () => T): T {
-    return this.owner.callersSavepoint()?.isWithin(this) ? fn() : current.run(this, fn)
-  }
-
-  /** Runs a function in the async context of the caller of transaction(fn). */
-  outside<T> (fn: () => T): T {
-    return current.run(this.enclosing as Savepoint, fn)
-  }
-
-  end (last: number): void {
-    this.isEnded = true
-    this.#last = last
-  }
-
-  /** Whether it is `other` or was opened while `other` was open. */
-  isWithin (other: Savepoint): boolean {
-    return this.owner === other.owner && this.number >= other.number && this.number <= other.#last
-  }
-}
-
 const none: Savepoint[] = []
-
-/** The savepoint in which the running code was called. */
-const current = new AsyncLocalStorage<Savepoint>()
 
 /**
  * The open savepoints of one session, and the order of calls around them. While fn of transaction(fn) runs, only calls
  * made inside fn proceed: a statement from outside would be rolled back with the savepoint although its caller had seen
- * it succeed.
+ * it succeed. A savepoint of savepoint() has no fn: all calls of its frame, the enclosing transaction(fn) or the
+ * session, run inside of it.
  */
 export class Savepoints {
   #top: Savepoint | null = null
   #count = 0
-  /** Calls made outside all savepoints, which wait for these to end. */
+  /** A call is in progress that later calls wait for: see hold(). */
+  #isHeld = false
+  /** Calls made outside all frames, which wait for these to end. */
   readonly #waiting = new Turns()
   /**
    * Ended successfully, but not released on the server: RELEASE travels with the next statement, because alone it would
@@ -86,111 +26,174 @@ export class Savepoints {
    */
   #toRelease: Savepoint[] = none
 
-  /** No savepoint is open, and no RELEASE is waiting to be sent. */
+  /** No savepoint is open, no call holds up the others, and no RELEASE is waiting to be sent. */
   get isEmpty (): boolean {
-    return this.#top === null && this.#toRelease.length === 0
+    return this.#top === null && !this.#isHeld && this.#toRelease.length === 0
+  }
+
+  /** No transaction(fn) runs, and no call holds up the others. */
+  get isFree (): boolean {
+    return this.#frame === null && !this.#isHeld
   }
 
   get top (): Savepoint | null {
     return this.#top
   }
 
-  /** Whether the running code was called inside an open savepoint of this session. */
+  /** The frame whose calls proceed; null stands for the session. */
+  get #frame (): Frame | null {
+    return this.#top === null ? null : this.#top.frame
+  }
+
+  /** Whether the running code was called inside an open transaction(fn) of this session. */
   get isCallerInside (): boolean {
-    return this.callersSavepoint() !== null
+    return this.callersFrame() !== null
   }
 
   /** Whether the running code was started by a transaction(fn) of this session that has been rolled back. */
   get isCallerRolledBack (): boolean {
-    for (let savepoint = current.getStore(); savepoint !== undefined; savepoint = savepoint.enclosing) {
-      if (savepoint.owner === this && savepoint.fn === 'rolledBack') return true
-    }
-    return false
+    return isCallerRolledBack(this)
   }
 
-  /** Runs a function outside all savepoints of all sessions. */
+  /** The innermost open frame of this session in which the running code was called. */
+  callersFrame (): Frame | null {
+    return callersFrame(this)
+  }
+
+  /** Runs a function outside all frames of all sessions. */
   outside<T> (fn: () => T): T {
-    return current.getStore() === undefined ? fn() : current.run(undefined as never, fn)
+    return outsideFrames(fn)
   }
 
   /**
-   * Starts a call immediately if no savepoint is open that its caller is not inside; otherwise when those savepoints
-   * have ended.
+   * Starts a call immediately if no frame is open that its caller is not inside; otherwise when those frames have
+   * ended.
    *
    * @param reject for a call that need not wait once the connection is lost: see rejectWaiting()
    */
   inTurn (start: () => void, reject: Reject | null = null): void {
-    if (this.#top === null) start()
-    else this.#when(this.callersSavepoint(), start, reject)
+    if (this.#top === null && !this.#isHeld) start()
+    else this.#when(this.callersFrame(), start, reject)
   }
 
   /** inTurn() for commit() and rollback(): the calls after them belong to the next transaction. */
   toSettle (start: () => void): void {
-    if (this.#top === null) start()
+    if (this.isFree) start()
     else this.#waiting.add(bindToContext(start), 'settles')
   }
 
-  /** Resolves when every savepoint inside this one has ended; null stands for the session. */
-  whenInnermost (savepoint: Savepoint | null): Promise<void> {
-    return new Promise((resolve) => this.#when(savepoint, resolve, null))
+  /** Resolves when every frame inside this one has ended; null stands for the session. */
+  whenInnermost (frame: Frame | null): Promise<void> {
+    return new Promise((resolve) => this.#when(frame, resolve, null))
   }
 
   /**
-   * Resolves to true when the savepoints have ended that the caller is not inside; immediately to false if there are
+   * Resolves to true when the frames have ended that the caller is not inside; immediately to false if there are
    * none.
    */
   async othersEnded (): Promise<boolean> {
-    const from = this.callersSavepoint()
-    if (from === this.#top) return false
+    const from = this.callersFrame()
+    if (from === this.#frame) return false
     await this.whenInnermost(from)
     return true
   }
 
-  #when (from: Savepoint | null, start: () => void, reject: Reject | null): void {
-    if (from === this.#top) start()
+  #isTurnOf (frame: Frame | null): boolean {
+    return frame === this.#frame && !this.#isHeld
+  }
+
+  #when (from: Frame | null, start: () => void, reject: Reject | null): void {
+    if (this.#isTurnOf(from)) start()
     else this.#waitingIn(from).add(bindToContext(start), reject) // in the async context of the caller
   }
 
-  #waitingIn (savepoint: Savepoint | null): Turns {
-    return savepoint === null ? this.#waiting : savepoint.waiting
+  #waitingIn (frame: Frame | null): Turns {
+    return frame === null ? this.#waiting : frame.waiting
   }
 
-  /** Opens a savepoint and runs fn inside it. Must be called in turn. */
-  enter<T> (fn: (savepoint: Savepoint) => T): T {
-    const savepoint = new Savepoint(this, ++this.#count, this.#top, current.getStore())
-    this.#top = savepoint
-    return current.run(savepoint, fn, savepoint)
+  /** Starts the calls whose turn has come. */
+  #proceed (): void {
+    const frame = this.#frame
+    this.#waitingIn(frame).run(() => this.#isTurnOf(frame))
   }
 
   /**
-   * Makes every call wait until leave(), while commit() or rollback() is in progress. No code runs inside this
-   * savepoint.
+   * Opens a savepoint. Must be called in turn.
+   *
+   * @param name the name that its user wants
    */
-  hold (): Savepoint {
-    this.#top = new Savepoint(this, ++this.#count, this.#top, undefined)
-    return this.#top
+  open (savepoint: Savepoint, name?: string): void {
+    savepoint.number = ++this.#count
+    savepoint.parent = this.#top
+    const unique = `scope_${savepoint.number}`
+    savepoint.name = name ?? unique
+    savepoint.identifier = name === undefined ? unique : this.#identifier(name, unique)
+    this.#top = savepoint
   }
 
+  /**
+   * The name that the user wants, quoted, unless a savepoint has it that may exist on the server: RELEASE and ROLLBACK
+   * TO mean the last one of a name.
+   */
+  #identifier (name: string, unique: string): string {
+    const quoted = `"${name.replaceAll('"', '""')}"`
+    let isTaken = name.startsWith('scope_') || this.#toRelease.some(({ identifier }) => identifier === quoted)
+    for (let each = this.#top; each !== null; each = each.parent) isTaken ||= each.identifier === quoted
+    return isTaken ? unique : quoted
+  }
+
+  /** Opens the savepoint of a transaction(fn) and runs fn inside it. Must be called in turn. */
+  enter<T> (fn: (frame: Frame) => T): T {
+    const frame = new Frame(this)
+    this.open(frame)
+    return frame.enter(() => fn(frame))
+  }
+
+  /** Makes every later call wait until proceed(), while the end of a savepoint or of the transaction is in progress. */
+  hold (): void {
+    this.#isHeld = true
+  }
+
+  proceed (): void {
+    this.#isHeld = false
+    this.#proceed()
+  }
+
+  /** Ends the topmost savepoint. */
   leave (savepoint: Savepoint): void {
     const { parent } = savepoint
     savepoint.end(this.#count)
     this.#top = parent
-    // Calls that fn did not await belong to the enclosing savepoint.
-    this.#waitingIn(parent).takeFrom(savepoint.waiting)
-    this.#waitingIn(parent).run(() => this.#top === parent)
+    // Calls that fn did not await belong to the enclosing frame.
+    if (savepoint instanceof Frame) this.#waitingIn(this.#frame).takeFrom(savepoint.waiting)
+    this.#proceed()
+  }
+
+  /**
+   * The frame ends: ends the savepoints that savepoint() has opened in it and that were not released. Their work is
+   * part of the frame's, and so are their failures.
+   *
+   * @param last the outermost one that stays open, if any does
+   */
+  endOpen (unawaited: UnawaitedFailures | null, last: Savepoint | null = null): void {
+    for (let each = this.#top; each !== null && each !== last && !(each instanceof Frame); each = each.parent) {
+      each.end(this.#count)
+      this.#top = each.parent
+      unawaited?.takeFrom(each.unawaited)
+    }
   }
 
   /** Starts every waiting call, whose turn can no longer come: the session is closed, and rejects them. */
   startAll (): void {
     this.#waiting.run(() => true)
-    for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) savepoint.waiting.run(() => true)
+    for (let frame = this.#frame; frame !== null; frame = frame.parent?.frame ?? null) frame.waiting.run(() => true)
   }
 
   /** The connection is lost: rejects calls that wait for a transaction(fn) to end, because fn may await them. */
   rejectWaiting (error: Error): void {
     this.#waiting.rejectWaiting(error)
-    for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) {
-      savepoint.waiting.rejectWaiting(error)
+    for (let frame = this.#frame; frame !== null; frame = frame.parent?.frame ?? null) {
+      frame.waiting.rejectWaiting(error)
     }
   }
 
@@ -199,7 +202,7 @@ export class Savepoints {
     return this.#waiting.settles
   }
 
-  /** fn has succeeded: RELEASE will be sent with the next statement. */
+  /** Its work is to be kept: RELEASE will be sent with the next statement. */
   release (savepoint: Savepoint): void {
     this.dropReleases(savepoint)
     if (this.#toRelease === none) this.#toRelease = []
@@ -218,21 +221,14 @@ export class Savepoints {
   controlStatements (transaction: Transaction): Statement[] {
     const statements: Statement[] = []
     for (let savepoint = this.#top; savepoint !== null; savepoint = savepoint.parent) {
-      if (savepoint.sentIn === transaction) break
+      if (savepoint.sentIn === transaction || !savepoint.isOnServer) break
       savepoint.sentIn = transaction
-      statements.push(new Statement(`SAVEPOINT ${savepoint.name}`))
+      statements.push(new Statement(`SAVEPOINT ${savepoint.identifier}`))
     }
     // The last one to release is the innermost.
-    for (const { sentIn, name } of this.#toRelease.splice(0)) {
-      if (sentIn === transaction) statements.push(new Statement(`RELEASE SAVEPOINT ${name}`))
+    for (const { sentIn, identifier } of this.#toRelease.splice(0)) {
+      if (sentIn === transaction) statements.push(new Statement(`RELEASE SAVEPOINT ${identifier}`))
     }
     return statements.reverse()
-  }
-
-  /** The innermost open savepoint of this session in which the running code was called. */
-  callersSavepoint (): Savepoint | null {
-    let savepoint = current.getStore()
-    while (savepoint !== undefined && (savepoint.owner !== this || savepoint.isEnded)) savepoint = savepoint.enclosing
-    return savepoint ?? null
   }
 }

@@ -1,5 +1,5 @@
 import { noFunction, pgScopeError } from '../errors.ts'
-import type { RowStream, Session, StreamOptions } from '../../types/session.ts'
+import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
 import type { Call } from '../exchange/call.ts'
 import { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { readStatement } from '../exchange/read-statement.ts'
@@ -8,9 +8,11 @@ import { asError } from '../exchange/transaction-errors.ts'
 import { CallerSettlement } from './caller-settlement.ts'
 import { CursorStream, failedStream } from './cursor-stream.ts'
 import { type ManagedSession, type Outcome, type SessionHost, transactionEndedError } from './managed-session.ts'
+import { invalidName, openSavepoint } from './imperative-savepoint.ts'
 import { NestedTransactions } from './nested-transactions.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { rejected } from './rejected.ts'
+import type { SavepointHost } from './savepoint-ends.ts'
 import { Savepoints } from './savepoints.ts'
 import { SessionBase } from './session-base.ts'
 import { SessionTransactions } from './session-transactions.ts'
@@ -23,7 +25,7 @@ const noop = (): void => {}
  *
  * - SessionTransactions: the current transaction, which holds the connection until COMMIT or ROLLBACK
  * - StatementOrder, Savepoints: whose turn it is
- * - NestedTransactions: transaction(fn)
+ * - NestedTransactions: transaction(fn); imperative-savepoint.ts: savepoint()
  * - CallerSettlement: commit() and rollback() before the end
  * - CursorStream, OutcomeHooks: what else belongs to a transaction
  */
@@ -39,6 +41,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   /** Allocated lazily. */
   #streams: Set<CursorStream> | null = null
   #nested: NestedTransactions | null = null
+  #savepointHost: SavepointHost | null = null
   /** Failures of transaction(fn) that no caller has awaited. */
   #unawaited: UnawaitedFailures | null = null
   /** The reason given to setRollbackOnly(), or null. */
@@ -69,7 +72,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get settling (): boolean {
-    return this.#caller.inProgress !== null || this.#isTooLate || (this.isEnding && this.#savepoints.top === null)
+    return this.#caller.inProgress !== null || this.#isTooLate || (this.isEnding && this.#savepoints.isFree)
   }
 
   get losesNothing (): boolean {
@@ -82,7 +85,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get nothingAwaited (): boolean {
-    return this.#savepoints.top === null && this.#caller.inProgress === null && this.#transactions.nothingAwaited
+    return this.#savepoints.isFree && this.#caller.inProgress === null && this.#transactions.nothingAwaited
   }
 
   get failure (): Error | null {
@@ -135,13 +138,33 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       this.#order.invalid(error)
       return rejected(error)
     }
-    return this.#nestedTransactions.run(fn)
+    this.#nested ??= new NestedTransactions(this.#hostOfSavepoints)
+    return this.#nested.run(fn)
+  }
+
+  savepoint (name?: string): Promise<Savepoint> {
+    const late = this.#callError()
+    if (late !== null) return rejected(late)
+    const invalid = invalidName(name)
+    if (invalid === null) return openSavepoint(this.#hostOfSavepoints, name)
+    this.#order.invalid(invalid)
+    return rejected(invalid)
+  }
+
+  /** savepoint() for the whole transaction of a session that was not used before: nothing is sent for it. */
+  begin (name: string): Promise<Savepoint> {
+    return openSavepoint(this.#hostOfSavepoints, name, false)
+  }
+
+  /** The running code was called in a transaction(fn) of this session. */
+  get isCallerInside (): boolean {
+    return this.#savepoints.isCallerInside
   }
 
   /** Allocated lazily. */
-  get #nestedTransactions (): NestedTransactions {
+  get #hostOfSavepoints (): SavepointHost {
     const transactions = this.#transactions
-    this.#nested ??= new NestedTransactions({
+    this.#savepointHost ??= {
       session: this,
       savepoints: this.#savepoints,
       hooks: this.#hooks,
@@ -152,8 +175,8 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       tooLateError: () => this.tooLateError(),
       reportsFailures: () => this.endIsAwaited || this.isEnding,
       discardUnsent: () => transactions.leave()
-    })
-    return this.#nested
+    }
+    return this.#savepointHost
   }
 
   commit (): Promise<void> {
@@ -199,7 +222,8 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       this.#order.invalid(error)
       throw error
     }
-    this.#hooks[name](fn, this.#savepoints.callersSavepoint())
+    const hook = this.#hooks[name](fn, this.#savepoints.callersFrame())
+    if (this.#savepoints.top !== null) this.#savepoints.inTurn(() => { hook.savepoint = this.#savepoints.top })
   }
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
@@ -241,6 +265,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     try {
       if (outcome === 'commit') {
         if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
+        this.endSavepoints()
         const failure = this.#caller.failure ?? this.tooLateError()
         if (failure !== null) {
           await this.#rollback(true, () => this.closedError())
@@ -345,6 +370,10 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   invalid (error: unknown): void {
     this.#order.invalid(error)
+  }
+
+  endSavepoints (): void {
+    this.#savepoints.endOpen(this.#unawaited)
   }
 
   hasLostWork (): boolean {

@@ -3,7 +3,8 @@ import type { Statement } from '../exchange/statement.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
 import type { StreamSession } from './cursor-stream.ts'
 import type { SessionHost } from './managed-session.ts'
-import type { Savepoint, Savepoints } from './savepoints.ts'
+import type { Savepoint } from './savepoint.ts'
+import type { Savepoints } from './savepoints.ts'
 import type { SessionTransactions } from './session-transactions.ts'
 
 /** Whether a session accepts calls. */

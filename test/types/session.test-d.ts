@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { Notification, QueryArrayResult, QueryResult } from 'pg'
 import Fastify from 'fastify'
-import type { OwnedSession, Pooler, RowStream, Session, SessionState, StatementConfig, StatementError, Stats } from '../../lib/index.ts'
+import type { OwnedSession, Pooler, RowStream, Savepoint, Session, SessionState, StatementConfig, StatementError, Stats } from '../../lib/index.ts'
 import { typeOf } from './expect.ts'
 
 interface Account { id: number, owner: string }
@@ -69,6 +69,19 @@ const account = await session.transaction(async inner => {
 typeOf(account).is<Account | undefined>()
 const nothing = await session.transaction(async () => {})
 typeOf(nothing).is<void>()
+
+// A savepoint without a function
+const savepoint = await session.savepoint()
+typeOf(savepoint).is<Savepoint>()
+typeOf(savepoint.name).is<string>()
+await savepoint.release()
+async function block (): Promise<void> {
+  await using inner = await session.savepoint('inner')
+  await inner.rollback()
+}
+await block()
+// @ts-expect-error a name is a string
+await session.savepoint(1)
 
 // A stream is a Readable that knows its rows
 const stream = session.stream<Account>('select id, owner from accounts', [], { batchSize: 100 })

@@ -1,7 +1,8 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import t from 'tap'
 import { OutcomeHooks } from '../../../lib/session/outcome-hooks.ts'
-import { Savepoint, Savepoints } from '../../../lib/session/savepoints.ts'
+import { Frame } from '../../../lib/session/savepoint.ts'
+import { Savepoints } from '../../../lib/session/savepoints.ts'
 
 function setUp () {
   const failures: unknown[] = []
@@ -36,9 +37,12 @@ t.test('a rolled back savepoint takes only what was registered in it', async t =
   const { hooks, ran, note } = setUp()
   hooks.afterCommit(note('before'))
   hooks.afterRollback(note('never'))
-  const outer = new Savepoint(new Savepoints(), 1, null, undefined)
+  const savepoints = new Savepoints()
+  const outer = new Frame(savepoints)
+  savepoints.open(outer)
   outer.hooks = hooks.count
-  const inner = new Savepoint(outer.owner, 2, outer, outer)
+  const inner = new Frame(savepoints)
+  savepoints.open(inner)
   hooks.afterCommit(note('never'), outer)
   hooks.afterRollback(note('inside'), inner)
   hooks.afterCommit(note('beside'))
@@ -90,7 +94,7 @@ t.test('a hook runs in the async context that it was registered in', async t => 
   const seen: unknown[] = []
   context.run('registered', () => {
     hooks.afterRollback(() => seen.push(context.getStore()))
-    hooks.afterRollback(() => seen.push(context.getStore()), new Savepoint(new Savepoints(), 1, null, undefined))
+    hooks.afterRollback(() => seen.push(context.getStore()), new Frame(new Savepoints()))
   })
   context.run('another', () => hooks.rolledBack())
   t.same(seen, ['registered', 'registered'])

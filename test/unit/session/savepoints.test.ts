@@ -1,11 +1,12 @@
 import t from 'tap'
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { setImmediate as turn } from 'node:timers/promises'
-import { type Savepoint, Savepoints } from '../../../lib/session/savepoints.ts'
+import type { Frame } from '../../../lib/session/savepoint.ts'
+import { Savepoints } from '../../../lib/session/savepoints.ts'
 import type { Transaction } from '../../../lib/exchange/transaction.ts'
 
-function opened (savepoints: Savepoints, fn: () => Promise<unknown>): { savepoint: Savepoint, done: Promise<unknown> } {
-  let savepoint!: Savepoint
+function opened (savepoints: Savepoints, fn: () => Promise<unknown>): { savepoint: Frame, done: Promise<unknown> } {
+  let savepoint!: Frame
   const done = savepoints.enter(async (entered) => {
     savepoint = entered
     await fn()
@@ -40,7 +41,7 @@ t.test('those who wait go in the order in which they came, and not past one who 
   const savepoints = new Savepoints()
   const went: string[] = []
   const first = opened(savepoints, () => turn())
-  let second!: Savepoint
+  let second!: Frame
   savepoints.inTurn(() => went.push('a'))
   savepoints.inTurn(() => savepoints.enter((entered) => { second = entered }))
   savepoints.inTurn(() => went.push('b'))
@@ -53,7 +54,7 @@ t.test('those who wait go in the order in which they came, and not past one who 
 t.test('work of an outer savepoint waits for the inner one', async t => {
   const savepoints = new Savepoints()
   const went: string[] = []
-  let inner!: Savepoint
+  let inner!: Frame
   const outer = opened(savepoints, async () => {
     savepoints.enter((entered) => { inner = entered })
     savepoints.inTurn(() => went.push('outer'))
@@ -120,11 +121,11 @@ t.test('RELEASE waits for the next statement, and one around others covers them'
   const savepoints = new Savepoints()
   const transaction = {} as Transaction
   const texts = () => savepoints.controlStatements(transaction).map(({ text }) => text)
-  const end = (savepoint: Savepoint): void => {
+  const end = (savepoint: Frame): void => {
     savepoints.release(savepoint)
     savepoints.leave(savepoint)
   }
-  let first!: Savepoint, second!: Savepoint
+  let first!: Frame, second!: Frame
   savepoints.enter((entered) => {
     first = entered
     savepoints.enter((entered) => { second = entered })
@@ -148,20 +149,20 @@ t.test('RELEASE waits for the next statement, and one around others covers them'
 t.test('while everybody is held up, all wait, in order', async t => {
   const savepoints = new Savepoints()
   const went: string[] = []
-  const held = savepoints.hold()
+  savepoints.hold()
   savepoints.inTurn(() => went.push('a'))
   savepoints.inTurn(() => went.push('b'))
   t.same(went, [])
-  savepoints.leave(held)
+  savepoints.proceed()
   t.same(went, ['a', 'b'])
 })
 
 t.test('who waited goes on in the context of its own', async t => {
   const context = new AsyncLocalStorage<string>()
   const savepoints = new Savepoints()
-  const held = savepoints.hold()
+  savepoints.hold()
   let seen: string | undefined
   context.run('the caller', () => savepoints.inTurn(() => { seen = context.getStore() }))
-  context.run('another', () => savepoints.leave(held))
+  context.run('another', () => savepoints.proceed())
   t.equal(seen, 'the caller')
 })
