@@ -1,5 +1,5 @@
-import { startTestPostgres } from '../../test/helpers/postgres.ts'
-import { soak } from './soak.ts'
+import { startTestPostgres } from '../../harness/postgres.ts'
+import { soak } from '../../harness/soak/soak.ts'
 
 /** Bytes for each request. Whatever holds on to a session costs more than 1,000. */
 const limit = 20

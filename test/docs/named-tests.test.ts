@@ -5,7 +5,7 @@ import t from 'tap'
 const root = join(import.meta.dirname, '../..')
 const pages = readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md'))
 
-/** `pool/limits.test.ts` stands for the one in test/integration. */
+/** `pool/connection-limits.test.ts` stands for the one in test/integration. */
 function pathOf (file: string): string | undefined {
   return [join(root, file), join(root, 'test/integration', file)].find(existsSync)
 }

@@ -4,7 +4,7 @@ import { pathToFileURL } from 'node:url'
 import t from 'tap'
 import ts from 'typescript'
 import type { FastifyInstance } from 'fastify'
-import { startTestPostgres } from '../helpers/postgres.ts'
+import { startTestPostgres } from '../../harness/postgres.ts'
 
 const root = join(import.meta.dirname, '../..')
 const pages = ['README.md', ...readdirSync(join(root, 'docs')).filter((name) => name.endsWith('.md')).map((name) => `docs/${name}`)]

@@ -1,7 +1,7 @@
 import t from 'tap'
-import { soak } from '../../bench/soak/soak.ts'
-import { startTestPostgres } from '../helpers/postgres.ts'
-import { strategy } from '../helpers/variant.ts'
+import { soak } from '../../harness/soak/soak.ts'
+import { startTestPostgres } from '../../harness/postgres.ts'
+import { strategy } from '../../harness/variant.ts'
 
 // The short form of `npm run soak`. The heap still settles a little after so few requests, by up to 300 bytes for each, so
 // the limit is looser than there; whatever holds on to a request or to its session costs more than 1,000.

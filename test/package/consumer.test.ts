@@ -1,7 +1,7 @@
 import { cp } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { temporaryFolder } from '../helpers/folders.ts'
+import { temporaryFolder } from '../../harness/folders.ts'
 import { install, pack, root, run } from './tarball.ts'
 
 const tsc = join(root, 'node_modules/typescript/bin/tsc')

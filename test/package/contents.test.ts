@@ -2,7 +2,7 @@ import { createRequire } from 'node:module'
 import { readFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t from 'tap'
-import { temporaryFolder } from '../helpers/folders.ts'
+import { temporaryFolder } from '../../harness/folders.ts'
 import { install, pack, root, run } from './tarball.ts'
 
 const require = createRequire(import.meta.url)

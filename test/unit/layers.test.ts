@@ -1,6 +1,6 @@
 // The order of the folders in lib, as CONTRIBUTING.md lists them: imports, of types too, point down and never in a circle.
 import { readdirSync, readFileSync } from 'node:fs'
-import { dirname, join, relative, sep } from 'node:path'
+import { basename, dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
@@ -76,4 +76,29 @@ t.test('no file imports itself through others', async (t) => {
 t.test('no file of lib is longer than it can be read at once', async (t) => {
   const lengths = files.map((file) => [file, readFileSync(join(lib, file), 'utf8').split('\n').length] as const)
   t.same(lengths.filter(([, length]) => length > 500), [])
+})
+
+const root = join(lib, '..')
+
+/** The TypeScript files of a folder, without what is installed or built there. */
+function sourcesOf (folder: string): string[] {
+  return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.ts') && !/(?:^|\/)(?:node_modules|dist)\//.test(name))
+    .map((name) => join(folder, name))
+}
+
+t.test('tests, benchmarks and examples share code by the harness alone', async (t) => {
+  const folders = ['test', 'harness', 'bench', 'examples']
+  const permitted: Record<string, string[]> = { harness: ['lib', 'types'], test: ['lib', 'types', 'harness'], bench: ['lib', 'types', 'harness'], examples: ['lib', 'harness'] }
+  for (const file of folders.flatMap(sourcesOf).filter((file) => !file.startsWith('test/package/consumer'))) {
+    const own = file.split(sep)[0]!
+    const text = readFileSync(join(root, file), 'utf8')
+    const targets = Array.from(text.matchAll(/(?:from|import\(|^import) ?'(\.[^']+)'/gm), ([, path]) => relative(root, join(root, dirname(file), path!)))
+    t.same(targets.filter((target) => ![own, ...permitted[own]!].includes(target.split(sep)[0]!)), [], file)
+  }
+})
+
+t.test('no two test files have the same name', async (t) => {
+  const names = ['test', 'bench', 'examples'].flatMap(sourcesOf).filter((file) => file.endsWith('.test.ts')).map((file) => basename(file))
+  t.same(names.filter((name, index) => names.indexOf(name) !== index), [])
 })

@@ -1,6 +1,6 @@
 // What the arguments of `npm run test:variants` choose.
 
-/** A combination of the environment variables of test/helpers/variant.ts. */
+/** A combination of the environment variables of harness/variant.ts. */
 export interface Variant {
   /** As in '1.18/null'. */
   readonly name: string
@@ -21,7 +21,7 @@ export interface Choice {
 const allVariants = ['1.18/queue', '1.18/null', 'newest/queue', 'newest/null', 'direct/null']
 
 /** What a request, its session and its connection are. The soak mixes all of it. */
-const foundation = [...['session', 'settling', 'faults', 'pool', 'engine', 'startup'].map((name) => `test/integration/${name}`), 'test/integration/soak.test.ts']
+const foundation = [...['session', 'request-outcome', 'connection-loss', 'pool', 'engine', 'startup'].map((name) => `test/integration/${name}`), 'test/integration/soak.test.ts']
 
 const names = /^(?:direct|newest|\d+(?:\.\d+)*)(?:\/(?:queue|null))?$/
 

@@ -4,8 +4,8 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { send } from '../../../test/helpers/http-client.ts'
-import { eachPgBouncer, startPgBouncer } from '../../../test/helpers/pgbouncer.ts'
+import { send } from '../../../harness/http-client.ts'
+import { eachPgBouncer, startPgBouncer } from '../../../harness/pgbouncer.ts'
 import { startPostgres } from '../../../lib/embedded/index.ts'
 
 const folder = fileURLToPath(new URL('..', import.meta.url))

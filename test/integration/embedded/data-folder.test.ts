@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import pg from 'pg'
 import t from 'tap'
 import { startPostgres, type EmbeddedPostgres } from '../../../lib/embedded/index.ts'
-import { temporaryFolder } from '../../helpers/folders.ts'
+import { temporaryFolder } from '../../../harness/folders.ts'
 
 const root = process.getuid?.() === 0
 

@@ -7,9 +7,9 @@ import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { typeScript } from '../../helpers/typescript.ts'
+import { typeScript } from '../../../harness/typescript.ts'
 
-const program = fileURLToPath(new URL('../../helpers/embedded-parent.ts', import.meta.url))
+const program = fileURLToPath(new URL('../../../harness/embedded-parent.ts', import.meta.url))
 
 async function startParent (t: { teardown (callback: () => unknown): unknown }, mode?: 'wait') {
   const parent = spawn(process.execPath, [...typeScript, program, ...(mode === undefined ? [] : [mode])], { stdio: ['ignore', 'pipe', 'inherit'] })

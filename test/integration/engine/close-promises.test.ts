@@ -1,9 +1,9 @@
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t from 'tap'
-import { send } from '../../helpers/http-client.ts'
-import pgScope, { type RouteOptions } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import { send } from '../../../harness/http-client.ts'
+import pgScope, { type RouteOptions } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE note (text text)')

@@ -2,12 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { openRequest, send } from '../../helpers/http-client.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { byStrategy } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { openRequest, send } from '../../../harness/http-client.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { byStrategy } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t)
 await db.query('CREATE TABLE things (id int PRIMARY KEY)')

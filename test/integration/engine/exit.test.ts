@@ -1,13 +1,13 @@
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { runScript } from '../../helpers/script.ts'
-import { keptBackends, onlyDirect, onlyQueue } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { runScript } from '../../../harness/script.ts'
+import { keptBackends, onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t, { settings: { max_connections: 12, superuser_reserved_connections: 0 } })
-const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
+const plugin = fileURLToPath(new URL('../../../harness/plugin.ts', import.meta.url))
 
 /** Runs a script with `app`, `pgScope` and `url`; the process has to end by itself. */
 async function run (script: string, url = db.connectionString, limit = 30000) {

@@ -1,12 +1,12 @@
 // What a piece of work leaves behind must die young: what is kept until a major collection is copied twice and collected late.
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { runScript } from '../../helpers/script.ts'
-import { onlyQueue } from '../../helpers/variant.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { runScript } from '../../../harness/script.ts'
+import { onlyQueue } from '../../../harness/variant.ts'
 
 const postgres = await startTestPostgres(t)
-const plugin = fileURLToPath(new URL('../../helpers/plugin.ts', import.meta.url))
+const plugin = fileURLToPath(new URL('../../../harness/plugin.ts', import.meta.url))
 
 /** A small nursery, so that it is collected often. */
 const flags = ['--max-semi-space-size=4', '--min-semi-space-size=4', '--expose-gc']

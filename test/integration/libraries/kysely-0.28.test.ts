@@ -1,4 +1,4 @@
-import { aliasModules } from '../../helpers/module-alias.ts'
+import { aliasModules } from '../../../harness/module-alias.ts'
 
 aliasModules({ kysely: 'kysely-0.28' })
 await import('./kysely-cases.ts')

@@ -5,8 +5,8 @@ import t from 'tap'
 import { CamelCasePlugin, type Generated, type Kysely, sql } from 'kysely'
 import { jsonArrayFrom } from 'kysely/helpers/postgres'
 import { kyselyOf } from '../../../lib/kysely/index.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect, withoutSettings } from '../../helpers/variant.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, withoutSettings } from '../../../harness/variant.ts'
 import { startShop } from './shop.ts'
 
 interface Shop {

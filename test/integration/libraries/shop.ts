@@ -1,9 +1,9 @@
 // The tables that the tests of query builders use, and an app in front of them.
 import Fastify from 'fastify'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { type PgProxy, startPgProxy } from '../../helpers/pg-proxy.ts'
-import type { TestPostgres } from '../../helpers/postgres.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { type PgProxy, startPgProxy } from '../../../harness/pg-proxy.ts'
+import type { TestPostgres } from '../../../harness/postgres.ts'
 
 const tables = `
   CREATE TABLE person (

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions, type PoolOptions } from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PgScopeOptions, type PoolOptions } from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t)
 await db.query('CREATE TABLE things (id int PRIMARY KEY)')

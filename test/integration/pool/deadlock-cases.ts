@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { RouteOptions } from '../../../lib/index.ts'
-import { send } from '../../helpers/http-client.ts'
+import { send } from '../../../harness/http-client.ts'
 
 /** Long enough for every request to get as far as it gets. */
 export const pause = 60

@@ -2,11 +2,11 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions, type ScopeOptions } from '../../../lib/index.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { eachPgBouncer, startPgBouncer } from '../../helpers/pgbouncer.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyAnnounced, withoutSettings } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { eachPgBouncer, startPgBouncer } from '../../../harness/pgbouncer.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyAnnounced, withoutSettings } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const postgres = await startTestPostgres(t)
 // COMMIT of a row takes as many milliseconds as its second column says, and fails where that is negative.

@@ -2,12 +2,12 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import type { AddressInfo } from 'node:net'
 import t, { type Test } from 'tap'
-import { openRequest } from '../../helpers/http-client.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import pgScope, { type PgScopeOptions, type Session } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { byStrategy } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { openRequest } from '../../../harness/http-client.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import pgScope, { type PgScopeOptions, type Session } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { byStrategy } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const postgres = await startTestPostgres(t)
 

@@ -1,8 +1,8 @@
 import { Writable } from 'node:stream'
 import Fastify from 'fastify'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 /** Milliseconds. */
 export const leakDetectionThreshold = 60

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
-import type { PgScopeOptions } from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyWithIdle } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import type { PgScopeOptions } from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyWithIdle } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 import { type App, checkReports, leakDetectionThreshold, reported, watchedApp } from './leak-reports.ts'
 
 const db = await startTestPostgres(t)

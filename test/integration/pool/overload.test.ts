@@ -1,11 +1,11 @@
 import type { AddressInfo } from 'node:net'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PoolOptions } from '../../helpers/plugin.ts'
-import { type HttpResponse, send } from '../../helpers/http-client.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { strategies } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PoolOptions } from '../../../harness/plugin.ts'
+import { type HttpResponse, send } from '../../../harness/http-client.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { strategies } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t)
 await db.query('CREATE TABLE locked (id int)')

@@ -2,9 +2,9 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions } from '../../../lib/index.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect } from '../../helpers/variant.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect } from '../../../harness/variant.ts'
 
 const postgres = await startTestPostgres(t)
 const direct = onlyDirect(t, 'PgBouncer gives its server connections to all clients')

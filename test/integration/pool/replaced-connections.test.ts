@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PoolOptions, type Session } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
+import pgScope, { type PoolOptions, type Session } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
 
 const db = await startTestPostgres(t)
 const kept = onlyQueue(t, 'none is kept')

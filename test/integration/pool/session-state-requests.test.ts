@@ -3,10 +3,10 @@ import { once } from 'node:events'
 import { connect } from 'node:net'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE ROLE other')

@@ -1,11 +1,11 @@
 // What a session leaves on its connection is never there for the next one.
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import pgScope, { type PgScopeOptions, type Queryable } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect, onlyQueue } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import pgScope, { type PgScopeOptions, type Queryable } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query(`

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import type { Test } from 'tap'
 import pgScope, { type PgScopeOptions, type PoolOptions, type Session } from '../../../lib/index.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 /** Connections that each place takes, and no more. */
 export const limit = 3

@@ -1,8 +1,8 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { startPgBouncer, eachPgBouncer } from '../../helpers/pgbouncer.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import { startPgBouncer, eachPgBouncer } from '../../../harness/pgbouncer.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import { cases, limit, openApp, type Place } from './strategy-cases.ts'
 
 const db = await startTestPostgres(t, { settings: { logging_collector: 'on', log_filename: 'server.log' } })

@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 t.test('a result that a handler answers with shows nothing of the connection', async (t) => {
   const postgres = await startTestPostgres(t)

@@ -1,7 +1,7 @@
 import t from 'tap'
 import Fastify from 'fastify'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { Session } from '../../../types/session.ts'
 
 const postgres = await startTestPostgres(t)

@@ -1,8 +1,8 @@
 import { EventEmitter, once } from 'node:events'
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 t.test('code that has lost its async context goes on with the session that fn was handed', async (t) => {
   const postgres = await startTestPostgres(t)

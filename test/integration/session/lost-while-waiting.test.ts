@@ -2,9 +2,9 @@
 import { once } from 'node:events'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 import type { Session } from '../../../types/session.ts'
 
 const postgres = await startTestPostgres(t)

@@ -1,9 +1,9 @@
 // Sizes at which anything that takes quadratic time would not come to an end.
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { Session } from '../../../types/session.ts'
 
 const postgres = await startTestPostgres(t)

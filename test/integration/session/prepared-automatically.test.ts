@@ -2,10 +2,10 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions, type Session } from '../../../lib/index.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { eachPgBouncer, startPgBouncer } from '../../helpers/pgbouncer.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyAnnounced, onlyDirect, through } from '../../helpers/variant.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { eachPgBouncer, startPgBouncer } from '../../../harness/pgbouncer.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyAnnounced, onlyDirect, through } from '../../../harness/variant.ts'
 
 const postgres = await startTestPostgres(t)
 

@@ -1,10 +1,10 @@
 // What the plugin prepares by itself means what it would mean unprepared, and succeeds where it would succeed.
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type Engine, type PgScopeOptions, type Session } from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyAnnounced, onlyDirect, onlyQueue } from '../../helpers/variant.ts'
+import pgScope, { type Engine, type PgScopeOptions, type Session } from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyAnnounced, onlyDirect, onlyQueue } from '../../../harness/variant.ts'
 
 const postgres = await startTestPostgres(t)
 

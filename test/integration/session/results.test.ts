@@ -1,8 +1,8 @@
 import t from 'tap'
 import Fastify from 'fastify'
 import pg from 'pg'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { StatementConfig } from '../../../types/query.ts'
 
 const postgres = await startTestPostgres(t)

@@ -2,8 +2,8 @@
 import { inspect } from 'node:util'
 import Fastify, { type FastifyRequest } from 'fastify'
 import t from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const postgres = await startTestPostgres(t)
 const password = decodeURIComponent(new URL(postgres.connectionString).password)

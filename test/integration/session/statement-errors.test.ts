@@ -4,9 +4,9 @@ import { type Readable, Writable } from 'node:stream'
 import Fastify, { type FastifyRequest } from 'fastify'
 import pg from 'pg'
 import t, { type Test } from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { Session, StatementError } from '../../../lib/index.ts'
 
 const postgres = await startTestPostgres(t)

@@ -2,11 +2,11 @@
 import { getEventListeners } from 'node:events'
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import pgScope, { type PgScopeOptions, type Queryable, type Session, type StatementConfig } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { byStrategy } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import pgScope, { type PgScopeOptions, type Queryable, type Session, type StatementConfig } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { byStrategy } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text)')

@@ -3,8 +3,8 @@ import Fastify from 'fastify'
 import nearform from '@nearform/sql'
 import sql from 'sql-template-tag'
 import pg from 'pg'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const postgres = await startTestPostgres(t)
 const app = Fastify()

@@ -1,7 +1,7 @@
 import t from 'tap'
 import Fastify from 'fastify'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text)')

@@ -1,9 +1,9 @@
 import t from 'tap'
 import Fastify from 'fastify'
-import pgScope from '../../helpers/plugin.ts'
-import { startPgProxy } from '../../helpers/pg-proxy.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { keptConnections } from '../../helpers/variant.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { keptConnections } from '../../../harness/variant.ts'
 import type { Test } from 'tap'
 import type { PgScopeOptions } from '../../../types/options.ts'
 

@@ -1,7 +1,7 @@
 import Fastify from 'fastify'
 import t from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const postgres = await startTestPostgres(t, { settings: { max_prepared_transactions: 10 } })
 await postgres.query('CREATE TABLE orders (id int PRIMARY KEY)')

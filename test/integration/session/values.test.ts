@@ -1,8 +1,8 @@
 // Values that are hard to send: each is sent as it is, or refused before anything was sent.
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import pgScope from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { Engine } from '../../../types/index.ts'
 
 const postgres = await startTestPostgres(t)

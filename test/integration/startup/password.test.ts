@@ -1,8 +1,8 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { strategies } from '../../helpers/variant.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { strategies } from '../../../harness/variant.ts'
 
 const password = 'correct-horse-s3cret'
 const db = await startTestPostgres(t, { password })

@@ -1,7 +1,7 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type Engine, type PgScopeOptions, type Session } from '../../../lib/index.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
 
 const db = await startTestPostgres(t)
 const { connectionString } = db

@@ -2,13 +2,13 @@ import { chown, copyFile, chmod, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../helpers/plugin.ts'
-import { startTestPostgres } from '../../helpers/postgres.ts'
-import { onlyDirect } from '../../helpers/variant.ts'
-import { waitFor } from '../../helpers/wait-for.ts'
+import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 // For 127.0.0.1 and localhost; known to everybody, so of no use but here.
-const certificate = join(import.meta.dirname, '../../helpers/tls/test-only.crt')
+const certificate = join(import.meta.dirname, '../../../harness/tls/test-only.crt')
 const ca = await readFile(certificate, 'utf8')
 const db = await startTestPostgres(t, { password: 's3cret' })
 await switchTlsOn()

@@ -6,7 +6,7 @@ import { chooseAccount } from '../../../lib/embedded/account.ts'
 import { findPackage, prepareBinaries } from '../../../lib/embedded/binaries.ts'
 import { checkEmbeddedOptions } from '../../../lib/embedded/options.ts'
 import { launch } from '../../../lib/embedded/launch.ts'
-import { temporaryFolder } from '../../helpers/folders.ts'
+import { temporaryFolder } from '../../../harness/folders.ts'
 
 const root = process.getuid?.() === 0
 const account = await chooseAccount(undefined)

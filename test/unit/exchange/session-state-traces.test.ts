@@ -1,5 +1,5 @@
 import t from 'tap'
-import * as bench from '../../../bench/speed/statements.ts'
+import * as bench from '../../../harness/workload-statements.ts'
 import { tracesOf } from '../../../lib/exchange/session-state-traces.ts'
 
 const nothing = [

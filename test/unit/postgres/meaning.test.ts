@@ -1,6 +1,6 @@
 import t from 'tap'
 import { alterMeaning, altersMeaning, hasStablePlan } from '../../../lib/postgres/meaning.ts'
-import * as bench from '../../../bench/speed/statements.ts'
+import * as bench from '../../../harness/workload-statements.ts'
 
 const stable = [
   bench.read, bench.update, bench.insert, bench.readAsUser,

@@ -16,9 +16,9 @@ t.test('all variants and the whole foundation, unless arguments choose', async (
 
 t.test('of a folder only the tests are run, and each file once', async (t) => {
   const files = testFiles([...choose([]).paths, 'test/integration/soak.test.ts'])
-  t.ok(files.includes('test/integration/settling/commit.test.ts'))
+  t.ok(files.includes('test/integration/request-outcome/commit.test.ts'))
   t.ok(files.includes('test/integration/soak.test.ts'))
-  t.notOk(files.includes('test/integration/settling/cases.ts'))
+  t.notOk(files.includes('test/integration/request-outcome/outcome-cases.ts'))
   t.equal(new Set(files).size, files.length)
 })
 

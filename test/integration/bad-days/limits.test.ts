@@ -1,4 +1,0 @@
-import { limits } from '../../../bench/bad-days/events/index.ts'
-import { testDays } from './days.ts'
-
-testDays(limits)

@@ -1,4 +1,0 @@
-import { servers } from '../../../bench/bad-days/events/index.ts'
-import { testDays } from './days.ts'
-
-testDays(servers)

@@ -1,0 +1,4 @@
+import { backends } from '../../../harness/reliability/events/index.ts'
+import { testDays } from './incidents.ts'
+
+testDays(backends)

@@ -1,0 +1,11 @@
+import t from 'tap'
+import { requestsEndAlike } from './protocol-cases.ts'
+import { openRequest } from '../../../harness/http-client.ts'
+
+await requestsEndAlike(t, {
+  name: 'HTTP/1.0',
+  open (port, request) {
+    const { socket, response, read } = openRequest(port, { ...request, version: '1.0' })
+    return { response, read, leave: () => { socket.destroy() }, pause: () => { socket.pause() } }
+  }
+})
