@@ -1,9 +1,10 @@
 import {
-  type AccessMode, ConnectionBuilder, DefaultQueryExecutor, type IsolationLevel, Kysely, type KyselyConfig,
-  type KyselyPlugin, type KyselyProps, Log, PostgresDialect, type QueryExecutor, Transaction, TransactionBuilder
+  type AccessMode, ConnectionBuilder, type ControlledTransaction, ControlledTransactionBuilder, DefaultQueryExecutor,
+  type IsolationLevel, Kysely, type KyselyConfig, type KyselyPlugin, type KyselyProps, Log, PostgresDialect, type QueryExecutor, Transaction, TransactionBuilder
 } from 'kysely'
 import { isEngine, type LibrarySource, runTransaction, targetOf, type TransactionModes } from '../library-source.ts'
 import type { RawClient } from '../../types/engine.ts'
+import { beginControlled } from './controlled-transaction.ts'
 import { adapter, compiler, dialect, noDriver } from './dialect.ts'
 import type { KyselyOptions } from './options.ts'
 import { SessionConnection } from './session-connection.ts'
@@ -28,6 +29,10 @@ export class SessionKysely<DB> extends Kysely<DB> {
 
   override transaction (): TransactionBuilder<DB> {
     return new SessionTransactionBuilder(this.#connection, this.#props)
+  }
+
+  override startTransaction (): ControlledTransactionBuilder<DB> {
+    return new SessionControlledBuilder(this.#connection, this.#props)
   }
 
   override connection (): ConnectionBuilder<DB> {
@@ -95,6 +100,35 @@ class SessionTransactionBuilder<DB> extends TransactionBuilder<DB> {
         ...this.#props, executor: this.#props.executor.withConnectionProvider(connection)
       }))
     })
+  }
+}
+
+class SessionControlledBuilder<DB> extends ControlledTransactionBuilder<DB> {
+  readonly #connection: SessionConnection
+  readonly #props: KyselyProps
+  readonly #modes: Modes
+
+  constructor (connection: SessionConnection, props: KyselyProps, modes: Modes = {}) {
+    super(props)
+    this.#connection = connection
+    this.#props = props
+    this.#modes = modes
+  }
+
+  override setAccessMode (mode: AccessMode): ControlledTransactionBuilder<DB> {
+    return this.#with({ readOnly: mode === 'read only' })
+  }
+
+  override setIsolationLevel (isolation: IsolationLevel): ControlledTransactionBuilder<DB> {
+    return this.#with({ isolation })
+  }
+
+  #with (modes: Modes): ControlledTransactionBuilder<DB> {
+    return new SessionControlledBuilder(this.#connection, this.#props, { ...this.#modes, ...modes })
+  }
+
+  override async execute (): Promise<ControlledTransaction<DB>> {
+    return beginControlled(this.#connection, this.#props, asked(this.#modes))
   }
 }
 

@@ -139,6 +139,65 @@ t.test('concurrent transactions wait for each other, and statements outside wait
   t.same(await people(), ['Ada', 'Grace', 'second', 'outside'])
 })
 
+t.test('a controlled transaction is a savepoint of the session, with savepoints of its own', async (t) => {
+  const { app, database, db, people, proxy } = await startShop(t, postgres)
+  const controlled = async (kysely: Kysely<Shop>): Promise<void> => {
+    const kept = await kysely.startTransaction().execute()
+    await Promise.all([add(kept, 'kept'), names(kept)])
+    const inside = await kept.savepoint('one').execute()
+    await add(inside, 'dropped')
+    await t.rejects(add(inside, 'Ada'), { code: '23505' })
+    const back = await inside.rollbackToSavepoint('one').execute()
+    await add(back, 'after')
+    const two = await back.savepoint('two').execute()
+    await add(two, 'last')
+    await (await two.releaseSavepoint('two').execute()).commit().execute()
+    t.ok(kept.isCommitted)
+    const undone = await kysely.startTransaction().execute()
+    await add(undone, 'undone')
+    await add(await undone.savepoint('three').execute(), 'undone too')
+    await undone.rollback().execute()
+    t.ok(undone.isRolledBack)
+  }
+  app.get('/', async ({ db }) => { await controlled(kyselyOf<Shop>(db)) })
+  t.equal((await app.inject('/')).statusCode, 200)
+  const written = ['Ada', 'Grace', 'kept', 'after', 'last']
+  t.same(await people(), written)
+  t.equal(proxy.executed.filter((text) => text === 'COMMIT').length, 1)
+
+  for (const run of [
+    () => controlled(kyselyOf<Shop>(db)),
+    () => db.scope((session) => controlled(kyselyOf<Shop>(session)), { mode: 'autocommit' })
+  ]) {
+    await postgres.query('DELETE FROM person WHERE id > 2', undefined, database)
+    await run()
+    t.same(await people(), written)
+  }
+  t.equal(db.stats().inUse, 0)
+})
+
+t.test('a controlled transaction that has failed is not committed', async (t) => {
+  const { db, people } = await startShop(t, postgres)
+  const fail = async (kysely: Kysely<Shop>): Promise<void> => {
+    const trx = await kysely.startTransaction().setIsolationLevel('serializable').execute()
+    t.same((await sql<any>`SELECT current_setting('transaction_isolation') AS level`.execute(trx)).rows, [{ level: 'serializable' }])
+    await add(trx, 'dropped')
+    await t.rejects(add(trx, 'Ada'), { code: '23505' })
+    await t.rejects(trx.commit().execute(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+    await trx.rollback().execute()
+    await add(kysely, 'kept')
+  }
+  await db.scope((session) => fail(kyselyOf<Shop>(session)))
+  await db.scope(async (session) => {
+    await session.query('DELETE FROM person WHERE id > 2')
+  })
+  await db.scope((session) => fail(kyselyOf<Shop>(session)), { mode: 'autocommit' })
+  await db.query('DELETE FROM person WHERE id > 2')
+  await fail(kyselyOf<Shop>(db))
+  t.same(await people(), ['Ada', 'Grace', 'kept'])
+  t.equal(db.stats().inUse, 0)
+})
+
 t.test('errors are those of pg, then those of the session', async (t) => {
   const { app } = await startShop(t, postgres)
   app.get('/taken', async ({ db }) => {
