@@ -11,7 +11,9 @@ import { asError } from '../exchange/transaction-errors.ts'
 import { failedStream } from './cursor-stream.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './scoped-session.ts'
-import { type TransactionConfig, mergeSettings, type Settings, settingStatement } from '../exchange/transaction-config.ts'
+import {
+  mergeSettings, type Settings, settingStatement, type TransactionConfig
+} from '../exchange/transaction-config.ts'
 import { rejected } from './rejected.ts'
 import { SingleStatement } from '../exchange/single-statement.ts'
 import { readStatement } from '../exchange/read-statement.ts'
@@ -45,7 +47,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
    * @param statement how a statement by itself is sent
    * @param transaction how transaction(fn) and stream() begin
    */
-  constructor (host: SessionHost, statement: TransactionConfig, transaction: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>, label?: string) {
+  constructor (
+    host: SessionHost, statement: TransactionConfig, transaction: TransactionConfig,
+    requestSettings?: () => Settings | Promise<Settings>, label?: string
+  ) {
     super(host, label)
     this.endIsAwaited = label !== undefined
     this.#statementConfig = statement
@@ -99,7 +104,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
       const call = readStatement(text, callback ?? values, true)
       this.host.vet(call.text)
       // A text of several statements cannot share a Sync with a setting. It is one transaction in any case.
-      if (call.several && (this.#requestSettings !== undefined || settingStatement(this.#statementConfig, noSettings) !== null)) {
+      if (call.several && this.#hasSettings) {
         return this.transaction((session) => session.query(text as string, values))
       }
       const single = new SingleStatement(this.host, call, this.#statementConfig, this.label, (single, error) => {
@@ -115,6 +120,11 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     } catch (error) {
       return this.#rejected(error)
     }
+  }
+
+  /** A statement travels with settings. */
+  get #hasSettings (): boolean {
+    return this.#requestSettings !== undefined || settingStatement(this.#statementConfig, noSettings) !== null
   }
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
@@ -166,7 +176,9 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   get #transactions (): InnerTransactions {
     this.#inner ??= new InnerTransactions({
       reportsFailures: () => this.endIsAwaited || this.isClosed,
-      newSession: () => new ScopedSession({ ...this.host, ended: () => {} }, this.#transactionConfig, this.#requestSettings, this.label),
+      newSession: () => new ScopedSession(
+        { ...this.host, ended: () => {} }, this.#transactionConfig, this.#requestSettings, this.label
+      ),
       changed: () => this.#changes.announce()
     })
     return this.#inner
@@ -184,7 +196,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   setRollbackOnly (reason?: string): void {
     const inner = this.#callersSession
-    if (inner === null) throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'setRollbackOnly() was called in mode \'autocommit\', where each statement is committed already. Use transaction(fn), or mode \'transaction\'.')
+    if (inner === null) {
+      throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'setRollbackOnly() was called in mode \'autocommit\', ' +
+        'where each statement is committed already. Use transaction(fn), or mode \'transaction\'.')
+    }
     inner.setRollbackOnly(reason)
   }
 

@@ -1,7 +1,6 @@
 import { noFunction, pgScopeError } from '../errors.ts'
 import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
 import type { Call } from '../exchange/call.ts'
-import { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { readStatement } from '../exchange/read-statement.ts'
 import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
 import { asError } from '../exchange/transaction-errors.ts'
@@ -10,7 +9,6 @@ import { CursorStream, failedStream } from './cursor-stream.ts'
 import { type ManagedSession, type Outcome, type SessionHost, transactionEndedError } from './managed-session.ts'
 import { invalidName, openSavepoint } from './imperative-savepoint.ts'
 import { NestedTransactions } from './nested-transactions.ts'
-import { OutcomeHooks } from './outcome-hooks.ts'
 import { rejected } from './rejected.ts'
 import type { SavepointHost } from './savepoint-ends.ts'
 import { Savepoints } from './savepoints.ts'
@@ -23,11 +21,11 @@ const noop = (): void => {}
 /**
  * A session whose statements share a transaction. It checks the calls and owns the end of the session:
  *
- * - SessionTransactions: the current transaction, which holds the connection until COMMIT or ROLLBACK
+ * - SessionTransactions: the current transaction, which holds the connection until COMMIT or ROLLBACK, its streams and
+ *   hooks
  * - StatementOrder, Savepoints: whose turn it is
  * - NestedTransactions: transaction(fn); imperative-savepoint.ts: savepoint()
  * - CallerSettlement: commit() and rollback() before the end
- * - CursorStream, OutcomeHooks: what else belongs to a transaction
  */
 export class ScopedSession extends SessionBase implements ManagedSession {
   endIsAwaited: boolean
@@ -37,26 +35,23 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   readonly #transactions: SessionTransactions
   readonly #order: StatementOrder
   readonly #caller = new CallerSettlement(this.#savepoints)
-  readonly #hooks: OutcomeHooks
   /** Allocated lazily. */
-  #streams: Set<CursorStream> | null = null
   #nested: NestedTransactions | null = null
   #savepointHost: SavepointHost | null = null
-  /** Failures of transaction(fn) that no caller has awaited. */
-  #unawaited: UnawaitedFailures | null = null
   /** The reason given to setRollbackOnly(), or null. */
   #rollbackOnly: string | null = null
   /** The outcome of the end. A pending commit can become a rollback until COMMIT is sent. */
   #outcome: Outcome | null = null
-  isClosed = false
 
-  constructor (host: SessionHost, config: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>, label?: string, requestOf: object | null = null) {
+  constructor (
+    host: SessionHost, config: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>,
+    label?: string, requestOf: object | null = null
+  ) {
     super(host, label)
     this.endIsAwaited = requestOf !== null
     this.requestOf = requestOf
     this.#transactions = new SessionTransactions(host, config, this, this.#savepoints, requestSettings, label)
     this.#order = new StatementOrder(this, host, this.#savepoints, this.#transactions)
-    this.#hooks = new OutcomeHooks(host)
   }
 
   get mode (): Session['mode'] {
@@ -64,7 +59,11 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get state (): Session['state'] {
-    return this.isClosed ? 'closed' : this.#transactions.state
+    return this.#transactions.state
+  }
+
+  get isClosed (): boolean {
+    return this.#transactions.isClosed
   }
 
   get since (): number | null {
@@ -89,7 +88,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get failure (): Error | null {
-    const unawaited = this.#unawaited?.first ?? null
+    const unawaited = this.#transactions.unawaitedFailure
     return this.#transactions.failure ?? this.#caller.failure ?? (unawaited === null ? null : asError(unawaited.error))
   }
 
@@ -98,11 +97,12 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get streaming (): boolean {
-    return this.#streams !== null && this.#streams.size > 0
+    return this.#transactions.isStreaming
   }
 
   get unused (): boolean {
-    return this.state === 'idle' && this.#savepoints.isEmpty && this.#caller.inProgress === null && this.failure === null
+    const isIdle = this.state === 'idle' && this.#savepoints.isEmpty && this.#caller.inProgress === null
+    return isIdle && this.failure === null
   }
 
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
@@ -126,8 +126,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     const late = this.#callError()
     if (late !== null) return failedStream(late) as RowStream<R>
-    this.#streams ??= new Set()
-    return new CursorStream(this.#order, this.#streams, text, values, options) as RowStream<R>
+    return new CursorStream(this.#order, this.#transactions.streams, text, values, options) as RowStream<R>
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
@@ -167,14 +166,14 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.#savepointHost ??= {
       session: this,
       savepoints: this.#savepoints,
-      hooks: this.#hooks,
-      unawaited: this.#unawaited ??= new UnawaitedFailures(),
-      streams: () => this.#streams ?? [],
+      hooks: transactions.hooks,
+      unawaited: transactions.unawaited,
+      streams: () => transactions.streams,
       transaction: () => transactions.current,
       failure: () => transactions.failure,
       tooLateError: () => this.tooLateError(),
       reportsFailures: () => this.endIsAwaited || this.isEnding,
-      discardUnsent: () => transactions.leave()
+      discardUnsent: () => transactions.discardUnsent()
     }
     return this.#savepointHost
   }
@@ -185,12 +184,15 @@ export class ScopedSession extends SessionBase implements ManagedSession {
         const reason = this.#rollbackOnly && ` (${this.#rollbackOnly})`
         throw pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', `commit() was called after setRollbackOnly()${reason}.`)
       }
-      await this.#commit(false)
+      await this.#transactions.commit(false)
     })
   }
 
   rollback (): Promise<void> {
-    return this.#settleForCaller('rollback', () => this.#rollback(false))
+    return this.#settleForCaller('rollback', async () => {
+      await this.#transactions.rollback()
+      this.#caller.forgetFailure()
+    })
   }
 
   #settleForCaller (name: 'commit' | 'rollback', settle: () => Promise<void>): Promise<void> {
@@ -222,7 +224,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       this.#order.invalid(error)
       throw error
     }
-    const hook = this.#hooks[name](fn, this.#savepoints.callersFrame())
+    const hook = this.#transactions.hooks[name](fn, this.#savepoints.callersFrame())
     if (this.#savepoints.top !== null) this.#savepoints.inTurn(() => { hook.savepoint = this.#savepoints.top })
   }
 
@@ -249,13 +251,9 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return this.state === 'active' && this.#savepoints.isEmpty && !this.streaming && this.nothingAwaited
   }
 
-  /** The fast path of #finish(), with as few promises as possible: the end of nearly every session. */
+  /** The fast path of #finish(): the end of nearly every session. */
   #commitAtOnce (): Promise<void> {
-    return this.#transactions.current!.commit().then(() => {
-      this.#leaveTransaction('committed', true)
-      this.ended()
-    }, (error) => {
-      this.#leaveTransaction('rolledBack', true)
+    return this.#transactions.commitAtOnce(true).then(() => this.ended(), (error) => {
       this.ended()
       throw error
     })
@@ -263,32 +261,36 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   async #finish (outcome: Outcome): Promise<void> {
     try {
-      if (outcome === 'commit') {
-        if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
-        this.endSavepoints()
-        const failure = this.#caller.failure ?? this.tooLateError()
-        if (failure !== null) {
-          await this.#rollback(true, () => this.closedError())
-          throw failure
-        }
-        await this.#commit(true)
-      } else {
+      if (outcome === 'commit') await this.#finishByCommit()
+      else {
         if (this.#caller.inProgress !== null) {
           // It may be waiting for a running statement.
           if (this.state !== 'settling') await this.#transactions.current?.stop(this.closedError())
           await this.#caller.inProgress
         }
-        await this.#rollback(true, () => this.closedError())
+        await this.#transactions.close()
       }
     } finally {
       this.ended()
     }
   }
 
+  async #finishByCommit (): Promise<void> {
+    try {
+      if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
+      const failure = this.#caller.failure ?? this.tooLateError()
+      if (failure !== null) throw failure
+      await this.#transactions.commit(true)
+    } catch (error) {
+      if (!this.isClosed) await this.#transactions.close()
+      throw error
+    }
+  }
+
   protected override ended (): void {
-    this.isClosed = true
-    this.#savepoints.startAll()
     this.#transactions.forgetRequest()
+    this.#caller.forgetFailure()
+    this.#savepoints.startAll()
     super.ended()
   }
 
@@ -302,50 +304,6 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.reason = reason
     this.#savepoints.startAll()
     this.#transactions.open?.stop(this.closedError()).catch(noop)
-  }
-
-  /** @param isEnd the session is closed with the transaction */
-  async #commit (isEnd: boolean): Promise<void> {
-    const transaction = this.#transactions.current
-    this.#closeStreams()
-    if (transaction?.nothingAwaited === false) await transaction.settled()
-    const failure = this.#transactions.failure ?? this.#unawaited?.first ?? null
-    if (failure !== null) {
-      if (isEnd) await this.#rollback(true, () => this.closedError())
-      throw failure instanceof Error ? failure : failure.error
-    }
-    if (this.#transactions.open === null) return this.#leaveTransaction('committed', isEnd)
-    try {
-      await this.#transactions.open.commit()
-    } catch (error) {
-      this.#leaveTransaction('rolledBack', isEnd)
-      throw error
-    }
-    this.#leaveTransaction('committed', isEnd)
-  }
-
-  /** @param reason makes the error of running statements, which are cancelled; without it their answers are awaited */
-  async #rollback (isEnd: boolean, reason?: () => Error): Promise<void> {
-    const transaction = this.#transactions.current
-    this.#closeStreams()
-    if (transaction !== null && reason === undefined) {
-      if (transaction.awaitsSettings) await transaction.stop(notSentError())
-      await transaction.settled()
-    }
-    if (this.#transactions.open !== null) await this.#transactions.open.rollback(reason)
-    this.#unawaited?.clear()
-    this.#caller.forgetFailure()
-    this.#leaveTransaction('rolledBack', isEnd)
-  }
-
-  #leaveTransaction (outcome: 'committed' | 'rolledBack', isEnd: boolean): void {
-    this.#transactions.leave()
-    if (isEnd) this.isClosed = true
-    this.#hooks[outcome]()
-  }
-
-  #closeStreams (): void {
-    for (const stream of this.#streams ?? []) stream.cursorClosed(this.closedError())
   }
 
   get acceptsCalls (): boolean {
@@ -373,7 +331,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   endSavepoints (): void {
-    this.#savepoints.endOpen(this.#unawaited)
+    this.#savepoints.endOpen(this.#transactions.unawaited)
   }
 
   hasLostWork (): boolean {
@@ -383,9 +341,4 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   lost (): void {
     this.#order.connectionLost()
   }
-}
-
-function notSentError (): Error {
-  return pgScopeError('FST_PG_SCOPE_CANCELED', 'rollback() was called while the transaction waited for ' +
-    '`settings(request)` or `role(request)`: the statement was not sent.')
 }

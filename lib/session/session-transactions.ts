@@ -1,25 +1,44 @@
+import { pgScopeError } from '../errors.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { enterWorkOf } from '../pool/work-context.ts'
+import { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import type { Statement } from '../exchange/statement.ts'
 import type { Settings, TransactionConfig } from '../exchange/transaction-config.ts'
 import { transactionAborted } from '../exchange/transaction-errors.ts'
-import type { TransactionHost, TransactionOwner } from '../exchange/transaction-host.ts'
+import type { TransactionOwner } from '../exchange/transaction-host.ts'
 import { Transaction } from '../exchange/transaction.ts'
 import type { SessionState } from '../../types/session.ts'
+import type { CursorStream } from './cursor-stream.ts'
+import type { SessionHost } from './managed-session.ts'
+import { OutcomeHooks } from './outcome-hooks.ts'
 import type { Savepoints } from './savepoints.ts'
 
 const noop = (): void => {}
 
+/** The session. */
+export interface TransactionsOwner extends TransactionOwner {
+  /** The error of calls after the end. */
+  closedError (): Error
+}
+
 /**
- * The transactions of one session, one after the other: the first statement begins one, COMMIT or ROLLBACK ends it.
- * The state of the session is the state of its transaction.
+ * The transactions of one session, one after the other: the first statement begins one, COMMIT or ROLLBACK ends it and
+ * what belongs to it: streams, hooks, failures that no caller has awaited. The state of the session is the state of its
+ * transaction.
  */
 export class SessionTransactions {
   /** Null if none was begun, or if the session has left the last one. */
   current: Transaction | null = null
-  readonly #host: TransactionHost
+  /** No further transaction begins. */
+  isClosed = false
+  readonly hooks: OutcomeHooks
+  /** The open streams. Allocated lazily. */
+  #streams: Set<CursorStream> | null = null
+  /** Failures of transaction(fn) and savepoints that no caller has awaited. Allocated lazily. */
+  #unawaited: UnawaitedFailures | null = null
+  readonly #host: SessionHost
   readonly #config: TransactionConfig
-  readonly #owner: TransactionOwner
+  readonly #owner: TransactionsOwner
   readonly #savepoints: Savepoints
   readonly #label: string | undefined
   /** Computes the settings of the request when a transaction begins. */
@@ -28,10 +47,11 @@ export class SessionTransactions {
   #mayHaveChangedMode = false
 
   constructor (
-    host: TransactionHost, config: TransactionConfig, owner: TransactionOwner, savepoints: Savepoints,
+    host: SessionHost, config: TransactionConfig, owner: TransactionsOwner, savepoints: Savepoints,
     requestSettings: (() => Settings | Promise<Settings>) | undefined, label: string | undefined
   ) {
     this.#host = host
+    this.hooks = new OutcomeHooks(host)
     this.#config = config
     this.#owner = owner
     this.#savepoints = savepoints
@@ -39,8 +59,8 @@ export class SessionTransactions {
     this.#label = label
   }
 
-  get state (): Exclude<SessionState, 'closed'> {
-    if (this.current === null) return 'idle'
+  get state (): SessionState {
+    if (this.current === null) return this.isClosed ? 'closed' : 'idle'
     const { state } = this.current
     return state === 'ended' ? 'settling' : state
   }
@@ -58,6 +78,26 @@ export class SessionTransactions {
   /** The transaction has failed and has no connection: only a rollback is possible. */
   get isLost (): boolean {
     return this.current?.state === 'failed' && this.current.isLost
+  }
+
+  get streams (): Set<CursorStream> {
+    this.#streams ??= new Set()
+    return this.#streams
+  }
+
+  /** A cursor has rows that were not read yet. */
+  get isStreaming (): boolean {
+    return this.#streams !== null && this.#streams.size > 0
+  }
+
+  get unawaited (): UnawaitedFailures {
+    this.#unawaited ??= new UnawaitedFailures()
+    return this.#unawaited
+  }
+
+  /** The first failure of a savepoint that no caller has awaited, or null. */
+  get unawaitedFailure (): { readonly error: unknown } | null {
+    return this.#unawaited?.first ?? null
   }
 
   get nothingAwaited (): boolean {
@@ -102,13 +142,74 @@ export class SessionTransactions {
     return [...this.#savepoints.controlStatements(transaction), ...statements]
   }
 
+  /**
+   * Sends COMMIT after everything is answered.
+   *
+   * @param isEnd the session is closed with the transaction
+   * @throws why nothing is committed. If that was known before COMMIT, the transaction is still open.
+   */
+  async commit (isEnd: boolean): Promise<void> {
+    this.#closeStreams()
+    if (this.current?.nothingAwaited === false) await this.current.settled()
+    if (this.failure !== null) throw this.failure
+    if (this.unawaitedFailure !== null) throw this.unawaitedFailure.error
+    if (this.open === null) return this.#leave('committed', isEnd)
+    await this.commitAtOnce(isEnd)
+  }
+
+  /** The fast path of commit(), with as few promises as possible: nothing is awaited, and there is no failure. */
+  commitAtOnce (isEnd: boolean): Promise<void> {
+    return this.current!.commit().then(() => this.#leave('committed', isEnd), (error) => {
+      this.#leave('rolledBack', isEnd)
+      throw error
+    })
+  }
+
+  /** Sends ROLLBACK after everything is answered, for a caller's rollback(). */
+  async rollback (): Promise<void> {
+    this.#closeStreams()
+    if (this.current?.awaitsSettings) await this.current.stop(notSentError())
+    if (this.current !== null) await this.current.settled()
+    if (this.open !== null) await this.open.rollback()
+    this.#rolledBack(false)
+  }
+
+  /** Closes the session: cancels running statements, and rolls back. */
+  async close (): Promise<void> {
+    this.#closeStreams()
+    if (this.open !== null) await this.open.rollback(() => this.#owner.closedError())
+    this.#rolledBack(true)
+  }
+
+  #rolledBack (isEnd: boolean): void {
+    this.#unawaited?.clear()
+    this.#leave('rolledBack', isEnd)
+  }
+
   /** The next statement begins another transaction. */
-  leave (): void {
+  #leave (outcome: 'committed' | 'rolledBack', isEnd: boolean): void {
     this.current = null
+    if (isEnd) this.isClosed = true
+    this.hooks[outcome]()
+  }
+
+  /** Discards a transaction that failed before it asked for a connection, after the failed work was rolled back. */
+  discardUnsent (): void {
+    this.current = null
+  }
+
+  #closeStreams (): void {
+    for (const stream of this.#streams ?? []) stream.cursorClosed(this.#owner.closedError())
   }
 
   /** The session has ended: releases the request, to which the function of the settings refers. */
   forgetRequest (): void {
+    this.isClosed = true
     this.#requestSettings = undefined
   }
+}
+
+function notSentError (): Error {
+  return pgScopeError('FST_PG_SCOPE_CANCELED', 'rollback() was called while the transaction waited for ' +
+    '`settings(request)` or `role(request)`: the statement was not sent.')
 }
