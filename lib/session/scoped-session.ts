@@ -278,6 +278,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   async #finishByCommit (): Promise<void> {
     try {
       if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
+      this.endSavepoints()
       const failure = this.#caller.failure ?? this.tooLateError()
       if (failure !== null) throw failure
       await this.#transactions.commit(true)
