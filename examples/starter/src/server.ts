@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net'
 import { buildApp } from './app.ts'
 
+console.log('Starting the bank')
 const app = buildApp({ logger: true })
 
 try {

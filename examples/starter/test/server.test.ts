@@ -42,6 +42,17 @@ t.test('the server shows what to try, and leaves nothing behind', async t => {
   }
 })
 
+t.test('the server says what it does before it waits for PostgreSQL', async t => {
+  const server = start(t, { PORT: '0' })
+  const output = await server.until(/Ctrl-C closes it/)
+  const steps = ['Starting the bank', 'starting PostgreSQL in a temporary folder', 'PostgreSQL accepts connections', 'The bank is open at']
+  const places = steps.map((step) => output.indexOf(step))
+  t.notOk(places.includes(-1), output)
+  t.same(places, [...places].sort((a, b) => a - b))
+  server.child.kill('SIGTERM')
+  t.same(await server.ended, [0, null])
+})
+
 t.test('a named data folder is kept, and found again', async t => {
   const parent = mkdtempSync(join(tmpdir(), 'bank-'))
   t.teardown(() => rmSync(parent, { recursive: true, force: true }))

@@ -16,9 +16,10 @@ export default fp(async (app) => {
 async function startEmbedded (app: FastifyInstance): Promise<string> {
   const { startPostgres } = await import('fastify-pg-scope/embedded')
   const dataFolder = app.config.DATA_FOLDER
+  app.log.info(`starting PostgreSQL in ${dataFolder ?? 'a temporary folder'}`)
   const postgres = await startPostgres({ database: 'bank', ...(dataFolder === undefined ? {} : { dataFolder }) })
   // Hooks of onClose run last in, first out: this one is added before the engine's, and so the server outlives the pool.
   app.addHook('onClose', () => postgres.stop())
-  app.log.info({ dataFolder: postgres.dataFolder, temporary: dataFolder === undefined }, 'started a PostgreSQL of our own')
+  app.log.info({ dataFolder: postgres.dataFolder, temporary: dataFolder === undefined }, 'PostgreSQL accepts connections')
   return postgres.connectionString
 }
