@@ -40,9 +40,16 @@ export function isEngine (target: Session | Engine): target is Engine {
 export function runTransaction<T> (
   source: LibrarySource, modes: TransactionModes, fn: (session: Session) => Promise<T> | T
 ): Promise<T> {
-  const target = targetOf(source)
-  if (isEngine(target)) return target.scope(fn, checkedModes(modes))
-  const first = modeStatement(target, modes)
+  let target: Session | Engine
+  let first: string | null
+  try {
+    target = targetOf(source)
+    if (isEngine(target)) return target.scope(fn, checkedModes(modes))
+    first = modeStatement(target, modes)
+  } catch (error) {
+    return Promise.reject(error)
+  }
+  // Their promises are returned as they are: the session notices a failure that no caller awaits.
   if (first === null) return target.transaction(fn)
   if (target.mode === 'autocommit') {
     return target.transaction(async (session) => {

@@ -93,7 +93,7 @@ class SessionTransactionBuilder<DB> extends TransactionBuilder<DB> {
   }
 
   /** The callback runs inside of transaction(fn), so calls on the outer instance belong to the transaction too. */
-  override async execute<T> (callback: (trx: Transaction<DB>) => Promise<T>): Promise<T> {
+  override execute<T> (callback: (trx: Transaction<DB>) => Promise<T>): Promise<T> {
     return runTransaction(this.#connection.source, asked(this.#modes), (session) => {
       const connection = new SessionConnection(session, this.#connection.log)
       return callback(new Transaction({

@@ -8,7 +8,7 @@ const lib = fileURLToPath(new URL('../../lib', import.meta.url))
 const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
 
 /** Subpath exports, which the core does not import. */
-const subpaths = ['embedded', 'kysely']
+const subpaths = ['embedded', 'drizzle', 'kysely']
 
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 
