@@ -42,6 +42,8 @@ export const nodeSubjects = {
   'postgres-js': () => import('./subjects/postgres-js.ts'),
   kysely: () => import('./subjects/kysely.ts'),
   drizzle: () => import('./subjects/drizzle.ts'),
+  'kysely-session': () => import('./subjects/kysely-session.ts'),
+  'drizzle-session': () => import('./subjects/drizzle-session.ts'),
   'pg-scope': () => import('./subjects/pg-scope.ts'),
   before
 } satisfies Record<string, () => Promise<{ default: Declare }>>
@@ -57,6 +59,8 @@ export const titles: Record<SubjectName, string> = {
   'postgres-js': 'postgres.js',
   kysely: 'Kysely',
   drizzle: 'Drizzle',
+  'kysely-session': 'Kysely on a session',
+  'drizzle-session': 'Drizzle on a session',
   'pg-scope': 'fastify-pg-scope',
   before: 'fastify-pg-scope, earlier build',
   fastapi: 'FastAPI + SQLAlchemy'
