@@ -28,6 +28,11 @@ export function transactionAborted (cause: unknown): PgScopeError {
   return isWorthRetrying(cause) ? maySucceedLater(error) : error
 }
 
+export function endedByStatement (): PgScopeError {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction. ' +
+    'The work before it may have been saved. Use commit() and rollback() instead.')
+}
+
 export function connectionLost (cause: unknown): PgScopeError {
   return pgScopeError('FST_PG_SCOPE_CONNECTION_LOST', 'The connection to the server was lost before COMMIT: ' +
     'nothing of this transaction was saved, and the same request may succeed when it is sent again.', cause)

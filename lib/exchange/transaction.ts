@@ -1,10 +1,11 @@
-import { pgScopeError } from '../errors.ts'
 import type { Lease } from '../pool/lease.ts'
 import { failureKind, isOfValue } from '../postgres/sqlstate.ts'
-import { cancelRunning } from './cancellation.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import { sendCommit, sendRollback, sendRollbackTo } from './commit.ts'
-import { connectionLost, maySucceedLater, transactionAborted, withStatus } from './transaction-errors.ts'
+import {
+  connectionLost, endedByStatement, maySucceedLater, transactionAborted, withStatus
+} from './transaction-errors.ts'
+import { type CancelableTransaction, TransactionCancel } from './transaction-cancel.ts'
 import { TransactionFailure } from './transaction-failure.ts'
 import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
 import type { TransactionConfig, Settings } from './transaction-config.ts'
@@ -16,13 +17,12 @@ import type { StatementSignal } from './statement-signal.ts'
 import { UnansweredStatements } from './unanswered-statements.ts'
 
 /**
- * One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. A session makes it for its first statement and
- * calls start(), submit(), commit(), rollback(), rollbackTo() and stop(). `states.ts` has its states.
+ * One transaction on one connection, from BEGIN to COMMIT or ROLLBACK. `states.ts` has its states.
  *
  *     start() ─► TransactionStart ─► begin() ─► Pipeline ─► batchAnswered() ─► commit() or rollback()
  *                settings, acquire   BEGIN      statements  success or failure
  */
-export class Transaction implements StartingTransaction, PipelineOwner {
+export class Transaction implements StartingTransaction, CancelableTransaction, PipelineOwner {
   /** It failed before it asked for a connection. */
   neverAcquired = false
   /** performance.now() when it acquired its connection, or null. */
@@ -35,8 +35,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   readonly #failure = new TransactionFailure()
   readonly #start: TransactionStart
   readonly #statements = new UnansweredStatements()
-  /** Resolves when the running statements are cancelled. */
-  #stopped: Promise<void> | null = null
+  readonly #cancel: TransactionCancel
 
   constructor (
     host: TransactionHost, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined,
@@ -47,6 +46,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     this.#host = host
     this.#config = config
     this.#start = new TransactionStart(this, host, config)
+    this.#cancel = new TransactionCancel(this, this.#start, this.#statements)
     this.#start.use(settings)
   }
 
@@ -89,7 +89,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
 
   settingsFailed (error: Error): void {
     this.neverAcquired = true
-    this.#fail(error)
+    this.fail(error)
     this.#failQueued(error)
   }
 
@@ -150,7 +150,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     this.#progress.to('settling')
     this.#host.counters.rolledBack++
     if (reason !== undefined && !this.isIdle) this.stop(reason())
-    if (this.#stopped !== null) await this.#stopped
+    if (this.#cancel.stopped !== null) await this.#cancel.stopped
     const pipeline = this.#statements.connected
     if (pipeline !== null) {
       await sendRollback(pipeline, this.#host.pool, mayHandOver ? this.#config.commitLatency : null)
@@ -171,70 +171,41 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     return new Promise((resolve) => sendRollbackTo(this.#statements.pipeline!, savepoint, (failure) => {
       // Decided synchronously with the answer: a microtask later the connection may be lost.
       if (failure === null) {
-        this.#recovered()
+        if (this.state === 'failed' && !this.isLost) {
+          this.#failure.error = null
+          this.#progress.to('active')
+        }
         // A cursor may have queued FETCH meanwhile, which does not wait for its turn.
         if (this.state === 'active') this.#flush()
       } else {
         // Replaces the error inside the savepoint, which its caller handles, by the error of ROLLBACK TO.
         this.#failure.error = null
-        if (failure.lost) this.#lost(failure.error)
-        else this.#fail(failure.error)
+        if (failure.lost) this.connectionLost(failure.error)
+        else this.fail(failure.error)
       }
       resolve()
     }))
   }
 
-  #recovered (): void {
-    if (this.state !== 'failed' || this.isLost) return
-    this.#failure.error = null
-    this.#progress.to('active')
-  }
-
-  /**
-   * Cancels running statements and rejects queued ones with the reason. Afterwards the transaction can only be rolled
-   * back.
-   */
+  /** Cancels running statements. Afterwards the transaction can only be rolled back. */
   stop (reason: Error): Promise<void> {
-    this.#stopped ??= this.#stop(reason)
-    return this.#stopped
+    return this.#cancel.stop(reason)
   }
 
-  async #stop (reason: Error): Promise<void> {
-    this.#failure.stopReason = reason
-    this.#fail(reason)
-    this.#refuseQueued()
-    const pipeline = this.#statements.connected
-    if (pipeline === null) this.#start.cancel()
-    else await cancelRunning(pipeline)
-    if (pipeline?.isRunning) pipeline.release()
-    this.changed()
-  }
-
-  /**
-   * The signal of a call was aborted: cancels the call if it was sent; otherwise it is never sent.
-   *
-   * @returns whether it was sent; its answer then decides the result
-   */
+  /** The signal of a call was aborted. @returns whether the call was sent; its answer then decides the result */
   cancel (signal: StatementSignal): boolean {
-    const pipeline = this.#statements.pipeline
-    if (pipeline?.runs(signal)) {
-      if (this.#stopped === null) this.#cancelStatement(signal, pipeline)
-      return true
-    }
-    // If it is the first statement, the transaction needs no connection any more.
-    if (this.#statements.connected === null && this.#statements.queue.isFirst(signal) && this.#start.cancel()) {
-      this.neverAcquired = true
-      this.#rejectedCall(signal.error)
-    }
-    return false
+    return this.#cancel.cancel(signal)
   }
 
-  async #cancelStatement (signal: StatementSignal, pipeline: Pipeline): Promise<void> {
-    await cancelRunning(pipeline.running(signal))
-    if (!pipeline.runs(signal) || pipeline.isReleased) return
-    // The server did not react, or cannot be reached.
-    this.#fail(transactionAborted(signal.error))
-    pipeline.lease.connection.destroy()
+  failBecauseStopped (reason: Error): void {
+    this.#failure.stopReason = reason
+    this.fail(reason)
+    this.#refuseQueued()
+  }
+
+  rejectUnsent (error: unknown): void {
+    this.neverAcquired = true
+    this.#rejectedCall(error)
   }
 
   canceled (): void {
@@ -248,13 +219,9 @@ export class Transaction implements StartingTransaction, PipelineOwner {
   }
 
   refused (error: Error): void {
-    this.#fail(error)
+    this.fail(error)
     this.#failQueued(error)
     this.owner.lost()
-  }
-
-  connectionLost (error: unknown): void {
-    this.#lost(error)
   }
 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
@@ -262,7 +229,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     if (failure === null) this.#succeeded(statements, pipeline)
     else if (this.state !== 'opening' || !this.#start.resend(statements, failure, pipeline, this.#statements.queue)) {
       if (failure.lost) {
-        this.#lost(failure.error)
+        this.connectionLost(failure.error)
         this.#failure.refuse(statements)
       } else this.#failed(statements, failure)
     }
@@ -272,7 +239,11 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     for (const statement of statements) statement.succeed()
     // CLOSE may be answered after COMMIT was sent and the connection was handed to another session.
     const isIdle = !lease.isReturned && lease.connection.clean
-    if (isIdle || statements.some((statement) => statement.endsTransaction)) return this.#endedByStatement()
+    if (isIdle || statements.some((statement) => statement.endsTransaction)) {
+      // For example a COMMIT in a text of several statements.
+      this.fail(endedByStatement())
+      return this.#refuseQueued()
+    }
     if (this.state === 'opening') {
       this.#progress.to('active')
       this.#host.pool.recordRoundTrip(performance.now() - this.since!)
@@ -291,7 +262,7 @@ export class Transaction implements StartingTransaction, PipelineOwner {
     const isBegun = !isOpening || failed === undefined || !this.#start.isInternal(failed)
     // Statements that were sent to an already failed transaction are rejected with its first failure.
     const isFirst = this.#failure.error === null || failureKind(failure.error) !== 'aborted-transaction'
-    if (isFirst) this.#fail(canceled === null ? failure.error : transactionAborted(canceled))
+    if (isFirst) this.fail(canceled === null ? failure.error : transactionAborted(canceled))
     this.#failure.settle(statements, failure, isFirst ? canceled ?? withStatus(failure.error) : null, isBegun)
     this.#refuseQueued()
   }
@@ -301,27 +272,20 @@ export class Transaction implements StartingTransaction, PipelineOwner {
    * healthy.
    */
   #rejectedCall (error: unknown): void {
-    this.#fail(transactionAborted(error))
+    this.fail(transactionAborted(error))
     this.#refuseQueued()
     this.changed()
   }
 
-  /** A statement ended the transaction, for example a COMMIT in a text of several statements. */
-  #endedByStatement (): void {
-    this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'A statement ended the transaction. ' +
-      'The work before it may have been saved. Use commit() and rollback() instead.'))
-    this.#refuseQueued()
-  }
-
-  #lost (error: unknown): void {
-    this.#fail(connectionLost(error))
+  connectionLost (error: unknown): void {
+    this.fail(connectionLost(error))
     this.#statements.pipeline?.release(true)
     this.#refuseQueued()
     this.changed()
     this.owner.lost()
   }
 
-  #fail (error: unknown): void {
+  fail (error: unknown): void {
     this.#failure.error ??= error as Error
     if (this.state === 'opening' || this.state === 'active') this.#progress.to('failed')
   }

@@ -39,8 +39,6 @@ export class RequestScope {
   #body: StreamedBody | null = null
   /** send() has been called for a response. */
   #answered = false
-  /** Stops waiting for the promise of commitIf: an error replaces the response. */
-  #stopDeciding: (error: Error) => void = () => {}
 
   constructor (request: FastifyRequest, config: SessionConfig, routed: boolean) {
     this.#request = request
@@ -104,7 +102,7 @@ export class RequestScope {
     const work = this.#work
     if (work.state === 'deciding' || work.state === 'committing') {
       this.#answer.drop(payload)
-      this.#tooLate('The request was answered before its work had ended')
+      this.#work.cancel('The request was answered before its work had ended')
       return
     }
     if (this.#body !== null) {
@@ -152,7 +150,7 @@ export class RequestScope {
       this.#answer.replace(reply, payload, answer, asError(error))
     })
     this.#work.state = 'deciding'
-    this.#stopDeciding = refuse
+    this.#work.stopDeciding = refuse
     outcome.then((outcome) => decided(() => this.#settle(outcome, reply, payload, answer)), refuse)
   }
 
@@ -196,7 +194,7 @@ export class RequestScope {
   forced (error: Error): void {
     const work = this.#work
     if (this.#reply === null || this.#reply.sent || work.state === 'committing') return
-    if (work.state === 'deciding') return this.#stopDeciding(error)
+    if (work.state === 'deciding') return work.stopDeciding(error)
     if (this.#body !== null) return this.#body.forced(error)
     work.state = 'given up'
     try {
@@ -268,13 +266,6 @@ export class RequestScope {
     this.#body = new StreamedBody(this.#work, this.#answer, reply, payload, outcome)
   }
 
-  /** If COMMIT has not been sent, because statements are still running, it is no longer sent. */
-  #tooLate (what: string): void {
-    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: uncommitted work is rolled back.`)
-    if (this.#work.state === 'deciding') this.#stopDeciding(error)
-    else this.session.end('rollback', error).catch(() => {})
-  }
-
   /** The work continues without its client. On an unknown route the end of the handler cannot be detected. */
   get #outlivesClient (): boolean {
     return this.config.onAbort === 'commit' && (this.routed || this.#answered)
@@ -299,7 +290,7 @@ export class RequestScope {
     if (!this.#answered && (this.#delivered || this.#reply?.sent === true)) return this.#work.rollBackHijacked()
     this.#gone = true
     if (this.#work.state === 'deciding' || this.#work.state === 'committing') {
-      if (!this.#outlivesClient) this.#tooLate('The client went away before its answer')
+      if (!this.#outlivesClient) this.#work.cancel('The client went away before its answer')
     } else if (!this.#outlivesClient || this.#body?.outcome === 'rollback') {
       this.#work.rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its response was sent: ' +
         'the running statement is canceled, and uncommitted work is rolled back.'))

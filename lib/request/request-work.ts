@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { pgScopeError } from '../errors.ts'
 import type { SessionConfig } from '../config/session-config.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { outcomeOf } from './outcome.ts'
@@ -19,6 +20,8 @@ export type WorkState =
 export class RequestWork {
   session!: ManagedSession
   state: WorkState = 'open'
+  /** Stops waiting for the promise of commitIf: an error replaces the response. */
+  stopDeciding: (error: Error) => void = () => {}
   /** An error was thrown before the response was sent. */
   thrown = false
   readonly config: SessionConfig
@@ -45,6 +48,13 @@ export class RequestWork {
   rollBack (reason?: Error): void {
     this.state = 'given up'
     this.session.end('rollback', reason).catch(() => {})
+  }
+
+  /** Rolls back what is not committed: if COMMIT has not been sent, because statements are running, it never is. */
+  cancel (what: string): void {
+    const error = pgScopeError('FST_PG_SCOPE_CANCELED', `${what}: uncommitted work is rolled back.`)
+    if (this.state === 'deciding') this.stopDeciding(error)
+    else this.session.end('rollback', error).catch(() => {})
   }
 
   /** Commits without a response that waits for it. */

@@ -13,19 +13,18 @@ import { rejected } from './rejected.ts'
 import type { SavepointHost } from './savepoint-ends.ts'
 import { Savepoints } from './savepoints.ts'
 import { SessionBase } from './session-base.ts'
+import { SessionEnd } from './session-end.ts'
 import { SessionTransactions } from './session-transactions.ts'
 import { StatementOrder } from './statement-order.ts'
 
-const noop = (): void => {}
-
 /**
- * A session whose statements share a transaction. It checks the calls and owns the end of the session:
+ * A session whose statements share a transaction. It checks the calls and passes them on:
  *
  * - SessionTransactions: the current transaction, which holds the connection until COMMIT or ROLLBACK, its streams and
  *   hooks
  * - StatementOrder, Savepoints: whose turn it is
  * - NestedTransactions: transaction(fn); imperative-savepoint.ts: savepoint()
- * - CallerSettlement: commit() and rollback() before the end
+ * - CallerSettlement: commit() and rollback() before the end; SessionEnd: the end
  */
 export class ScopedSession extends SessionBase implements ManagedSession {
   endIsAwaited: boolean
@@ -35,13 +34,12 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   readonly #transactions: SessionTransactions
   readonly #order: StatementOrder
   readonly #caller = new CallerSettlement(this.#savepoints)
+  readonly #end: SessionEnd
   /** Allocated lazily. */
   #nested: NestedTransactions | null = null
   #savepointHost: SavepointHost | null = null
   /** The reason given to setRollbackOnly(), or null. */
   #rollbackOnly: string | null = null
-  /** The outcome of the end. A pending commit can become a rollback until COMMIT is sent. */
-  #outcome: Outcome | null = null
 
   constructor (
     host: SessionHost, config: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>,
@@ -51,6 +49,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.endIsAwaited = requestOf !== null
     this.requestOf = requestOf
     this.#transactions = new SessionTransactions(host, config, this, this.#savepoints, requestSettings, label)
+    this.#end = new SessionEnd(this, this.#savepoints, this.#transactions, this.#caller)
     this.#order = new StatementOrder(this, host, this.#savepoints, this.#transactions)
   }
 
@@ -80,7 +79,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   /** The end has begun. */
   get isEnding (): boolean {
-    return this.#outcome !== null
+    return this.#end.hasBegun
   }
 
   get nothingAwaited (): boolean {
@@ -230,85 +229,28 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     if (this.ending !== null) {
-      if (outcome === 'rollback' && this.#canBecomeRollback) this.#turnIntoRollback(reason)
+      if (outcome === 'rollback' && this.#end.canBecomeRollback) {
+        this.reason = reason
+        this.#end.turnIntoRollback()
+      }
       // A later end('commit') must not succeed if the work was rolled back.
-      const mustFail = outcome === 'commit' && this.#outcome === 'rollback' && !this.rollbackOnly
+      const mustFail = outcome === 'commit' && this.#end.outcome === 'rollback' && !this.rollbackOnly
       return mustFail ? this.ending.then(() => { throw this.closedError() }) : this.ending
     }
     this.reason = reason
-    this.#outcome = this.rollbackOnly ? 'rollback' : outcome
-    if (this.#outcome === 'commit' && this.#canCommitAtOnce && this.failure === null) this.ending = this.#commitAtOnce()
-    else {
-      this.ending = this.#finish(this.#outcome)
-      // Not every caller awaits the end.
-      this.ending.catch(noop)
-    }
+    this.ending = this.#end.begin(this.rollbackOnly ? 'rollback' : outcome, this.failure)
     return this.ending
   }
 
-  /** No savepoint or stream is open, and no caller waits for an answer. */
-  get #canCommitAtOnce (): boolean {
-    return this.state === 'active' && this.#savepoints.isEmpty && !this.streaming && this.nothingAwaited
-  }
-
-  /** The fast path of #finish(): the end of nearly every session. */
-  #commitAtOnce (): Promise<void> {
-    return this.#transactions.commitAtOnce(true).then(() => this.ended(), (error) => {
-      this.ended()
-      throw error
-    })
-  }
-
-  async #finish (outcome: Outcome): Promise<void> {
-    try {
-      if (outcome === 'commit') await this.#finishByCommit()
-      else {
-        if (this.#caller.inProgress !== null) {
-          // It may be waiting for a running statement.
-          if (this.state !== 'settling') await this.#transactions.current?.stop(this.closedError())
-          await this.#caller.inProgress
-        }
-        await this.#transactions.close()
-      }
-    } finally {
-      this.ended()
-    }
-  }
-
-  async #finishByCommit (): Promise<void> {
-    try {
-      if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
-      this.endSavepoints()
-      const failure = this.#caller.failure ?? this.tooLateError()
-      if (failure !== null) throw failure
-      await this.#transactions.commit(true)
-    } catch (error) {
-      if (!this.isClosed) await this.#transactions.close()
-      throw error
-    }
-  }
-
-  protected override ended (): void {
+  finished (): void {
     this.#transactions.forgetRequest()
     this.#caller.forgetFailure()
     this.#savepoints.startAll()
-    super.ended()
-  }
-
-  /** The session is to be committed, and COMMIT is not sent yet. */
-  get #canBecomeRollback (): boolean {
-    return this.#outcome === 'commit' && this.state !== 'settling' && !this.isClosed
-  }
-
-  #turnIntoRollback (reason?: Error): void {
-    this.#outcome = 'rollback'
-    this.reason = reason
-    this.#savepoints.startAll()
-    this.#transactions.open?.stop(this.closedError()).catch(noop)
+    this.ended()
   }
 
   get acceptsCalls (): boolean {
-    return !this.isEnding || (this.#outcome === 'commit' && this.#savepoints.isCallerInside)
+    return !this.isEnding || (this.#end.outcome === 'commit' && this.#savepoints.isCallerInside)
   }
 
   /** Why a call is rejected, or null. */
@@ -320,7 +262,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   }
 
   get #isTooLate (): boolean {
-    return this.#outcome === 'rollback' || this.isClosed
+    return this.#end.outcome === 'rollback' || this.isClosed
   }
 
   tooLateError (): Error | null {
