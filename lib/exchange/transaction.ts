@@ -98,7 +98,6 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     return this.#statements.isEmpty
   }
 
-  /** No caller waits for an answer. */
   get nothingAwaited (): boolean {
     return this.#statements.nothingAwaited
   }
