@@ -74,7 +74,7 @@ t.test('no file imports itself through others', async (t) => {
 })
 
 t.test('no file of lib is longer than it can be read at once', async (t) => {
-  const lengths = files.map((file) => [file, readFileSync(join(lib, file), 'utf8').split('\n').length] as const)
+  const lengths = files.map((file) => [file, readFileSync(join(lib, file), 'utf8').split('\n').length - 1] as const)
   t.same(lengths.filter(([, length]) => length > 300), [])
 })
 
