@@ -18,6 +18,7 @@ import type { SessionStateReset } from '../pool/session-state-reset.ts'
 import { asWorkOf, beginRequest, countEngine, currentWork } from '../pool/work-context.ts'
 import { nameOf, type Target, targetOf } from '../postgres/target.ts'
 import { AutocommitSession } from '../session/autocommit-session.ts'
+import { currentSession, followRequest, type RunInRequest, runInSession } from '../session/current-session.ts'
 import type { ManagedSession, SessionHost } from '../session/managed-session.ts'
 import { rejected } from '../session/rejected.ts'
 import { ScopedSession } from '../session/scoped-session.ts'
@@ -146,13 +147,26 @@ export class PgEngine implements Engine {
     session.endIsAwaited = true
     let result: T
     try {
-      result = await asWorkOf(session, () => fn(session), unawaited)
+      result = await asWorkOf(session, () => runInSession(this.#pool, session, () => fn(session)), unawaited)
     } catch (error) {
       await session.end('rollback').catch(() => {})
       throw error
     }
     await session.end('commit')
     return result
+  }
+
+  current (): Session {
+    const session = currentSession(this.#pool)
+    if (session !== null) return session
+    throw pgScopeError('FST_PG_SCOPE_NO_SESSION', 'current() was called outside of a request, a scope(fn) and a ' +
+      'transaction(fn) of this engine, or by code that has lost its async context, such as a worker or a timer that ' +
+      'was started elsewhere. Pass the session on, or use app.db.scope(fn) or app.db.query().')
+  }
+
+  /** A request begins. @returns runs a function with the session of the request as the current one */
+  followRequest (session: () => Session): RunInRequest | null {
+    return followRequest(this.#pool, session)
   }
 
   session (options: ScopeOptions = {}): OwnedSession {

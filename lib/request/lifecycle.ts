@@ -10,6 +10,7 @@ import type { Done } from './answer.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
+import { runAsCurrent } from './current-request.ts'
 import { boundStream } from './stream-timeout.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: Done) => void
@@ -51,7 +52,7 @@ export function followRequests (
     if (scope === null) (request as Marked)[mark] = reply
     else scope.attach(reply)
     notePipelined(request.raw, reply.raw)
-    done()
+    runAsCurrent(engine, request, decorator, done)
   })
 
   app.addHook('onError', (request, reply, error, done) => {

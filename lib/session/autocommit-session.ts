@@ -175,6 +175,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   get #transactions (): InnerTransactions {
     this.#inner ??= new InnerTransactions({
+      engine: this.host.pool,
       reportsFailures: () => this.endIsAwaited || this.isClosed,
       newSession: () => new ScopedSession(
         { ...this.host, ended: () => {} }, this.#transactionConfig, this.#requestSettings, this.label

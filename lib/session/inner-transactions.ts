@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Savepoint, Session } from '../../types/session.ts'
 import { ObservedPromise, UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { asWorkOf } from '../pool/work-context.ts'
+import { runInSession } from './current-session.ts'
 import { BegunTransaction } from './begun-transaction.ts'
 import { transactionEndedError } from './managed-session.ts'
 import type { ScopedSession } from './scoped-session.ts'
@@ -21,6 +22,8 @@ const inside = new AsyncLocalStorage<Inside>()
 
 /** What the transactions need of their autocommit session. */
 export interface InnerTransactionsHost {
+  /** What stands for the engine in current-session.ts. */
+  readonly engine: object
   /** Whether the end of the session reports a failure that no caller awaits. */
   reportsFailures (): boolean
   /** A session whose transaction begins with its first statement. */
@@ -142,7 +145,7 @@ export class InnerTransactions {
     const session = this.open()
     const here: Inside = { owner: this, session, enclosing: inside.getStore(), undone: false }
     try {
-      const result = await asWorkOf(session, () => inside.run(here, fn, session))
+      const result = await asWorkOf(session, () => runInSession(this.#host.engine, session, () => inside.run(here, fn, session)))
       await session.end('commit', transactionEndedError())
       return result
     } catch (error) {

@@ -1,5 +1,6 @@
 import type { Session } from '../../types/session.ts'
 import { ObservedPromise } from '../exchange/observed-promise.ts'
+import { runInSession } from './current-session.ts'
 import { NestedSession } from './nested-session.ts'
 import type { Frame } from './savepoint.ts'
 import { refusal, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint } from './savepoint-ends.ts'
@@ -46,12 +47,13 @@ export class NestedTransactions {
   }
 
   async #run<T> (frame: Frame, fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const { session, savepoints, hooks } = this.#host
+    const { engine, session, savepoints, hooks } = this.#host
     frame.hooks = hooks.count
     try {
       // Continues on a new stack; meanwhile only calls made inside fn proceed.
       if (this.#starting === maxStarting) await null
-      const result = await this.#start(() => fn(new NestedSession(session, frame)))
+      const nested = new NestedSession(session, frame)
+      const result = await this.#start(() => runInSession(engine, nested, () => fn(nested)))
       frame.fn = 'settled'
       await savepoints.whenInnermost(frame)
       savepoints.endOpen(frame.unawaited)

@@ -10,6 +10,8 @@ import type { Savepoints } from './savepoints.ts'
 /** What transaction(fn) and savepoint() need of their session. */
 export interface SavepointHost {
   readonly session: Session
+  /** What stands for the engine in current-session.ts. */
+  readonly engine: object
   readonly savepoints: Savepoints
   readonly hooks: OutcomeHooks
   /** Failures outside of all savepoints. */

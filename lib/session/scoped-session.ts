@@ -164,6 +164,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     const transactions = this.#transactions
     this.#savepointHost ??= {
       session: this,
+      engine: this.host.pool,
       savepoints: this.#savepoints,
       hooks: transactions.hooks,
       unawaited: transactions.unawaited,

@@ -70,6 +70,8 @@ typeOf(account).is<Account | undefined>()
 const nothing = await session.transaction(async () => {})
 typeOf(nothing).is<void>()
 
+typeOf(db.current()).is<Session>()
+
 // A savepoint without a function
 const savepoint = await session.savepoint()
 typeOf(savepoint).is<Savepoint>()

@@ -1,0 +1,42 @@
+import type { FastifyRequest } from 'fastify'
+import type { PgEngine } from '../engine/engine.ts'
+import type { RunInRequest } from '../session/current-session.ts'
+import type { Session } from '../../types/session.ts'
+
+/** On the raw request: runs a function as part of the request, for all engines that follow it. */
+const runKey = Symbol('fastify-pg-scope.run')
+
+interface RawRequest {
+  [runKey]?: RunInRequest
+  readonly headers: Record<string, unknown>
+  emit (...args: unknown[]): unknown
+}
+
+/** Runs the rest of a request with its session as the current one: `app.db.current()`. */
+export function runAsCurrent (engine: PgEngine, request: FastifyRequest, decorator: string, done: () => void): void {
+  const run = engine.followRequest(() => (request as unknown as Record<string, Session>)[decorator]!)
+  if (run === null) return done()
+  const raw = request.raw as unknown as RawRequest
+  if (hasBody(raw)) keepForBody(raw, run)
+  run(done)
+}
+
+function hasBody ({ headers }: RawRequest): boolean {
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined ||
+    // HTTP/2 needs neither.
+    (headers[':method'] !== undefined && headers[':method'] !== 'GET')
+}
+
+/**
+ * The bytes of a body arrive as events of the socket, in an async context of its own: everything from the body parser
+ * on would run there, hooks and handler included.
+ */
+function keepForBody (raw: RawRequest, run: RunInRequest): void {
+  const isKept = raw[runKey] !== undefined
+  raw[runKey] = run
+  if (isKept) return
+  const { emit } = raw
+  raw.emit = function (...args) {
+    return raw[runKey]!(() => emit.apply(raw, args))
+  }
+}
