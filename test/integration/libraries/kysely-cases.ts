@@ -17,7 +17,7 @@ interface Shop {
 /** Where it is depends on the version. */
 const { Migrator } = await import('kysely/migration').catch(() => import('kysely')) as typeof import('kysely/migration')
 
-const postgres = await startTestPostgres(t)
+export const postgres = await startTestPostgres(t)
 
 const add = (db: Kysely<Shop>, name: string) => db.insertInto('person').values({ full_name: name }).returning(['id', 'full_name']).executeTakeFirstOrThrow()
 const read = (db: Kysely<Shop>, id: number) => db.selectFrom('person').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
