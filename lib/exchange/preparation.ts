@@ -59,7 +59,8 @@ export function recordFailure (
   return true
 }
 
-function recordStalePlan (connection: Connection, text: string, prepared: PreparedStatement): void {
+/** The plan of a prepared statement does not fit the table of today. */
+export function recordStalePlan (connection: Connection, text: string, prepared: PreparedStatement): void {
   connection.prepared?.outdated(prepared)
   becameStale(text)
 }

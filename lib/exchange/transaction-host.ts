@@ -12,4 +12,6 @@ export interface TransactionHost {
 export interface TransactionOwner extends ConnectionOwner {
   /** The connection is lost or could not be acquired: the transaction can only be rolled back. */
   lost (): void
+  /** The innermost savepoint that was sent in this transaction, as it is written in SQL, or null. */
+  innermostSavepoint (transaction: object): string | null
 }

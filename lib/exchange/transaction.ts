@@ -1,10 +1,9 @@
 import type { Lease } from '../pool/lease.ts'
-import { failureKind, isOfValue } from '../postgres/sqlstate.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import { sendCommit, sendRollback, sendRollbackTo } from './commit.ts'
-import {
-  connectionLost, endedByStatement, maySucceedLater, transactionAborted, withStatus
-} from './transaction-errors.ts'
+import { isSuspect, SuspectFailure } from './parameter-types.ts'
+import { connectionLost, endedByStatement, transactionAborted, withStatus } from './transaction-errors.ts'
 import { type CancelableTransaction, TransactionCancel } from './transaction-cancel.ts'
 import { TransactionFailure } from './transaction-failure.ts'
 import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
@@ -36,6 +35,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   readonly #start: TransactionStart
   readonly #statements = new UnansweredStatements()
   readonly #cancel: TransactionCancel
+  readonly #suspect = new SuspectFailure()
 
   constructor (
     host: TransactionHost, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined,
@@ -151,7 +151,8 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     if (reason !== undefined && !this.isIdle) this.stop(reason())
     if (this.#cancel.stopped !== null) await this.#cancel.stopped
     const pipeline = this.#statements.connected
-    if (pipeline !== null) {
+    // A suspect failure has sent ROLLBACK already.
+    if (pipeline !== null && (pipeline.isRunning || !pipeline.lease.connection.clean)) {
       await sendRollback(pipeline, this.#host.pool, mayHandOver ? this.#config.commitLatency : null)
     }
     this.#finish()
@@ -162,10 +163,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     this.#statements.pipeline?.release()
   }
 
-  /**
-   * Sends ROLLBACK TO SAVEPOINT, which makes a failed transaction active again. Resolves when it is answered, even by
-   * an error. Requires a connection.
-   */
+  /** Sends ROLLBACK TO SAVEPOINT: a failed transaction is active again. Resolves even on an error. Needs a connection. */
   rollbackTo (savepoint: string): Promise<void> {
     return new Promise((resolve) => sendRollbackTo(this.#statements.pipeline!, savepoint, (failure) => {
       // Decided synchronously with the answer: a microtask later the connection may be lost.
@@ -255,21 +253,21 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   #failed (statements: readonly Statement[], failure: BatchFailure): void {
     const isOpening = this.state === 'opening'
     const canceled = failureKind(failure.error) === 'canceled' ? abortedBySignal(statements) : null
-    // The statement may succeed unprepared, and it will be prepared again for the next request.
-    if (failure.unprepared && !isOpening && !isOfValue(failure.error)) maySucceedLater(failure.error)
     const failed = statements[failure.statement]
+    const suspect = !isOpening && isSuspect(failure, failed)
     const isBegun = !isOpening || failed === undefined || !this.#start.isInternal(failed)
     // Statements that were sent to an already failed transaction are rejected with its first failure.
     const isFirst = this.#failure.error === null || failureKind(failure.error) !== 'aborted-transaction'
     if (isFirst) this.fail(canceled === null ? failure.error : transactionAborted(canceled))
-    this.#failure.settle(statements, failure, isFirst ? canceled ?? withStatus(failure.error) : null, isBegun)
-    this.#refuseQueued()
+    const settle = (): void => {
+      this.#failure.settle(statements, failure, isFirst ? canceled ?? withStatus(failure.error) : null, isBegun)
+      this.#refuseQueued()
+    }
+    if (!suspect || !isFirst || this.#cancel.stopped !== null) return this.#suspect.settle(settle)
+    this.#suspect.judge(this, this.#statements.pipeline!, failed!, failure.error, settle)
   }
 
-  /**
-   * A call was rejected before it was sent, or its result is unusable: the transaction fails although the server's is
-   * healthy.
-   */
+  /** A call was rejected before it was sent, or its result is unusable, although the server's transaction is healthy. */
   #rejectedCall (error: unknown): void {
     this.fail(transactionAborted(error))
     this.#refuseQueued()

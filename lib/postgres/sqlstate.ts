@@ -98,11 +98,6 @@ export function mayComeOfPreparing (error: unknown): boolean {
   return error instanceof pg.DatabaseError && refusedBeforeRun.test(error.code ?? '')
 }
 
-/** The error concerns a value, which any client may have sent. */
-export function isOfValue (error: unknown): boolean {
-  return error instanceof pg.DatabaseError && /^2[23]/.test(error.code ?? '')
-}
-
 /**
  * transaction_timeout, or PgBouncer's query_wait_timeout: the connection was alive, so a retry would probably time
  * out, too.

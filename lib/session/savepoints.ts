@@ -209,6 +209,13 @@ export class Savepoints {
     this.#toRelease.push(savepoint)
   }
 
+  /** The innermost open savepoint that was sent in this transaction, as it is written in SQL, or null. */
+  innermostIn (transaction: Transaction): string | null {
+    let savepoint = this.#top
+    while (savepoint !== null && savepoint.sentIn !== transaction) savepoint = savepoint.parent
+    return savepoint === null ? null : savepoint.identifier
+  }
+
   /** The savepoint no longer exists on the server, nor does any savepoint inside it. */
   dropReleases (savepoint: Savepoint): void {
     while (this.#toRelease.at(-1)?.isWithin(savepoint)) this.#toRelease.pop()

@@ -1,5 +1,6 @@
 import { noFunction, pgScopeError } from '../errors.ts'
 import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
+import type { Transaction } from '../exchange/transaction.ts'
 import type { Call } from '../exchange/call.ts'
 import { readStatement } from '../exchange/read-statement.ts'
 import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
@@ -284,5 +285,9 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   lost (): void {
     this.#order.connectionLost()
+  }
+
+  innermostSavepoint (transaction: Transaction): string | null {
+    return this.#savepoints.innermostIn(transaction)
   }
 }

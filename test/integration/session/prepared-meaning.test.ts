@@ -1,5 +1,5 @@
 // What the plugin prepares by itself means what it would mean unprepared, and succeeds where it would succeed.
-import Fastify from 'fastify'
+import Fastify, { type FastifyRequest } from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type Engine, type PgScopeOptions, type Session } from '../../../harness/plugin.ts'
 import { startPgProxy } from '../../../harness/pg-proxy.ts'
@@ -10,11 +10,12 @@ const postgres = await startTestPostgres(t)
 
 async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
-  const app = Fastify()
+  const lines: string[] = []
+  const app = Fastify({ logger: { level: 'debug', stream: { write: (line: string) => { lines.push(line) } } } })
   t.teardown(() => app.close())
   await app.register(pgScope, { connectionString: proxy.connectionString(options.connectionString as string ?? postgres.connectionString), ...options, pool: { max: 1, ...options.pool } })
   const parsed = (text: string): number => proxy.statements.filter((statement) => statement.trim() === text).length
-  return { app, proxy, db: app.db, parsed }
+  return { app, proxy, db: app.db, parsed, log: () => lines.join('') }
 }
 
 const known = onlyAnnounced(t, 'nothing is prepared by itself')
@@ -69,6 +70,67 @@ known.test('later in a transaction a statement whose types were altered is answe
   const { statusCode, headers } = await app.inject('/')
   if (statusCode !== 200) t.match([statusCode, headers['retry-after']], [503, '1'])
   t.equal((await app.inject('/')).statusCode, 200)
+})
+
+for (const { what, from, to, text: written, before, after } of alterations) {
+  known.test(`later in a transaction, after ALTER COLUMN TYPE (${what}), a statement is answered 503 with Retry-After once at most`, async t => {
+    const { app, db } = await setUp(t)
+    const ways: Record<string, (request: FastifyRequest, text: string) => Promise<unknown>> = {
+      plain: (request, text) => request.db.query(text, [after]),
+      nested: (request, text) => request.db.transaction((db) => db.query(text, [after])),
+      beside: (request, text) => Promise.all([request.db.query(text, [after]), request.db.query('SELECT 1')])
+    }
+    const texts = new Map(Object.keys(ways).map((way) => [way, written.replace(/\bt\b/, `altered_${++tables}`)]))
+    for (const [way, run] of Object.entries(ways)) {
+      app.get(`/${way}`, async (request) => {
+        await request.db.query('SELECT 1 AS before')
+        await run(request, texts.get(way)!)
+        return 'fine'
+      })
+    }
+    for (const [way, text] of texts) {
+      const [table] = /altered_\d+/.exec(text)!
+      await postgres.query(`CREATE TABLE ${table} (a ${from})`)
+      await often(() => later(db, text, [before]))
+      await postgres.query(`ALTER TABLE ${table} ALTER a TYPE ${to}`)
+      const { statusCode, headers } = await app.inject(`/${way}`)
+      if (statusCode !== 200) t.match([statusCode, headers['retry-after']], [503, '1'], way)
+      for (let i = 0; i < 3; i++) t.equal((await app.inject(`/${way}`)).statusCode, 200, way)
+    }
+  })
+}
+
+known.test('a value that fits no type, later in a transaction, fails as it does unprepared, and its savepoint can be left', async t => {
+  const { app, db, log } = await setUp(t)
+  await postgres.query('CREATE TABLE misfits (id uuid); CREATE TABLE kept_beside (a int)')
+  const text = 'SELECT * FROM misfits WHERE id = $1'
+  await often(() => later(db, text, ['00000000-0000-4000-8000-000000000000']))
+  const bad = (session: Pick<Session, 'query'>) => session.query(text, ['no uuid'])
+  const code = (error: { code?: string, statusCode?: number }) => [error.code, error.statusCode]
+  await db.scope(async (session) => {
+    await session.query('INSERT INTO kept_beside VALUES (1)')
+    for (let i = 0; i < 2; i++) t.same(await session.transaction(bad).catch(code), ['22P02', undefined])
+    const savepoint = await session.savepoint()
+    t.same(await bad(session).catch(code), ['22P02', undefined])
+    await savepoint.rollback()
+    await session.query('INSERT INTO kept_beside VALUES (2)')
+  })
+  t.same((await postgres.query('SELECT a FROM kept_beside ORDER BY a')).rows, [{ a: 1 }, { a: 2 }])
+  for (const end of ['commit', 'rollback'] as const) {
+    await db.scope(async (session) => {
+      await session.query('INSERT INTO kept_beside VALUES (3)')
+      const [first, second] = await Promise.allSettled([bad(session), session.query('SELECT 1')]) as PromiseRejectedResult[]
+      t.same(code(first!.reason), ['22P02', undefined])
+      t.equal(second!.reason.code, 'FST_PG_SCOPE_TRANSACTION_ABORTED')
+      await t.rejects(session.query('SELECT 1'), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+      if (end === 'commit') await t.rejects(session.commit(), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+      await session.rollback()
+      t.same((await session.query('SELECT 1 AS again')).rows, [{ again: 1 }])
+    })
+  }
+  t.equal((await postgres.query('SELECT FROM kept_beside')).rowCount, 2, 'nothing else was saved')
+  t.match(app.db.stats(), { inUse: 0 })
+  t.notMatch(log(), /no transaction in progress/)
 })
 
 onlyQueue(known, 'a connection prepares for the statements after it').test('a value that fits no type fails as it does unprepared, and what is prepared stays prepared, for everybody', async t => {
