@@ -1,6 +1,49 @@
-import neostandard from 'neostandard'
+import neostandard, { plugins } from 'neostandard'
 
-export default neostandard({
-  ts: true,
-  ignores: ['**/dist/**', '.tap/**']
-})
+const stylistic = plugins['@stylistic']
+// A regular expression stays on one line.
+const length = { code: 120, ignoreUrls: true, ignoreRegExpLiterals: true }
+
+// Lines are still longer in these files: shorten them, and take them out of the list.
+const notYet = [
+  'lib/session/inner-transactions.ts',
+  'lib/exchange/transaction.ts',
+  'lib/exchange/transaction-cancel.ts',
+  'lib/exchange/parameters.ts',
+  'lib/exchange/transaction-config.ts',
+  'lib/kysely/dialect.ts',
+  'lib/kysely/index.ts',
+  'lib/kysely/session-kysely.ts',
+  'lib/pgbouncer/rules.ts',
+  'lib/postgres/backend-messages.ts',
+  'lib/postgres/leaving-functions.ts',
+  'lib/postgres/statement-words.ts',
+  'lib/postgres/target.ts',
+  'lib/request/payload.ts',
+  'test/integration/libraries/drizzle-cases.ts',
+  'test/integration/request-outcome/outcome-cases.ts',
+  'test/types/drizzle.test-d.ts',
+  'test/unit/request/outcome.test.ts'
+]
+
+export default [
+  ...neostandard({
+    ts: true,
+    ignores: ['**/dist/**', '.tap/**']
+  }),
+  {
+    files: ['lib/**/*.ts', 'types/**/*.ts'],
+    ignores: notYet,
+    plugins: { '@stylistic': stylistic },
+    rules: { '@stylistic/max-len': ['error', length] }
+  },
+  {
+    files: ['test/**/*.ts', 'harness/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts'],
+    ignores: notYet,
+    plugins: { '@stylistic': stylistic },
+    rules: {
+      // A test's name, and SQL, are easier to search for on one line.
+      '@stylistic/max-len': ['error', { ...length, ignoreStrings: true, ignoreTemplateLiterals: true }]
+    }
+  }
+]

@@ -7,13 +7,16 @@ export interface ByHand {
 }
 
 /**
- * node-postgres' own page on transactions (https://node-postgres.com/features/transactions), and what a careful author adds:
- * 'error' listeners on the pool and its clients, a bounded wait for a connection, and a client whose ROLLBACK failed is
- * destroyed.
+ * node-postgres' own page on transactions (https://node-postgres.com/features/transactions), and what a careful
+ * author adds: 'error' listeners on the pool and its clients, a bounded wait for a connection, and a client whose
+ * ROLLBACK failed is destroyed.
  *
  * @param acquireTimeout milliseconds
  */
-export function byHand (app: FastifyInstance, { connectionString, max, acquireTimeout }: { connectionString: string, max: number, acquireTimeout: number }): ByHand {
+export function byHand (
+  app: FastifyInstance,
+  { connectionString, max, acquireTimeout }: { connectionString: string, max: number, acquireTimeout: number }
+): ByHand {
   const pool = new pg.Pool({ connectionString, max, connectionTimeoutMillis: acquireTimeout })
   pool.on('error', () => {}).on('connect', (client) => client.on('error', () => {}))
   app.addHook('onClose', () => pool.end())

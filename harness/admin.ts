@@ -4,8 +4,8 @@ import pg from 'pg'
 export const adminName = 'test admin'
 
 /**
- * The helper's connections to a server. A new one costs the server far more than a statement does, so they are kept, in the
- * state of a new one, and replaced when the server has ended them.
+ * The helper's connections to a server. A new one costs the server far more than a statement does, so they are
+ * kept, in the state of a new one, and replaced when the server has ended them.
  */
 export class Admin {
   readonly #connectionString: string
@@ -15,7 +15,9 @@ export class Admin {
     this.#connectionString = connectionString
   }
 
-  async query<Row extends pg.QueryResultRow> (text: string, values: unknown[] | undefined): Promise<pg.QueryResult<Row>> {
+  async query<Row extends pg.QueryResultRow> (
+    text: string, values: unknown[] | undefined
+  ): Promise<pg.QueryResult<Row>> {
     const client = await this.#take()
     let clean = false
     try {

@@ -1,5 +1,5 @@
-// initdb takes four fifths of a server's start. Test servers begin with a copy of a data folder that is made once and kept beside
-// the compiled tests, in node_modules/.cache.
+// initdb takes four fifths of a server's start. Test servers begin with a copy of a data folder that is made once
+// and kept beside the compiled tests, in node_modules/.cache.
 import { chmod, mkdir, mkdtemp, readFile, rename, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'

@@ -1,5 +1,5 @@
-// A program that starts a server and says where it is. How it ends is for the test that runs it: it waits for the end of
-// its input, or dies.
+// A program that starts a server and says where it is. How it ends is for the test that runs it: it waits for the
+// end of its input, or dies.
 import { spawn } from 'node:child_process'
 import { startPostgres } from '../lib/embedded/index.ts'
 

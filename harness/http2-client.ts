@@ -13,7 +13,10 @@ export interface OpenHttp2Request {
   pause: () => void
 }
 
-/** Sends a request in cleartext on a connection of its own. `complete` means what it means to any client: ended, and without an error code. */
+/**
+ * Sends a request in cleartext on a connection of its own. `complete` means what it means to any client: ended, and
+ * without an error code.
+ */
 export function openHttp2Request (port: number, { method, path = '/', headers = {}, body }: HttpRequest = {}): OpenHttp2Request {
   const socket = connectTo(port, '127.0.0.1')
   const session = connect(`http://127.0.0.1:${port}`, { createConnection: () => socket })

@@ -2,8 +2,8 @@ import { register } from 'node:module'
 import { pathToFileURL } from 'node:url'
 
 /**
- * What is imported from here on gets another package under the name of one: `{ kysely: 'kysely-0.28' }`. For a test that
- * runs with several versions of a library.
+ * What is imported from here on gets another package under the name of one: `{ kysely: 'kysely-0.28' }`. For a test
+ * that runs with several versions of a library.
  */
 export function aliasModules (aliases: Record<string, string>): void {
   const hooks = `

@@ -18,8 +18,8 @@ export interface PgProxyOptions {
 }
 
 /**
- * A TCP proxy in front of PostgreSQL or PgBouncer, which counts what crosses it and can slow, hold or cut it. The counters
- * (see Tally) stand on the proxy for all connections together, and in `perConnection` for each by itself.
+ * A TCP proxy in front of PostgreSQL or PgBouncer, which counts what crosses it and can slow, hold or cut it. The
+ * counters (see Tally) stand on the proxy for all connections together, and in `perConnection` for each by itself.
  */
 export class PgProxy extends Tally {
   readonly host = '127.0.0.1'
@@ -131,7 +131,13 @@ export class PgProxy extends Tally {
       closeQuietly(socket)
       return
     }
-    const context = { network: this.#network, total: this, traps: this.#traps, upstream: this.#upstream, cancelDelay: () => this.#cancelDelay }
+    const context = {
+      network: this.#network,
+      total: this,
+      traps: this.#traps,
+      upstream: this.#upstream,
+      cancelDelay: () => this.#cancelDelay
+    }
     const link = new Link(++this.#lastId, socket, context, closed => this.#links.delete(closed))
     this.#links.add(link)
     this.#tallies.set(link.id, link.tally)

@@ -19,7 +19,9 @@ interface TeardownTest {
   teardown (callback: () => unknown): unknown
 }
 
-/** As much of a TestPostgres as is needed: `{ ...postgres, port: proxy.port }` puts a proxy between PgBouncer and it. */
+/**
+ * As much of a TestPostgres as is needed: `{ ...postgres, port: proxy.port }` puts a proxy between PgBouncer and it.
+ */
 export interface PgBouncerServer {
   host: string
   port: number
@@ -58,8 +60,8 @@ export interface TestPgBouncer {
   /** Changes a setting, for later starts as well. */
   set (key: string, value: string | number): Promise<void>
   /**
-   * Ends it and waits for that. Without a signal it is the immediate shutdown, by the signal that it is in this version;
-   * SIGINT lets transactions finish, and SIGTERM waits for the clients to leave (from 1.23 on).
+   * Ends it and waits for that. Without a signal it is the immediate shutdown, by the signal that it is in this
+   * version; SIGINT lets transactions finish, and SIGTERM waits for the clients to leave (from 1.23 on).
    */
   stop (signal?: NodeJS.Signals): Promise<void>
   kill9 (): Promise<void>
@@ -77,10 +79,12 @@ const host = '127.0.0.1'
 const portAttempts = 5
 
 /**
- * Starts a PgBouncer in front of a server, with docs/pgbouncer.ini, and ends it when `t` ends or this process dies. Start it
- * after the server, on the same `t` or on one inside: teardowns run in reverse order.
+ * Starts a PgBouncer in front of a server, with docs/pgbouncer.ini, and ends it when `t` ends or this process dies.
+ * Start it after the server, on the same `t` or on one inside: teardowns run in reverse order.
  */
-export async function startPgBouncer (t: TeardownTest, server: PgBouncerServer, options: PgBouncerOptions = {}): Promise<TestPgBouncer> {
+export async function startPgBouncer (
+  t: TeardownTest, server: PgBouncerServer, options: PgBouncerOptions = {}
+): Promise<TestPgBouncer> {
   const program = options.program ?? (await findPgBouncers()).at(-1)
   if (program === undefined) throw new Error('PgBouncer is not installed: .ci/pgbouncer prepares it')
   const account = await chooseAccount(undefined)
@@ -168,8 +172,9 @@ export async function startPgBouncer (t: TeardownTest, server: PgBouncerServer, 
 }
 
 /**
- * Runs the same tests for each PgBouncer that is selected (see selectPgBouncers). One that has to be there and is not is a
- * failure; where none has to be and none is, the tests are skipped. In a variant behind a PgBouncer they are not run: `npm test` does.
+ * Runs the same tests for each PgBouncer that is selected (see selectPgBouncers). One that has to be there and is
+ * not is a failure; where none has to be and none is, the tests are skipped. In a variant behind a PgBouncer they
+ * are not run: `npm test` does.
  */
 export async function eachPgBouncer (t: Test, fn: (t: Test, program: PgBouncerProgram) => unknown): Promise<void> {
   if (through !== 'direct') return t.comment(`not run through PgBouncer ${through} (goes through every PgBouncer by itself): ${t.name}`)

@@ -25,11 +25,19 @@ export interface ActivityRow {
   backend_xid: string | null
 }
 
-/** In a variant with PgBouncer (see variant.ts) the address leads through it; everything else is about the server itself. */
+/**
+ * In a variant with PgBouncer (see variant.ts) the address leads through it; everything else is about the server
+ * itself.
+ */
 export interface TestPostgres extends EmbeddedPostgres {
   /** Runs one statement as the superuser, in a session of its own: it works after a restart as well. */
-  query<Row extends pg.QueryResultRow = any> (text: string, values?: unknown[], connectionString?: string): Promise<pg.QueryResult<Row>>
-  /** The clients' backends in all databases, without the helper's own, nor those that lie idle in PgBouncer's own pool. */
+  query<Row extends pg.QueryResultRow = any> (
+    text: string, values?: unknown[], connectionString?: string
+  ): Promise<pg.QueryResult<Row>>
+  /**
+   * The clients' backends in all databases, without the helper's own, nor those that lie idle in PgBouncer's own
+   * pool.
+   */
   activity (): Promise<ActivityRow[]>
   /** Makes an empty database; the result leads to it. */
   createDatabase (): Promise<string>
@@ -38,16 +46,17 @@ export interface TestPostgres extends EmbeddedPostgres {
 /**
  * Starts a server for one test or one file, and stops it when `t` ends.
  *
- * tap runs the teardowns of a test in reverse order, and waits for each: start the server before anything that uses it, on
- * the same `t` or on one that contains it, and it is stopped last. A teardown that throws makes tap skip the earlier ones;
- * the server then ends with the process.
+ * tap runs the teardowns of a test in reverse order, and waits for each: start the server before anything that uses
+ * it, on the same `t` or on one that contains it, and it is stopped last. A teardown that throws makes tap skip the
+ * earlier ones; the server then ends with the process.
  */
 export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptions = {}): Promise<TestPostgres> {
   const checked = checkEmbeddedOptions({
     ...options,
     settings: { max_connections: 200, shared_buffers: '16MB', autovacuum: 'off', ...options.settings }
   })
-  const copied = [options.user, options.password, options.dataFolder].every((own) => own === undefined) && !checked.durable
+  const copied = [options.user, options.password, options.dataFolder].every((own) => own === undefined) &&
+    !checked.durable
   const postgres = await (copied ? launch(checked, findPackage, copyTemplate) : launch(checked, findPackage))
   // Also if the pooler does not start.
   t.teardown(() => postgres.stop())
@@ -70,7 +79,9 @@ function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres 
     if (!admins.has(address)) admins.set(address, new Admin(address))
     return await admins.get(address)!.query(text, values)
   }
-  const closeAdmins = async (): Promise<void> => { await Promise.all(Array.from(admins.values(), (admin) => admin.close())) }
+  const closeAdmins = async (): Promise<void> => {
+    await Promise.all(Array.from(admins.values(), (admin) => admin.close()))
+  }
   return {
     ...postgres,
     // A spread copies the value of today; the process changes with each restart.
@@ -85,7 +96,8 @@ function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres 
     restart: async (mode) => {
       await closeAdmins()
       await postgres.restart(mode)
-      // PgBouncer 1.18 counts an idle server connection that is ended as a failed login, and waits for server_login_retry.
+      // PgBouncer 1.18 counts an idle server connection that is ended as a failed login, and waits for
+      // server_login_retry.
       if (pooled) await sleep(1100)
     },
     query,

@@ -7,13 +7,20 @@ export interface ServerMessage {
   readonly bytes: Buffer
 }
 
-/** What is passed on in the place of a message. @returns null to close the connection on the client's side, `last` to do so behind it */
+/**
+ * What is passed on in the place of a message.
+ *
+ * @returns null to close the connection on the client's side, `last` to do so behind it
+ */
 export type Tamper = (message: ServerMessage, index: number) => Buffer | null | { last: Buffer }
 
 export interface TamperingProxy {
   /** The given URL with this proxy's host and port. */
   connectionString (base: string): string
-  /** From the next answer to a client's bytes that contain `marker` on, each message of that connection goes through `tamper`. */
+  /**
+   * From the next answer to a client's bytes that contain `marker` on, each message of that connection goes through
+   * `tamper`.
+   */
   arm (marker: string, tamper: Tamper): void
   disarm (): void
   readonly armed: boolean
@@ -29,7 +36,9 @@ export function serverMessage (type: string, body: Buffer | string = '', length?
 }
 
 /** A TCP proxy that changes what the server answers. */
-export async function startTamperingProxy (t: { teardown (fn: () => unknown): unknown }, upstream: { host: string, port: number }): Promise<TamperingProxy> {
+export async function startTamperingProxy (
+  t: { teardown (fn: () => unknown): unknown }, upstream: { host: string, port: number }
+): Promise<TamperingProxy> {
   let armed: { marker: string, tamper: Tamper } | null = null
   const sockets = new Set<Socket>()
   const server = createServer((client) => {

@@ -1,4 +1,5 @@
-// The integration tests run against PostgreSQL itself by default, and unchanged in these variants: `npm run test:variants`.
+// The integration tests run against PostgreSQL itself by default, and unchanged in these variants: `npm run
+// test:variants`.
 import { compareVersions, type PgBouncerProgram } from './pgbouncer/programs.ts'
 import { findForVariant } from './pgbouncer/selection.ts'
 import type { PoolOptions } from '../types/options.ts'
@@ -38,7 +39,10 @@ export function keptConnections (count: number): number {
   return byStrategy({ queue: count, null: 0 })
 }
 
-/** How many backends `count` connections that the pool keeps show up as: those of PgBouncer are its own, and nothing is kept without a queue. */
+/**
+ * How many backends `count` connections that the pool keeps show up as: those of PgBouncer are its own, and nothing
+ * is kept without a queue.
+ */
 export function keptBackends (count = 0): number {
   return through === 'direct' && strategy === 'queue' ? count : 0
 }
@@ -49,8 +53,8 @@ export function withoutSettings (executed: readonly string[]): string[] {
 }
 
 /**
- * For a test that is about a direct connection: `onlyDirect(t, 'counts backends').test(name, fn)`. Behind a pooler it is not
- * registered, and the reason is printed.
+ * For a test that is about a direct connection: `onlyDirect(t, 'counts backends').test(name, fn)`. Behind a pooler
+ * it is not registered, and the reason is printed.
  */
 export function onlyDirect<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
   return through === 'direct' ? t : absent(`through PgBouncer ${through}`, reason)
@@ -71,7 +75,9 @@ export function onlyPrepared<T extends { test: unknown }> (t: T, reason: string)
   return onlyQueue(onlyAnnounced(t, reason), reason)
 }
 
-/** For a test of what is done only where the server is known to be behind nothing, or behind a PgBouncer that says so. */
+/**
+ * For a test of what is done only where the server is known to be behind nothing, or behind a PgBouncer that says so.
+ */
 export function onlyAnnounced<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
   return announced ? t : absent(`through PgBouncer ${through}`, reason)
 }

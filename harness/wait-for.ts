@@ -16,8 +16,8 @@ const timedOut = Symbol('timed out')
 const step = 10
 
 /**
- * Calls `fn` until it returns something truthy, and returns that. An exception counts as "not yet" and is shown when the
- * time is up; a call that never settles does not outlive the timeout either.
+ * Calls `fn` until it returns something truthy, and returns that. An exception counts as "not yet" and is shown
+ * when the time is up; a call that never settles does not outlive the timeout either.
  */
 export async function waitFor<T> (fn: () => T | Promise<T>, options: WaitForOptions = {}): Promise<Truthy<T>> {
   const { timeout = 15000, interval = 10, message = 'waitFor' } = options

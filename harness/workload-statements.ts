@@ -17,7 +17,9 @@ export const tenant = 'bench'
 /** Who asks: a header here, the content of a token in other apps. */
 export const userHeader = 'x-user'
 export const user = 'user-42'
-export const userOf = ({ headers }: { headers: Record<string, string | string[] | undefined> }): string => headers[userHeader] as string
+export const userOf = (
+  { headers }: { headers: Record<string, string | string[] | undefined> }
+): string => headers[userHeader] as string
 
 /** statement_timeout where a workload sets it. Milliseconds. */
 export const timeout = 5000

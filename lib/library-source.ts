@@ -23,7 +23,8 @@ const levels: readonly unknown[] = ['read uncommitted', 'read committed', 'repea
  */
 export function checkSource (source: unknown, api: string): void {
   if (typeof source === 'function') return
-  if (typeof source === 'object' && source !== null && 'query' in source && ('scope' in source || 'transaction' in source)) return
+  if (typeof source === 'object' && source !== null && 'query' in source &&
+    ('scope' in source || 'transaction' in source)) return
   throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `\`${api}\` takes a session (request.db), an engine (app.db) or a ` +
     `function that returns one of them, got ${kindOf(source)}.`)
 }

@@ -13,8 +13,8 @@ export interface Allocation {
 }
 
 /**
- * A nursery so large that nothing is collected while it is counted, so that what is used has grown by what was allocated.
- * A round in which something was collected all the same is refused.
+ * A nursery so large that nothing is collected while it is counted, so that what is used has grown by what was
+ * allocated. A round in which something was collected all the same is refused.
  */
 const nursery = ['--min-semi-space-size=256', '--max-semi-space-size=256', '--expose-gc']
 
@@ -29,7 +29,9 @@ export interface Extent {
 
 const usual: Extent = { warmUps: 100, counted: 20, rounds: 5 }
 
-export async function measureAllocation (connectionString: string, subject: NodeSubjectName, workload: WorkloadName, { warmUps, counted, rounds } = usual): Promise<Allocation> {
+export async function measureAllocation (
+  connectionString: string, subject: NodeSubjectName, workload: WorkloadName, { warmUps, counted, rounds } = usual
+): Promise<Allocation> {
   const app = await startNodeApp(subject, { connectionString, max, unprepared: false, moreRoutes: 0 }, nursery)
   try {
     await ask(app, workload, warmUps)

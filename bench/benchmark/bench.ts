@@ -39,10 +39,20 @@ export async function bench (options: BenchOptions): Promise<Results> {
   }
 }
 
-async function measureParts (postgres: TestPostgres, { plan: wanted, parts, rounds, length, command, execArgv, say }: BenchOptions): Promise<Results> {
+async function measureParts (
+  postgres: TestPostgres, { plan: wanted, parts, rounds, length, command, execArgv, say }: BenchOptions
+): Promise<Results> {
   const { plan, missing } = await possible(wanted)
   const results: Results = {
-    about: { command, rounds, seconds: length.duration / 1000, cores: availableParallelism(), versions: await versionsOf(postgres), delays: [], missing },
+    about: {
+      command,
+      rounds,
+      seconds: length.duration / 1000,
+      cores: availableParallelism(),
+      versions: await versionsOf(postgres),
+      delays: [],
+      missing
+    },
     measured: [],
     roundTrips: [],
     allocations: [],

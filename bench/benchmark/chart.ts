@@ -31,14 +31,18 @@ export function chart ({ measured, about }: Results): string {
   }
   const groups = names.map((workload) => ({
     workload,
-    bars: colours.map(([subject, colour]) => ({ subject, colour, ratios: delays.map((delay) => ratioOf(subject, workload, delay)) }))
+    bars: colours.map(
+      ([subject, colour]) => ({ subject, colour, ratios: delays.map((delay) => ratioOf(subject, workload, delay)) })
+    )
       .filter(({ ratios }) => ratios.some((value) => value !== null))
   })).filter(({ bars }) => bars.length > 0)
   const heightOf = (bars: number): number => bars * (bar + 1) + space
   const bottom = groups.reduce((height, { bars }) => height + heightOf(bars.length), top)
   const panel = (width - labels - gap - 2 * right) / 2
   const left = (column: number): number => labels + column * (panel + right + gap)
-  const most = delays.map((_, column) => Math.max(1.2, ...groups.flatMap(({ bars }) => bars.map(({ ratios }) => ratios[column] ?? 0))))
+  const most = delays.map(
+    (_, column) => Math.max(1.2, ...groups.flatMap(({ bars }) => bars.map(({ ratios }) => ratios[column] ?? 0)))
+  )
   const x = (column: number, value: number): number => round(left(column) + value / most[column]! * panel)
   let y = top
   const rows = groups.flatMap(({ workload, bars }) => {

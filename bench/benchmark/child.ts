@@ -6,7 +6,10 @@ import { typeScript } from '../../harness/typescript.ts'
 /** Milliseconds that a program has to end. */
 const patience = 5000
 
-/** Compiled it is JavaScript, and as the tests run it, it is not. What a test runner loads into the tests is not for the programs. */
+/**
+ * Compiled it is JavaScript, and as the tests run it, it is not. What a test runner loads into the tests is not for
+ * the programs.
+ */
 const extension = import.meta.url.slice(-3)
 const loaders = extension === '.ts' ? typeScript : process.execArgv
 

@@ -8,7 +8,10 @@ export interface Delay {
   delay: number
 }
 
-/** Longest nap. Milliseconds: what arrives meanwhile is noticed by so much late, and what is due leaves by so much late. */
+/**
+ * Longest nap. Milliseconds: what arrives meanwhile is noticed by so much late, and what is due leaves by so much
+ * late.
+ */
 const longestNap = 0.1
 
 /** What crossing it takes without any delay: to notice, to wake up, to write. Milliseconds. */
@@ -28,7 +31,10 @@ function enqueue (deliver: () => void): void {
   if (waiting.length - delivered === 1) setImmediate(tick)
 }
 
-/** Timers count in whole milliseconds, as much as the delay itself; short naps between two looks at the sockets are exact enough. */
+/**
+ * Timers count in whole milliseconds, as much as the delay itself; short naps between two looks at the sockets are
+ * exact enough.
+ */
 function tick (): void {
   let now = performance.now()
   while (delivered < waiting.length && waiting[delivered]!.due <= now) waiting[delivered++]!.deliver()

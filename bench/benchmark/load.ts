@@ -23,7 +23,9 @@ process.on('message', (order: Order) => fire(order, (report) => process.send!(re
 process.on('disconnect', () => process.exit())
 process.send!('ready')
 
-/** Every answer's status is looked at, and the body of each so manieth: to read it costs as much as to send a request. */
+/**
+ * Every answer's status is looked at, and the body of each so manieth: to read it costs as much as to send a request.
+ */
 const sample = 50
 
 function fire ({ url, workload, headers, connections, warmUp, duration }: Order, say: (report: Report) => void): void {
@@ -78,7 +80,8 @@ function fire ({ url, workload, headers, connections, warmUp, duration }: Order,
       measuring = false
       perSecond = times.length / (performance.now() - start) * 1000
       say({ phase: 'ends' })
-      // Each client waits for its last answer: requests that are dropped would be work for nobody, which others then wait for.
+      // Each client waits for its last answer: requests that are dropped would be work for nobody, which others
+      // then wait for.
       for (const client of clients) client.responseMax = client.reqsMade
     }, duration)
   }, warmUp)

@@ -2,7 +2,9 @@ import { findPgBouncers } from '../../harness/pgbouncer.ts'
 import type { Block } from './plan.ts'
 import { findPython } from './python.ts'
 
-/** A plan that can be carried out on this machine, with the versions of its poolers, and what is missing for the rest. */
+/**
+ * A plan that can be carried out on this machine, with the versions of its poolers, and what is missing for the rest.
+ */
 export async function possible (plan: readonly Block[]): Promise<{ plan: Block[], missing: string[] }> {
   const missing = new Set<string>()
   const programs = await findPgBouncers()

@@ -9,7 +9,10 @@ import { accounts } from '../../harness/workload-statements.ts'
 
 const run = promisify(execFile)
 
-/** What the wire and PostgreSQL allow: pgbench with the same statements on as many connections, without HTTP and without Node. */
+/**
+ * What the wire and PostgreSQL allow: pgbench with the same statements on as many connections, without HTTP and
+ * without Node.
+ */
 export interface Floor {
   workload: 'read' | 'write'
   /** One round trip for each statement, BEGIN and COMMIT included, or one for them all. */

@@ -27,7 +27,10 @@ const both: SubjectName[] = ['by-hand', 'pg-scope']
 
 const withDatabase = workloadNames.filter((name) => name !== 'plain')
 
-/** What memory a process happens to get makes as much as a fifth of a request without a database: there it takes several of them to tell three in a hundred. */
+/**
+ * What memory a process happens to get makes as much as a fifth of a request without a database: there it takes
+ * several of them to tell three in a hundred.
+ */
 const plain = (setting: Setting, subjects: readonly SubjectName[]): Block => ({
   setting,
   part: 'main',
@@ -73,7 +76,10 @@ export const wholePlan: Block[] = [
   beside({ delay: 2, pooler: 'none', connections: 500 }, ['read'])
 ]
 
-/** Every combination of what was chosen; where nothing was, all workloads, those on Node, directly, without a delay, 50 connections. */
+/**
+ * Every combination of what was chosen; where nothing was, all workloads, those on Node, directly, without a delay,
+ * 50 connections.
+ */
 export function planOf ({ subjects, workloads, delays = [0], poolers = ['none'], connections = [50] }: Choice): Block[] {
   const names = workloads ?? workloadNames
   const plainSubjects = names.includes('plain') ? subjects ?? ['fastify', 'pg-scope'] : []

@@ -22,7 +22,9 @@ print(f"FastAPI {fastapi.__version__}, SQLAlchemy {sqlalchemy.__version__}, asyn
 
 let found: Promise<Python | null> | undefined
 
-/** Debian's Python comes first: its packages are where they can be had without more ado. Null where none has them all. */
+/**
+ * Debian's Python comes first: its packages are where they can be had without more ado. Null where none has them all.
+ */
 export async function findPython (): Promise<Python | null> {
   return await (found ??= find())
 }

@@ -19,7 +19,9 @@ const requests = 20
 const rest = 5
 
 /** Counts what crosses the only connection of a pool, once it is open and its statements are known. */
-export async function countRoundTrips (postgres: TestPostgres, subject: SubjectName, workloads: readonly WorkloadName[]): Promise<RoundTrips[]> {
+export async function countRoundTrips (
+  postgres: TestPostgres, subject: SubjectName, workloads: readonly WorkloadName[]
+): Promise<RoundTrips[]> {
   const proxy = await startPgProxy(null, postgres)
   try {
     const connectionString = proxy.connectionString(postgres.connectionString)

@@ -37,7 +37,9 @@ export async function check (app: RunningApp, name: WorkloadName, times = 10): P
 }
 
 /** @param load the process of load.ts */
-export async function measure (postgres: TestPostgres, load: Child, app: RunningApp, name: WorkloadName, connections: number, length: Length): Promise<Figures> {
+export async function measure (
+  postgres: TestPostgres, load: Child, app: RunningApp, name: WorkloadName, connections: number, length: Length
+): Promise<Figures> {
   const writes = name === 'write'
   if (writes) await tidy(postgres)
   load.send({ url: app.url, workload: name, headers, connections, ...length } satisfies Order)

@@ -22,19 +22,29 @@ export interface RunOptions {
 const firstWarmUp = 1000
 
 /** Measures a block in as many processes as it wants: twice the rounds in all, where these are several. */
-export async function runProcesses (postgres: TestPostgres, block: Block, options: RunOptions): Promise<{ results: Result[], delay: number }> {
+export async function runProcesses (
+  postgres: TestPostgres, block: Block, options: RunOptions
+): Promise<{ results: Result[], delay: number }> {
   if (block.processes === 1) return await runBlock(postgres, block, options)
   const runs: Awaited<ReturnType<typeof runBlock>>[] = []
-  for (let process = 0; process < block.processes; process++) runs.push(await runBlock(postgres, block, { ...options, rounds: Math.ceil(options.rounds * 2 / block.processes) }))
+  for (let process = 0; process < block.processes; process++) {
+    runs.push(
+      await runBlock(postgres, block, { ...options, rounds: Math.ceil(options.rounds * 2 / block.processes) })
+    )
+  }
   const [first] = runs
   return {
-    results: first!.results.map((result, i) => ({ ...result, rounds: runs.flatMap(({ results }) => results[i]!.rounds) })),
+    results: first!.results.map(
+      (result, i) => ({ ...result, rounds: runs.flatMap(({ results }) => results[i]!.rounds) })
+    ),
     delay: median(runs.map(({ delay }) => delay))
   }
 }
 
 /** Measures a block: for each workload one round of each subject, then the next round. */
-async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, length, execArgv, say }: RunOptions): Promise<{ results: Result[], delay: number }> {
+async function runBlock (
+  postgres: TestPostgres, { setting, workloads: chosen }: Block, { rounds, length, execArgv, say }: RunOptions
+): Promise<{ results: Result[], delay: number }> {
   const { connections, delay } = setting
   const network = await openNetwork(postgres, setting)
   const apps = new Map<SubjectName, RunningApp>()
@@ -43,7 +53,9 @@ async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }:
   try {
     const { connectionString, unprepared } = network
     for (const name of new Set(chosen.flatMap(({ subjects }) => subjects))) {
-      apps.set(name, await startApp(name, { connectionString, max, unprepared, moreRoutes: 0 }, execArgv(name, setting)))
+      apps.set(
+        name, await startApp(name, { connectionString, max, unprepared, moreRoutes: 0 }, execArgv(name, setting))
+      )
     }
     say(`${titleOf(setting)}${delay > 0 ? ` (${network.delay.toFixed(2)} ms measured)` : ''}`)
     if (network.delay > delay * 1.2) say('  THE MACHINE IS BUSY: round trips take much longer than they should')
@@ -51,11 +63,15 @@ async function runBlock (postgres: TestPostgres, { setting, workloads: chosen }:
       const row = subjects.map((subject): Result => ({ setting, workload: name, subject, rounds: [] }))
       for (const subject of subjects) {
         await check(apps.get(subject)!, name)
-        await measure(postgres, load, apps.get(subject)!, name, connections, { warmUp: 0, duration: Math.min(firstWarmUp, length.duration) })
+        await measure(postgres, load, apps.get(subject)!, name, connections, {
+          warmUp: 0, duration: Math.min(firstWarmUp, length.duration)
+        })
       }
       for (let round = 0; round < rounds; round++) {
         // Another one begins each time, for what ran before may leave something behind.
-        for (const result of rotated(row, round)) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, length))
+        for (const result of rotated(
+          row, round
+        )) result.rounds.push(await measure(postgres, load, apps.get(result.subject)!, name, connections, length))
       }
       say(`  ${workloads[name].title}: ${summary(row)}`)
       results.push(...row)

@@ -19,7 +19,9 @@ export async function startApp (name: SubjectName, setup: Setup, execArgv?: read
   return name === 'fastapi' ? await startFastApi(setup) : await startNodeApp(name, setup, execArgv)
 }
 
-export async function startNodeApp (name: NodeSubjectName, setup: Setup, execArgv?: readonly string[]): Promise<NodeApp> {
+export async function startNodeApp (
+  name: NodeSubjectName, setup: Setup, execArgv?: readonly string[]
+): Promise<NodeApp> {
   const [child, port] = await Child.start<number>('app', [name, setup], execArgv)
   return {
     url: `http://127.0.0.1:${port}`,

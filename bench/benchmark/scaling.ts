@@ -34,11 +34,15 @@ const warmUps = 3
 const few = { routes: 1, waiting: 10 }
 const usual = { routes: 1000, waiting: 1000 }
 
-export async function measureScaling (postgres: TestPostgres, rounds: number, length: Length, many = usual): Promise<Scaling[]> {
+export async function measureScaling (
+  postgres: TestPostgres, rounds: number, length: Length, many = usual
+): Promise<Scaling[]> {
   const [load] = await Child.start('load', null)
   const apps: RunningApp[] = []
   const start = async (subject: SubjectName, moreRoutes: number): Promise<RunningApp> => {
-    const app = await startApp(subject, { connectionString: postgres.connectionString, max, unprepared: false, moreRoutes })
+    const app = await startApp(subject, {
+      connectionString: postgres.connectionString, max, unprepared: false, moreRoutes
+    })
     apps.push(app)
     return app
   }

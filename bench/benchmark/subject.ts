@@ -14,7 +14,10 @@ export interface Setup {
   moreRoutes: number
 }
 
-/** Declares the routes of all workloads (see workloads.ts) on an app, each as the subject's own documentation would have it. */
+/**
+ * Declares the routes of all workloads (see workloads.ts) on an app, each as the subject's own documentation would
+ * have it.
+ */
 export type Declare = (app: FastifyInstance, setup: Setup) => Promise<void>
 
 /** Names the checkout of an earlier build, for the subject `before`. The processes of the apps inherit it. */

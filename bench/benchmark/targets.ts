@@ -65,7 +65,9 @@ export function targetsOf ({ measured, allocations, scalings }: Results): Target
 
 type Compared = Pick<Outcome, 'value' | 'range' | 'note'>
 
-function compare (measured: readonly Result[], base: SubjectName, workload: WorkloadName, measure: Measure, setting: Setting): Compared | null {
+function compare (
+  measured: readonly Result[], base: SubjectName, workload: WorkloadName, measure: Measure, setting: Setting
+): Compared | null {
   const [ours, theirs] = (['pg-scope', base] as const).map((subject) => find(measured, subject, workload, setting))
   if (ours === undefined || theirs === undefined) return null
   const all = ratios(ours, theirs, measure)
@@ -77,7 +79,10 @@ function bytesOutcome (allocations: Results['allocations']): Outcome[] {
   return ours === undefined || theirs === undefined ? [] : [{ delay: null, bound: 'at most', limit: 1.5, value: ours.bytes / theirs.bytes }]
 }
 
-/** HTTP and pg themselves cost some microseconds more with more sockets and more in memory: what counts is by how many more than by hand it grows. A twentieth is noise. */
+/**
+ * HTTP and pg themselves cost some microseconds more with more sockets and more in memory: what counts is by how many
+ * more than by hand it grows. A twentieth is noise.
+ */
 function growthOutcome (scalings: Results['scalings'], what: Results['scalings'][number]['what']): Outcome[] {
   const [ours, theirs] = (['pg-scope', 'by-hand'] as const).map((subject) => scalings.find((one) => one.subject === subject && one.what === what))
   if (ours === undefined || theirs === undefined) return []

@@ -101,7 +101,9 @@ export class Context {
     return this.#ended({ tag, status, complete, milliseconds: 0, retryAfter: undefined, threw: false, writes })
   }
 
-  async #send (request: HttpRequest, { threw = false, writes = true }: { threw?: boolean, writes?: boolean }): Promise<Ending> {
+  async #send (
+    request: HttpRequest, { threw = false, writes = true }: { threw?: boolean, writes?: boolean }
+  ): Promise<Ending> {
     const { tag, path } = this.#tagged(request.path!)
     const start = performance.now()
     const { socket, response } = openRequest(this.app.port, { ...request, path })

@@ -16,8 +16,12 @@ const names = Object.keys(subjects) as SubjectName[]
 const teardowns: (() => unknown)[] = []
 const postgres = await startTestPostgres({ teardown: (callback) => teardowns.push(callback) })
 try {
-  const rows: Row[] = cases.filter(({ name }) => only === undefined || name.includes(only)).map(({ name }) => ({ name, findings: [] }))
-  const trials = rows.flatMap((row) => names.map((name, column) => ({ row, name, column, case: cases.find((one) => one.name === row.name)! })))
+  const rows: Row[] = cases.filter(({ name }) => only === undefined || name.includes(only)).map(
+    ({ name }) => ({ name, findings: [] })
+  )
+  const trials = rows.flatMap(
+    (row) => names.map((name, column) => ({ row, name, column, case: cases.find((one) => one.name === row.name)! }))
+  )
   await Promise.all(Array.from({ length: concurrency }, async () => {
     for (let trial = trials.shift(); trial !== undefined; trial = trials.shift()) {
       const finding = await runTrial(postgres, trial.name, trial.case)

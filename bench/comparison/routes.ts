@@ -8,8 +8,8 @@ const tagOf = (request: FastifyRequest): string => (request.query as { tag: stri
 const save = (work: Work, request: FastifyRequest, suffix = '') => work.query(write, [`${tagOf(request)}${suffix}`])
 
 /**
- * The same handlers for every subject. They return what is to be sent and never call reply.send(): a transaction by hand
- * could not commit before that.
+ * The same handlers for every subject. They return what is to be sent and never call reply.send(): a transaction by
+ * hand could not commit before that.
  */
 export function declareRoutes (subject: Subject): void {
   const post = subject.route.bind(subject, 'POST')

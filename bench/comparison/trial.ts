@@ -9,12 +9,16 @@ import type { SubjectName } from './subject.ts'
 const patience = 2000
 
 /** One case with one subject: a database and a process of its own, and what was found. */
-export async function runTrial (postgres: TestPostgres, name: SubjectName, { setup, ownServer, run }: Case): Promise<Finding> {
+export async function runTrial (
+  postgres: TestPostgres, name: SubjectName, { setup, ownServer, run }: Case
+): Promise<Finding> {
   const teardowns: (() => unknown)[] = []
   const own = ownServer ? await startTestPostgres({ teardown: (callback) => teardowns.push(callback) }) : postgres
   const connectionString = await own.createDatabase()
   await own.query(schema, undefined, connectionString)
-  const app = await AppProcess.start(name, { connectionString, max: 5, acquireTimeout: 5000, closeTimeout: 1000, listeners: false, ...setup })
+  const app = await AppProcess.start(name, {
+    connectionString, max: 5, acquireTimeout: 5000, closeTimeout: 1000, listeners: false, ...setup
+  })
   try {
     const context = new Context(app, own, connectionString)
     const notes = await run(context) ?? []

@@ -21,7 +21,9 @@ export interface Figures {
 }
 
 /** @param from performance.now() from which on answers count, and `to` up to which */
-export function figuresOf (name: string, capacity: number, answers: readonly Answer[], from = -Infinity, to = Infinity): Figures {
+export function figuresOf (
+  name: string, capacity: number, answers: readonly Answer[], from = -Infinity, to = Infinity
+): Figures {
   const sent = answers.filter((answer) => answer.sent >= from && answer.sent < to)
   const received = answers.filter((answer) => answer.received >= from && answer.received < to)
   const begin = Math.max(from, Math.min(...answers.map((answer) => answer.sent)))
@@ -41,7 +43,9 @@ export function figuresOf (name: string, capacity: number, answers: readonly Ans
     median: waits[waits.length >> 1] ?? 0,
     slowest: waits.at(-1) ?? 0,
     slowestRefusal: Math.max(0, ...received.filter(({ status }) => status === 503).map(waitOf)),
-    wrong: received.filter(({ status, retryAfter }) => status !== 200 && !(status === 503 && retryAfter !== undefined)).length
+    wrong: received.filter(
+      ({ status, retryAfter }) => status !== 200 && !(status === 503 && retryAfter !== undefined)
+    ).length
   }
 }
 

@@ -1,7 +1,10 @@
 /** Connections of the pool. */
 export const connections = 10
 
-/** How long each request's statement takes, so that it is the connections that are short, and not the CPU. Milliseconds. */
+/**
+ * How long each request's statement takes, so that it is the connections that are short, and not the CPU.
+ * Milliseconds.
+ */
 export const work = 40
 
 /** pool.acquireTimeout. Milliseconds. */
@@ -10,7 +13,10 @@ export const acquireTimeout = 1000
 /** Multiples of the load that the app can bear. */
 export const loads = [0.5, 1, 1.5, 2, 3, 5]
 
-/** Each load comes so often; what it is a multiple of is measured anew each time, for others may be at work on the machine. */
+/**
+ * Each load comes so often; what it is a multiple of is measured anew each time, for others may be at work on the
+ * machine.
+ */
 export const rounds = 3
 
 /** How long that is measured. Milliseconds. */

@@ -1,4 +1,5 @@
-// What it costs to recognise the statements that cannot work behind transaction pooling: docs/pgbouncer.md has the figures.
+// What it costs to recognise the statements that cannot work behind transaction pooling: docs/pgbouncer.md has the
+// figures.
 import { ruleFor } from '../../lib/pgbouncer/rules.ts'
 
 const rounds = 9

@@ -6,7 +6,9 @@ import { subjectNames, type SubjectName } from '../benchmark/subject.ts'
 import { reached, targetsOf } from '../benchmark/targets.ts'
 import { type WorkloadName, workloadNames } from '../benchmark/workloads.ts'
 
-const measured = (subject: SubjectName, workload: WorkloadName, perSecond: number[], { delay = 0, connections = 50, p50 = 1 } = {}): Result => ({
+const measured = (
+  subject: SubjectName, workload: WorkloadName, perSecond: number[], { delay = 0, connections = 50, p50 = 1 } = {}
+): Result => ({
   setting: { delay, connections, pooler: 'none' },
   subject,
   workload,
@@ -61,7 +63,9 @@ t.test('growth is judged beside that of pg by hand', async (t) => {
 })
 
 t.test('the whole plan holds what every target needs', async (t) => {
-  const figures = wholePlan.flatMap(({ setting, workloads }) => workloads.flatMap(({ name, subjects }) => subjects.map((subject) => ({ ...measured(subject, name, [1]), setting }))))
+  const figures = wholePlan.flatMap(({ setting, workloads }) => workloads.flatMap(
+    ({ name, subjects }) => subjects.map((subject) => ({ ...measured(subject, name, [1]), setting }))
+  ))
   const cost = { count: 1, cpu: 1 }
   const targets = targetsOf(results(figures, {
     allocations: (['by-hand', 'pg-scope'] as const).map((subject) => ({ subject, workload: 'read', bytes: 1 })),

@@ -26,7 +26,9 @@ import { through } from '../../harness/variant.ts'
 
 const length = { warmUp: 20, duration: 100 }
 
-/** An earlier build has to be named first. FastAPI's driver prepares statements, so that it needs a direct connection. */
+/**
+ * An earlier build has to be named first. FastAPI's driver prepares statements, so that it needs a direct connection.
+ */
 const ofThisBuild = subjectNames.filter((name) => name !== 'before')
 const available = through === 'direct' && await findPython() !== null ? ofThisBuild : ofThisBuild.filter((name) => name !== 'fastapi')
 

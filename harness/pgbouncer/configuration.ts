@@ -12,8 +12,9 @@ export interface Upstream {
 }
 
 /**
- * The recommended pgbouncer.ini with other addresses and settings. Those that a comment right above calls newer than the
- * version are left out, as this comment tells its reader to: PgBouncer does not start with one that it does not know.
+ * The recommended pgbouncer.ini with other addresses and settings. Those that a comment right above calls newer
+ * than the version are left out, as this comment tells its reader to: PgBouncer does not start with one that it
+ * does not know.
  */
 export function configuration (version: string, upstream: Upstream, settings: Settings): string {
   const { databases, pgbouncer } = parse(recommended, version)

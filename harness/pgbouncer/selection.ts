@@ -17,8 +17,8 @@ function isNewer (version: string): boolean {
 }
 
 /**
- * What PG_SCOPE_PGBOUNCER names, as '1.18' or '1.18,1.26', and which has to be there then. Without it, or with 'all', every
- * one that is installed; with CI=true both Debian's and a newer one have to be.
+ * What PG_SCOPE_PGBOUNCER names, as '1.18' or '1.18,1.26', and which has to be there then. Without it, or with
+ * 'all', every one that is installed; with CI=true both Debian's and a newer one have to be.
  */
 export async function selectPgBouncers ({ PG_SCOPE_PGBOUNCER: wanted, CI } = process.env): Promise<Selection> {
   const installed = await findPgBouncers()
@@ -35,7 +35,10 @@ export async function selectPgBouncers ({ PG_SCOPE_PGBOUNCER: wanted, CI } = pro
   return selection
 }
 
-/** What PG_SCOPE_TEST_THROUGH names: the beginning of a version, or 'newest', which is never Debian's. undefined if it is not installed. */
+/**
+ * What PG_SCOPE_TEST_THROUGH names: the beginning of a version, or 'newest', which is never Debian's. undefined if it
+ * is not installed.
+ */
 export async function findForVariant (through: string): Promise<PgBouncerProgram | undefined> {
   return (await findPgBouncers()).findLast(({ version }) => through === 'newest' ? isNewer(version) : `${version}.`.startsWith(`${through}.`))
 }

@@ -7,7 +7,10 @@ export interface Admin {
   password: string
 }
 
-/** May use the admin database, and is no role of PostgreSQL: the application's own user has the rights that any other has. */
+/**
+ * May use the admin database, and is no role of PostgreSQL: the application's own user has the rights that any other
+ * has.
+ */
 export function makeAdmin (): Admin {
   return { user: 'pgbouncer_admin', password: randomBytes(18).toString('base64url') }
 }
@@ -27,8 +30,13 @@ export async function userList (server: PgBouncerServer, admin: Admin): Promise<
   }
 }
 
-/** Runs one command on the admin database, which knows the simple protocol only. On a connection of its own: a PAUSE may wait. */
-export async function runAdmin (address: { host: string, port: number }, admin: Admin, command: string): Promise<pg.QueryResultRow[]> {
+/**
+ * Runs one command on the admin database, which knows the simple protocol only. On a connection of its own: a PAUSE
+ * may wait.
+ */
+export async function runAdmin (
+  address: { host: string, port: number }, admin: Admin, command: string
+): Promise<pg.QueryResultRow[]> {
   const client = new pg.Client({ ...address, ...admin, database: 'pgbouncer', application_name: 'test admin', ssl: false })
   client.on('error', () => {})
   await client.connect()

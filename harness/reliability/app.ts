@@ -12,9 +12,13 @@ export const schema = `
 export const connections = 5
 
 /** Reads, and transfers of which nothing may be kept but the whole. */
-export async function buildApp (connectionString: string, { pool, ...options }: PgScopeOptions): Promise<FastifyInstance> {
+export async function buildApp (
+  connectionString: string, { pool, ...options }: PgScopeOptions
+): Promise<FastifyInstance> {
   const app = Fastify()
-  await app.register(pgScope, { connectionString, ...options, pool: { max: connections, acquireTimeout: 3000, ...pool } })
+  await app.register(pgScope, {
+    connectionString, ...options, pool: { max: connections, acquireTimeout: 3000, ...pool }
+  })
   app.get('/entries', { config: { db: { readOnly: true } } }, async ({ db }) => (await db.query('SELECT count(*)::int AS n FROM (SELECT FROM entries LIMIT 100) AS few')).rows[0])
   app.post<{ Params: { id: string } }>('/transfers/:id', async ({ db, params: { id } }, reply) => {
     await db.query('INSERT INTO transfers VALUES ($1)', [id])

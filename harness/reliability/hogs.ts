@@ -11,7 +11,9 @@ export interface Hogs {
 /** Takes every connection that is left. */
 export async function takeAllConnections (connectionString: string): Promise<Hogs> {
   const clients: pg.Client[] = []
-  const leave = async (count = clients.length): Promise<void> => { await Promise.all(clients.splice(0, count).map((client) => client.end())) }
+  const leave = async (count = clients.length): Promise<void> => {
+    await Promise.all(clients.splice(0, count).map((client) => client.end()))
+  }
   while (clients.length < most) {
     const client = new pg.Client({ connectionString, application_name: 'hog' })
     client.on('error', () => {})

@@ -15,7 +15,9 @@ export interface Answer {
   code: string | undefined
 }
 
-/** Clients at a time, and how long each thinks before it asks again: some 300 requests a second when nothing is wrong. */
+/**
+ * Clients at a time, and how long each thinks before it asks again: some 300 requests a second when nothing is wrong.
+ */
 export const clients = 10
 const thinking = 25
 /** A client that waits longer than this leaves; no limit of the app is as long. Milliseconds. */
@@ -91,7 +93,14 @@ export class Load {
     }, patience)
     const { status, complete, body } = await response
     clearTimeout(leave)
-    this.answers.push({ kind, id, sent, ended: performance.now(), status: complete ? status : 0, code: status >= 400 ? codeOf(body) : undefined })
+    this.answers.push({
+      kind,
+      id,
+      sent,
+      ended: performance.now(),
+      status: complete ? status : 0,
+      code: status >= 400 ? codeOf(body) : undefined
+    })
     return complete ? socket : undefined
   }
 

@@ -16,7 +16,10 @@ import { fullStrength } from './strength.ts'
 /** Milliseconds of load before the event, and at least so many after it. */
 const before = 300
 const after = 600
-/** How soon the pool has to be whole again. Milliseconds; a machine with other work is slower, so that it is looked at for longer. */
+/**
+ * How soon the pool has to be whole again. Milliseconds; a machine with other work is slower, so that it is looked at
+ * for longer.
+ */
 const strengthLimit = 5000
 
 /**
@@ -30,11 +33,16 @@ export async function runDay (server: Server, program: PgBouncerProgram | null, 
   try {
     await server.query(schema)
     const inFront = event.network === 'in front of the server' ? await startPgProxy(t, server) : null
-    const pgBouncer = program === null ? null : await startPgBouncer(t, { ...server, port: inFront?.port ?? server.port }, { program, settings: { ...event.settings } })
+    const pgBouncer = program === null
+      ? null
+      : await startPgBouncer(t, {
+        ...server, port: inFront?.port ?? server.port
+      }, { program, settings: { ...event.settings } })
     const behind = event.network === 'behind the app' ? await startPgProxy(t, pgBouncer ?? server) : null
     const proxy = inFront ?? behind
     const way = pgBouncer ?? server
-    const connectionString = (pgBouncer === null ? proxy : behind)?.connectionString(way.connectionString) ?? way.connectionString
+    const connectionString = (pgBouncer === null ? proxy : behind)?.connectionString(way.connectionString) ??
+      way.connectionString
     const app = await buildApp(connectionString, { ...event.options, pool: { strategy, ...event.options?.pool } })
     t.teardown(() => app.close())
     const load = new Load((app.server.address() as AddressInfo).port)
@@ -49,8 +57,11 @@ export async function runDay (server: Server, program: PgBouncerProgram | null, 
     await load.stop()
 
     const { inUse, waiting } = app.db.stats()
-    const returned = await waitFor(() => app.db.stats().inUse + app.db.stats().waiting === 0, { timeout: 2000 }).then(() => true, () => false)
-    const leftOpen = await waitFor(async () => await server.idleInTransaction() === 0, { timeout: 2000, interval: 50 }).then(() => 0, () => server.idleInTransaction())
+    const returned = await waitFor(() => app.db.stats().inUse + app.db.stats().waiting === 0, { timeout: 2000 }).then(
+      () => true, () => false
+    )
+    const leftOpen = await waitFor(async () => await server.idleInTransaction() === 0, { timeout: 2000, interval: 50 })
+      .then(() => 0, () => server.idleInTransaction())
     return {
       event,
       setup: pgBouncer === null ? 'direct' : `PgBouncer ${pgBouncer.version}`,

@@ -1,7 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 
-/** A try that takes longer gives its connections back, so that the load does not starve by the measurement. Milliseconds. */
+/**
+ * A try that takes longer gives its connections back, so that the load does not starve by the measurement.
+ * Milliseconds.
+ */
 const patience = 600
 
 /**

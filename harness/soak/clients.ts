@@ -3,7 +3,9 @@ import { hangUp, send } from '../http-client.ts'
 import type { Ledger } from './ledger.ts'
 import { kindOf, requestOf } from './mix.ts'
 
-/** Clients that share a row of requests: each sends the next one on its own keep-alive socket when its last has ended. */
+/**
+ * Clients that share a row of requests: each sends the next one on its own keep-alive socket when its last has ended.
+ */
 export class Clients {
   readonly #port: number
   readonly #ledger: Ledger
@@ -39,7 +41,9 @@ export class Clients {
       return
     }
     const open = this.#sockets[client]
-    const response = await send(this.#port, { ...request, keepAlive: true, ...(open?.destroyed === false && { socket: open }) })
+    const response = await send(this.#port, {
+      ...request, keepAlive: true, ...(open?.destroyed === false && { socket: open })
+    })
     this.#sockets[client] = response.socket
     const { status, complete } = response
     if (status !== kind.status || !complete) this.#ledger.surprise(`${kind.name}: ${status}${complete ? '' : ', broken off'} ${response.body.slice(0, 100)}`)

@@ -31,7 +31,10 @@ export async function sample (requests: number): Promise<Sample> {
   return { requests, heap: heapUsed, resources }
 }
 
-/** Bytes for each request: the median of the slopes between all pairs (Theil and Sen), which one odd sample does not move. */
+/**
+ * Bytes for each request: the median of the slopes between all pairs (Theil and Sen), which one odd sample does not
+ * move.
+ */
 export function slope (samples: readonly Sample[]): number {
   const slopes: number[] = []
   for (const [i, a] of samples.entries()) {

@@ -38,7 +38,9 @@ export interface SoakResult {
   failures: string[]
 }
 
-export async function soak ({ connectionString, strategy, requests, warmUp, samples: count, limit, clients: clientCount = 20, prepare, progress }: SoakOptions): Promise<SoakResult> {
+export async function soak ({
+  connectionString, strategy, requests, warmUp, samples: count, limit, clients: clientCount = 20, prepare, progress
+}: SoakOptions): Promise<SoakResult> {
   const observer = new pg.Client({ connectionString, application_name: 'observer' })
   await observer.connect()
   await observer.query(schema)
@@ -115,7 +117,10 @@ async function quiet (app: FastifyInstance): Promise<void> {
   }, { timeout: 10_000, message: 'all connections came back' })
 }
 
-/** Kinds of sockets and timers of which there are clearly more at the end: a pool may have opened its last connection late. */
+/**
+ * Kinds of sockets and timers of which there are clearly more at the end: a pool may have opened its last connection
+ * late.
+ */
 function growth (samples: readonly Sample[]): string[] {
   const first = samples[0]!.resources
   const last = samples.at(-1)!.resources

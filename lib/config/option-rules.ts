@@ -5,7 +5,9 @@ import { isPlainObject, kindOf } from '../kind-of.ts'
 export type Rule = (value: unknown) => string | null
 export type Rules = Readonly<Record<string, Rule>>
 
-export const expected = (words: string, holds: (value: unknown) => boolean): Rule => (value) => holds(value) ? null : words
+export const expected = (
+  words: string, holds: (value: unknown) => boolean
+): Rule => (value) => holds(value) ? null : words
 
 /** The longest duration that a setting of PostgreSQL and a timer of Node accept. */
 const longest = 2147483647

@@ -8,8 +8,8 @@ export interface Account {
 }
 
 /**
- * PostgreSQL refuses to run as root, so root hands its programs to another user: the owner of the data, if there is one,
- * else `postgres`, else `nobody`.
+ * PostgreSQL refuses to run as root, so root hands its programs to another user: the owner of the data, if there is
+ * one, else `postgres`, else `nobody`.
  *
  * @param dataFolder the folder that was named, if one was
  * @returns undefined if this process is not root: the programs then run as its own user

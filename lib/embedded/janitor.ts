@@ -15,10 +15,10 @@ export interface Janitor {
 }
 
 /**
- * Its input is a pipe that only this process holds. When that ends, be it by clean(), by process.exit() or by `kill -9`,
- * the shell stops the server (SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one) and removes the folder. So
- * nothing has to be hooked into the process, and there is one way to the end, not one for each cause. A zombie, which stays
- * in containers whose first process does not reap, counts as ended.
+ * Its input is a pipe that only this process holds. When that ends, be it by clean(), by process.exit() or by `kill
+ * -9`, the shell stops the server (SIGINT is PostgreSQL's fast shutdown, SIGQUIT its immediate one) and removes the
+ * folder. So nothing has to be hooked into the process, and there is one way to the end, not one for each cause. A
+ * zombie, which stays in containers whose first process does not reap, counts as ended.
  * https://www.postgresql.org/docs/18/server-shutdown.html
  */
 const script = `
@@ -45,7 +45,9 @@ done
 
 /** @param folder what to remove at the end; the account must be able to */
 export function startJanitor (folder: string, account: Account | undefined): Janitor {
-  const shell = spawn('/bin/sh', ['-c', script, 'sh', folder], { ...spawnOptions(account), stdio: ['pipe', 'ignore', 'ignore'] })
+  const shell = spawn('/bin/sh', ['-c', script, 'sh', folder], {
+    ...spawnOptions(account), stdio: ['pipe', 'ignore', 'ignore']
+  })
   const gone = Promise.race([once(shell, 'exit'), once(shell, 'error')])
   // Whatever becomes of the shell, clean() sees to the folder.
   gone.catch(() => {})

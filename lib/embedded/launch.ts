@@ -14,8 +14,12 @@ import type { EmbeddedPostgres } from './embedded-postgres.ts'
 import type { EmbeddedServerOptions } from './options.ts'
 
 /** @param findPackage where the programs of this platform are installed */
-export async function launch (options: EmbeddedServerOptions, findPackage: () => string, makeCluster: MakeCluster = runInitdb): Promise<EmbeddedPostgres> {
-  if (process.platform === 'win32') throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() does not run on Windows; it does in WSL')
+export async function launch (
+  options: EmbeddedServerOptions, findPackage: () => string, makeCluster: MakeCluster = runInitdb
+): Promise<EmbeddedPostgres> {
+  if (process.platform === 'win32') {
+    throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'startPostgres() does not run on Windows; it does in WSL')
+  }
   const deadline = Date.now() + options.startTimeout
   const packageFolder = findPackage()
   const account = await chooseAccount(options.dataFolder)
@@ -24,7 +28,9 @@ export async function launch (options: EmbeddedServerOptions, findPackage: () =>
   try {
     const dataFolder = options.dataFolder ?? join(scratch, 'data')
     const binaries = await prepareBinaries(packageFolder, scratch, account)
-    const login = await prepareDataFolder(dataFolder, options, { binaries, account, scratch, janitor, deadline, makeCluster })
+    const login = await prepareDataFolder(dataFolder, options, {
+      binaries, account, scratch, janitor, deadline, makeCluster
+    })
     const files: ServerFiles = { postgres: binaries.postgres, dataFolder, account, watch: janitor.watch }
     server = await startServer(files, options, options.port, deadline)
     await ensureDatabase({ host, port: server.port }, login, options.database)
@@ -37,14 +43,15 @@ export async function launch (options: EmbeddedServerOptions, findPackage: () =>
 }
 
 /**
- * A private folder of the account, removed at the end: for the data if no folder is named, and for what the programs need.
- * Whoever removes it is there before it is, for this process may be ended at any moment.
- * The temporary folder may be one that only root can enter, so /tmp is tried as well.
+ * A private folder of the account, removed at the end: for the data if no folder is named, and for what the
+ * programs need. Whoever removes it is there before it is, for this process may be ended at any moment. The
+ * temporary folder may be one that only root can enter, so /tmp is tried as well.
  */
 async function makeScratch (account: Account | undefined): Promise<{ scratch: string, janitor: Janitor }> {
   for (const parent of new Set([tmpdir(), '/tmp'])) {
     // To remove a folder takes the right to write to its parent.
-    if (account !== undefined && (await runProgram('/bin/sh', ['-c', 'cd -- "$1" && [ -w . ]', 'sh', parent], account)).code !== 0) continue
+    if (account !== undefined &&
+      (await runProgram('/bin/sh', ['-c', 'cd -- "$1" && [ -w . ]', 'sh', parent], account)).code !== 0) continue
     const scratch = join(parent, `pg-scope-${randomBytes(6).toString('hex')}`)
     const janitor = startJanitor(scratch, account)
     try {
@@ -56,12 +63,21 @@ async function makeScratch (account: Account | undefined): Promise<{ scratch: st
     }
   }
   const who = account === undefined ? 'this process' : account.name
-  throw pgScopeError('FST_PG_SCOPE_EMBEDDED', `There is no temporary folder that ${who} can use: neither ${tmpdir()} nor /tmp. Point TMPDIR to one`)
+  throw pgScopeError(
+    'FST_PG_SCOPE_EMBEDDED',
+    `There is no temporary folder that ${who} can use: neither ${tmpdir()} nor /tmp. Point TMPDIR to one`
+  )
 }
 
 type Clean = () => Promise<void>
 
-function handle (first: RunningServer, files: ServerFiles, options: EmbeddedServerOptions, login: { user: string, password: string }, clean: Clean): EmbeddedPostgres {
+function handle (
+  first: RunningServer,
+  files: ServerFiles,
+  options: EmbeddedServerOptions,
+  login: { user: string, password: string },
+  clean: Clean
+): EmbeddedPostgres {
   const { port } = first
   let program = first.program
   let stopping: Promise<void> | undefined
@@ -94,8 +110,12 @@ function handle (first: RunningServer, files: ServerFiles, options: EmbeddedServ
     get pid () { return program.pid as number },
     stop,
     restart: async (mode = 'fast') => {
-      if (mode !== 'fast' && mode !== 'immediate') throw exposeDetails(pgScopeError('FST_PG_SCOPE_OPTIONS', "restart() takes 'fast' or 'immediate'"))
-      if (stopping !== undefined) throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'The server was stopped; start another one with startPostgres()')
+      if (mode !== 'fast' && mode !== 'immediate') {
+        throw exposeDetails(pgScopeError('FST_PG_SCOPE_OPTIONS', "restart() takes 'fast' or 'immediate'"))
+      }
+      if (stopping !== undefined) {
+        throw pgScopeError('FST_PG_SCOPE_EMBEDDED', 'The server was stopped; start another one with startPostgres()')
+      }
       await after(() => again(mode === 'fast' ? 'SIGINT' : 'SIGQUIT'))
     },
     [Symbol.asyncDispose]: stop

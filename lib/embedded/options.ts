@@ -63,7 +63,9 @@ const rules: Rules = {
   user: expected('a name of 1 to 63 bytes without any of " \' $ \\', (value) => isName(value, /["'$\\]/)),
   password: expected('a non-empty string without line breaks', isLine),
   // pg and libpq read these characters differently in a connection string.
-  database: expected('a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', (value) => isName(value, /[/?#:@&=+$,;]/)),
+  database: expected(
+    'a name of 1 to 63 bytes without any of / ? # : @ & = + $ , ;', (value) => isName(value, /[/?#:@&=+$,;]/)
+  ),
   settings: isObject,
   durable: isBoolean,
   log: isFunction,

@@ -28,10 +28,10 @@ export interface Ending {
 }
 
 /**
- * How children are started: in a session of their own, so that a Ctrl-C in the terminal reaches only this process, which
- * then decides; in a folder that every user can enter; without the caller's environment, where `PG*` variables would
- * change what the server does and secrets would be readable by another user. Messages are in English: the start of the
- * server is told from them.
+ * How children are started: in a session of their own, so that a Ctrl-C in the terminal reaches only this process,
+ * which then decides; in a folder that every user can enter; without the caller's environment, where `PG*`
+ * variables would change what the server does and secrets would be readable by another user. Messages are in
+ * English: the start of the server is told from them.
  */
 export function spawnOptions (account: Account | undefined) {
   const { PATH = '/usr/bin:/bin', TZ } = process.env
@@ -43,7 +43,9 @@ export function spawnOptions (account: Account | undefined) {
   }
 }
 
-export function startProgram (file: string, args: string[], account: Account | undefined, log: (line: string) => void = () => {}): Program {
+export function startProgram (
+  file: string, args: string[], account: Account | undefined, log: (line: string) => void = () => {}
+): Program {
   const child = spawn(file, args, { ...spawnOptions(account), stdio: ['ignore', 'pipe', 'pipe'] })
   const lines: string[] = []
   for (const stream of [child.stdout, child.stderr]) {
@@ -85,8 +87,8 @@ function ending (child: ChildProcess): Promise<Ending> {
 }
 
 /**
- * Ends a program: for the server, 'SIGINT' is the fast shutdown, 'SIGQUIT' the immediate one, after which the next start
- * recovers from the log. A harder one follows after five seconds, SIGKILL after ten.
+ * Ends a program: for the server, 'SIGINT' is the fast shutdown, 'SIGQUIT' the immediate one, after which the next
+ * start recovers from the log. A harder one follows after five seconds, SIGKILL after ten.
  */
 export async function stopProgram (program: Program, first: 'SIGINT' | 'SIGQUIT'): Promise<void> {
   program.hold(true)
@@ -100,7 +102,9 @@ export async function stopProgram (program: Program, first: 'SIGINT' | 'SIGQUIT'
 }
 
 /** Runs a program to its end. */
-export async function runProgram (file: string, args: string[], account: Account | undefined): Promise<Ending & { output: string }> {
+export async function runProgram (
+  file: string, args: string[], account: Account | undefined
+): Promise<Ending & { output: string }> {
   const program = startProgram(file, args, account)
   return { ...await program.ended, output: program.tail() }
 }

@@ -32,10 +32,14 @@ export interface RunningServer {
  * @param deadline in milliseconds, as Date.now() counts
  * @throws FST_PG_SCOPE_EMBEDDED with what the server said last, if it ends or takes too long
  */
-export async function startServer (files: ServerFiles, options: EmbeddedServerOptions, port: number | undefined, deadline: number): Promise<RunningServer> {
+export async function startServer (
+  files: ServerFiles, options: EmbeddedServerOptions, port: number | undefined, deadline: number
+): Promise<RunningServer> {
   for (let attempt = 1; ; attempt++) {
     const chosen = port ?? await freePort()
-    const program = startProgram(files.postgres, serverArguments(files.dataFolder, chosen, options), files.account, options.log)
+    const program = startProgram(
+      files.postgres, serverArguments(files.dataFolder, chosen, options), files.account, options.log
+    )
     files.watch(program.pid)
     // Its number may soon be another process's.
     program.ended.then(() => files.watch(undefined))
@@ -69,8 +73,8 @@ function serverArguments (dataFolder: string, port: number, { durable, settings 
 type State = 'ready' | 'ended' | 'late'
 
 /**
- * As pg_ctl does: the eighth line of postmaster.pid is the server's state. It does not depend on the log's settings, nor on
- * who else may listen on the port. https://www.postgresql.org/docs/18/storage-file-layout.html
+ * As pg_ctl does: the eighth line of postmaster.pid is the server's state. It does not depend on the log's
+ * settings, nor on who else may listen on the port. https://www.postgresql.org/docs/18/storage-file-layout.html
  */
 async function settle (program: Program, dataFolder: string, deadline: number): Promise<State> {
   for (;;) {
@@ -82,16 +86,27 @@ async function settle (program: Program, dataFolder: string, deadline: number): 
   }
 }
 
-async function failure (program: Program, state: State, dataFolder: string, port: number, options: EmbeddedServerOptions) {
+async function failure (
+  program: Program, state: State, dataFolder: string, port: number, options: EmbeddedServerOptions
+) {
   const { code, signal, error } = await program.ended
   const said = program.tail()
   if (/lock file "postmaster\.pid" already exists/.test(said)) {
-    return pgScopeError('FST_PG_SCOPE_EMBEDDED', `Another server is running in the data folder ${dataFolder}. Stop it, or name another folder. The server said:\n${said}`)
+    return pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `Another server is running in the data folder ${dataFolder}. Stop it, or name another folder. The server ` +
+        `said:\n${said}`
+    )
   }
   if (/Address already in use/.test(said)) {
-    return pgScopeError('FST_PG_SCOPE_EMBEDDED', `Port ${port} of ${host} is taken. Leave the option 'port' out for a free one. The server said:\n${said}`)
+    return pgScopeError(
+      'FST_PG_SCOPE_EMBEDDED',
+      `Port ${port} of ${host} is taken. Leave the option 'port' out for a free one. The server said:\n${said}`
+    )
   }
-  const what = state === 'late' ? `was not ready after ${options.startTimeout} ms` : `ended at its start (${signal ?? `exit code ${code}`})`
+  const what = state === 'late'
+    ? `was not ready after ${options.startTimeout} ms`
+    : `ended at its start (${signal ?? `exit code ${code}`})`
   return pgScopeError('FST_PG_SCOPE_EMBEDDED', `PostgreSQL ${what}. ${error?.message ?? `It said:\n${said}`}`, error)
 }
 

@@ -37,7 +37,9 @@ const retryInterval = 100
  * @param also further questions to ask on the same connection
  * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED
  */
-export async function detectPooler (config: pg.ClientConfig, target: Target, timeout: number, also?: AlsoAsk): Promise<Found> {
+export async function detectPooler (
+  config: pg.ClientConfig, target: Target, timeout: number, also?: AlsoAsk
+): Promise<Found> {
   for (const deadline = performance.now() + Math.min(timeout, retryTimeout); ; await sleep(retryInterval)) {
     try {
       return await detectOnce(config, timeout, also)
@@ -85,7 +87,9 @@ export class ServerParameters {
 
   constructor (client: pg.Client) {
     this.#client = client as pg.Client & { processID: number } // which the types of pg do not show
-    client.connection.on('parameterStatus', ({ parameterName, parameterValue }: { parameterName: string, parameterValue: string }) => {
+    client.connection.on('parameterStatus', (
+      { parameterName, parameterValue }: { parameterName: string, parameterValue: string }
+    ) => {
       if (parameterName === 'server_version') this.serverVersion = parameterValue
       if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
     })
@@ -112,7 +116,9 @@ export class ServerParameters {
   }
 }
 
-export function poolerSetByHand (pooler: 'none' | 'session' | 'transaction', preparedStatements = pooler === 'session'): Pooler {
+export function poolerSetByHand (
+  pooler: 'none' | 'session' | 'transaction', preparedStatements = pooler === 'session'
+): Pooler {
   return pooler === 'none' ? { kind: 'none' } : { kind: 'pgbouncer', mode: pooler, preparedStatements }
 }
 

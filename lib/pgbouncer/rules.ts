@@ -63,20 +63,30 @@ export const rules: readonly Rule[] = [
   },
   {
     what: 'a temporary table that outlives the transaction',
-    matches: begins('create (?:(?:global |local )?temp(?:orary)? table\\b|table (?:if not exists )?"?pg_temp"? ?\\.)(?!.* on commit drop\\b)'),
+    matches: begins(
+      'create (?:(?:global |local )?temp(?:orary)? table\\b|table (?:if not exists )?"?pg_temp"? ?\\.)(?!.* on ' +
+        'commit drop\\b)'
+    ),
     reason: seenByOthers,
     instead: 'Add ON COMMIT DROP'
   },
   {
     what: 'SELECT INTO a temporary table',
     // INSERT INTO temp is about a table of that name, and so is a SELECT INTO temp behind which no other name stands.
-    matches: begins('(?:select|with)\\b.*(?<!\\b(?:insert|merge) )\\binto (?:(?:global |local )?temp(?:orary)? (?!(?:from|where|group|having|window|union|intersect|except|order|limit|offset|fetch|for)\\b)["a-z_]|"?pg_temp"? ?\\.)'),
+    matches: begins(
+      '(?:select|with)\\b.*(?<!\\b(?:insert|merge) )\\binto (?:(?:global |local )?temp(?:orary)? ' +
+        '(?!(?:from|where|group|having|window|union|intersect|except|order|limit|offset|fetch|for)\\b)["a-z_]|"?pg_temp"? ?\\.)'
+    ),
     reason: seenByOthers,
     instead: 'Use CREATE TEMPORARY TABLE … ON COMMIT DROP AS SELECT'
   },
   {
     what: 'a temporary object that outlives the transaction',
-    matches: begins('create (?:or replace )?(?:(?:global |local )?temp(?:orary)? (?:(?:recursive )?view|sequence)\\b|(?:(?:recursive )?view|sequence|function|procedure|type|domain) (?:if not exists )?"?pg_temp"? ?\\.)'),
+    matches: begins(
+      'create (?:or replace )?(?:(?:global |local )?temp(?:orary)? (?:(?:recursive ' +
+        ')?view|sequence)\\b|(?:(?:recursive )?view|sequence|function|procedure|type|domain) (?:if not exists ' +
+        ')?"?pg_temp"? ?\\.)'
+    ),
     reason: seenByOthers,
     instead: 'Use a common table expression (WITH), or a temporary table with ON COMMIT DROP'
   },

@@ -49,7 +49,9 @@ export class PoolerWatch {
   #detectedAt = -Infinity
 
   /** @param timeouts the timeouts of the app, sent in the startup packet if possible */
-  constructor (options: PoolerOptions, target: Target, timeouts: Readonly<Record<string, string>>, log: FastifyBaseLogger) {
+  constructor (
+    options: PoolerOptions, target: Target, timeouts: Readonly<Record<string, string>>, log: FastifyBaseLogger
+  ) {
     const { pooler, preparedStatements } = options
     this.#options = options
     this.#target = target
@@ -88,7 +90,8 @@ export class PoolerWatch {
     const { pooler } = this
     const { preparedStatements } = this.#options
     if (typeof preparedStatements === 'boolean') return preparedStatements
-    return pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements))
+    return pooler.kind === 'none' ||
+      (pooler.kind === 'pgbouncer' && (pooler.mode === 'session' || pooler.preparedStatements))
   }
 
   /**

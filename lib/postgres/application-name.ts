@@ -2,7 +2,10 @@ import { existsSync, readFileSync } from 'node:fs'
 import { hostname, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 
-/** PostgreSQL cuts names to NAMEDATALEN - 1 bytes (https://www.postgresql.org/docs/current/runtime-config-logging.html). */
+/**
+ * PostgreSQL cuts names to NAMEDATALEN - 1 bytes
+ * (https://www.postgresql.org/docs/current/runtime-config-logging.html).
+ */
 const longest = 63
 
 /**

@@ -25,16 +25,23 @@ function define (types: Record<string, Read>): void {
   for (const [type, read] of Object.entries(types)) readers[type.charCodeAt(0)] = read
 }
 
-/** Lengths are checked before the message has come: a wrong one would be waited for. PostgreSQL's own limit is 1 GiB. */
+/**
+ * Lengths are checked before the message has come: a wrong one would be waited for. PostgreSQL's own limit is 1 GiB.
+ */
 const longest = 0x3fffffff
 const longestOfMost = 65536
 const longTypes = 'DTdENVSAt'
 
-/** @throws ProtocolViolation for a header that no message has. @param length as it stands on the wire: its own four bytes count */
+/**
+ * @throws ProtocolViolation for a header that no message has.
+ * @param length as it stands on the wire: its own four bytes count
+ */
 export function checkHeader (type: number, length: number): void {
   if (readers[type] === undefined) throw new ProtocolViolation(`there is no message of type ${type}`)
   const limit = longTypes.includes(String.fromCharCode(type)) ? longest : longestOfMost
-  if (length < 4 || length > limit) throw new ProtocolViolation(`a message of type ${String.fromCharCode(type)} with a length of ${length}`)
+  if (length < 4 || length > limit) {
+    throw new ProtocolViolation(`a message of type ${String.fromCharCode(type)} with a length of ${length}`)
+  }
 }
 
 /** One message: `bytes` from its body at `start` to `end`. @throws ProtocolViolation */
@@ -162,16 +169,25 @@ define({
     if (!'ITE'.includes(status)) throw new ProtocolViolation('a ReadyForQuery without a known status')
     return { name: 'readyForQuery', length, status }
   },
-  S: (body, length) => ({ name: 'parameterStatus', length, parameterName: body.string(), parameterValue: body.string() }),
+  S: (body, length) => ({
+    name: 'parameterStatus', length, parameterName: body.string(), parameterValue: body.string()
+  }),
   K: (body, length) => {
     const ids = { processID: body.int32(), secretKey: body.int32() }
     body.rest() // longer keys belong to a version of the protocol that pg does not ask for
     return { name: 'backendKeyData', length, ...ids }
   },
-  A: (body, length) => ({ name: 'notification', length, processId: body.int32(), channel: body.string(), payload: body.string() }),
+  A: (body, length) => ({
+    name: 'notification', length, processId: body.int32(), channel: body.string(), payload: body.string()
+  }),
   t: (body, length) => {
     const parameterCount = body.count(4)
-    return { name: 'parameterDescription', length, parameterCount, dataTypeIDs: Array.from({ length: parameterCount }, () => body.uint32()) }
+    return {
+      name: 'parameterDescription',
+      length,
+      parameterCount,
+      dataTypeIDs: Array.from({ length: parameterCount }, () => body.uint32())
+    }
   },
   d: (body, length) => ({ name: 'copyData', length, chunk: body.rest() })
 })
@@ -189,7 +205,10 @@ function dataRow (body: Body, length: number): BackendMessage {
   return { name: 'dataRow', length, fieldCount, fields } as BackendMessage
 }
 
-/** A row with a value that Node.js has no string for. Whoever asks for its fields is told so; the connection is as good as before. */
+/**
+ * A row with a value that Node.js has no string for. Whoever asks for its fields is told so; the connection is as
+ * good as before.
+ */
 class UnreadableRow implements BackendMessage {
   readonly name = 'dataRow'
   readonly length: number
@@ -241,7 +260,10 @@ function authentication (body: Body, length: number): BackendMessage {
   }
 }
 
-/** Fields of an error or a notice, by their letter (https://www.postgresql.org/docs/current/protocol-error-fields.html). */
+/**
+ * Fields of an error or a notice, by their letter
+ * (https://www.postgresql.org/docs/current/protocol-error-fields.html).
+ */
 const reportFields: Record<string, string | undefined> = {
   S: 'severity',
   C: 'code',

@@ -12,12 +12,15 @@ const patience = 500
  * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS).
  * The socket is never closed from here while it may still be read: that ends PgBouncer 1.18 with every client on it.
  *
- * @returns true once the request can hit nothing any more: the other side has closed the socket, or nothing was written to it.
+ * @returns true once the request can hit nothing any more: the other side has closed the socket, or nothing was
+ *   written to it.
  * False where that is not known: the request may still be on its way.
  */
 export function cancelRequest (client: pg.Client): Promise<boolean> {
   // What the types of pg show neither of a client nor of a connection.
-  const { host, port, ssl, processID, secretKey } = client as pg.Client & { processID: number | null, secretKey: number }
+  const {
+    host, port, ssl, processID, secretKey
+  } = client as pg.Client & { processID: number | null, secretKey: number }
   // A pooler need not give out a key to cancel with.
   if (processID === null) return Promise.resolve(true)
   const wire = new pg.Connection(ownFields<object>({ ssl }) as pg.ConnectionConfig) as pg.Connection & {

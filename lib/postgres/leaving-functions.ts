@@ -5,7 +5,10 @@ const begins = '(^|;|\'|\\$|\\*/|\\m(begin|then|else|loop)\\M)\\s*'
 const lastArgument = ',\\s*(is_local\\s*(=>|:=)\\s*)?'
 const falsehood = '(false|\'\\s*(f[a-z]*|no?|off?|0)\\s*\')\\s*(::\\s*bool\\w*\\s*)?\\)'
 
-/** What leaves state behind in the code of a function, in lower case (https://www.postgresql.org/docs/current/functions-matching.html#POSIX-SYNTAX-DETAILS). */
+/**
+ * What leaves state behind in the code of a function, in lower case
+ * (https://www.postgresql.org/docs/current/functions-matching.html#POSIX-SYNTAX-DETAILS).
+ */
 const leaves = [
   `${begins}(set\\s+(?!(local|transaction|constraints)\\M)|listen\\M|prepare\\s+(?!transaction\\M))`,
   '\\mpg_(try_)?advisory_lock(_shared)?\\s*\\(',
@@ -22,9 +25,9 @@ const localConfig = `\\mset_config\\s*?\\([^;]*?${lastArgument}true\\s*\\)`
 const quote = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
 /**
- * Asks for the names of functions and procedures whose code may leave state behind, directly or through another function, and whether
- * a trigger, a view, a default, a policy or the like calls one, which no text shows. Languages 12 and 13 are internal and C, whose
- * code cannot be read.
+ * Asks for the names of functions and procedures whose code may leave state behind, directly or through another
+ * function, and whether a trigger, a view, a default, a policy or the like calls one, which no text shows.
+ * Languages 12 and 13 are internal and C, whose code cannot be read.
  */
 export const leavingFunctions = `
   WITH RECURSIVE own AS MATERIALIZED (

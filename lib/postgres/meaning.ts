@@ -1,11 +1,15 @@
-// What a text means may depend on more than the text: a prepared statement keeps the meaning that it had when it was parsed.
+// What a text means may depend on more than the text: a prepared statement keeps the meaning that it had when it
+// was parsed.
 import { callsOthers } from './function-calls.ts'
 import { literalsOf, statementsOf } from './statement-words.ts'
 
 /** Of other statements the columns may change from one time to the next: FETCH, EXECUTE, SHOW, CALL. */
 const rowWords = /^(?:select|insert|update|delete|merge|with|values|table)\b/i
 
-/** Read as a moment when they are parsed, alone or in a range or an array (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES). */
+/**
+ * Read as a moment when they are parsed, alone or in a range or an array
+ * (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES).
+ */
 const moments = /now|today|tomorrow|yesterday/i
 
 /** Literals of these types are looked up in the catalog, or in today's rules of a time zone, when they are parsed. */
@@ -18,7 +22,8 @@ const joined = /(?:''|\bfalse) ?(?:''|false\b)/i
 export function hasStablePlan (text: string): boolean {
   const [statement, ...others] = statementsOf(text)
   if (statement === undefined || others.length > 0 || !rowWords.test(statement)) return false
-  return !literalsOf(text).some(mayMove) && !joined.test(statement) && !lookedUp.test(statement) && !callsOthers(statement)
+  return !literalsOf(text).some(mayMove) && !joined.test(statement) && !lookedUp.test(statement) &&
+    !callsOthers(statement)
 }
 
 /** An escape may hide a word, in a plain literal too where standard_conforming_strings is off. */
@@ -36,13 +41,18 @@ function isHarmless (setting: string): boolean {
   return setting.includes('.') || harmless.has(setting.toLowerCase())
 }
 
-/** Whether texts mean something else, or may, with these settings. With another role "$user" in search_path is another schema. */
+/**
+ * Whether texts mean something else, or may, with these settings. With another role "$user" in search_path is another
+ * schema.
+ */
 export function alterMeaning (settings: Readonly<Record<string, string>>): boolean {
   for (const name in settings) if (!isHarmless(name)) return true
   return false
 }
 
-/** One of these stands in every text that changes a setting, makes a temporary object or runs code that may do either. */
+/**
+ * One of these stands in every text that changes a setting, makes a temporary object or runs code that may do either.
+ */
 const suspicious = /\b(?:set|reset|set_config|temp|temporary|pg_temp|do|call|execute|discard)\b|\(/i
 
 const sets = /^(?:re)?set\b(?! (?:transaction|constraints|session characteristics)\b)/i
@@ -53,8 +63,8 @@ const runsCode = /^(?:do|call|execute)\b/i
 const configured = /\bset_config\s*\(\s*(?:'([^']*)')?/gi
 
 /**
- * Whether the meaning of other statements may be another one behind this: it changes a setting, or it may make a temporary table,
- * which hides another table of its name.
+ * Whether the meaning of other statements may be another one behind this: it changes a setting, or it may make a
+ * temporary table, which hides another table of its name.
  */
 export function altersMeaning (text: string): boolean {
   if (!suspicious.test(text)) return false
@@ -70,7 +80,12 @@ export function altersMeaning (text: string): boolean {
 const setsSession = /^(?:re)?set\b(?! local\b)/i
 const setsLocally = /\bset_config\b.*\btrue\b/i
 
-/** Whether a text that alters the meaning of others does so beyond its transaction: literals that were read before it are out of date. */
+/**
+ * Whether a text that alters the meaning of others does so beyond its transaction: literals that were read before it
+ * are out of date.
+ */
 export function setsForGood (text: string): boolean {
-  return statementsOf(text).some((statement) => setsSession.test(statement) || (/\bset_config\b/i.test(statement) && !setsLocally.test(statement)))
+  return statementsOf(text).some(
+    (statement) => setsSession.test(statement) || (/\bset_config\b/i.test(statement) && !setsLocally.test(statement))
+  )
 }

@@ -90,7 +90,8 @@ export class PreparedStatements {
 
   /** Whether to ask the server if names always refer to the same objects. */
   get asks (): boolean {
-    return this.#wanted && (this.#plans.oneSchema === undefined || (this.#plans.oneSchema && this.#temporary === 'possible'))
+    return this.#wanted &&
+      (this.#plans.oneSchema === undefined || (this.#plans.oneSchema && this.#temporary === 'possible'))
   }
 
   /** The answer to that question. */
@@ -154,7 +155,9 @@ export class PreparedStatements {
       known.used = ++this.#uses
       return this.#prepare(this.#automatic, text, known.name, text, messages)
     }
-    if (this.#automatic.size < this.#most) return this.#prepare(this.#automatic, text, this.#prefix + this.#automatic.size.toString(36), text, messages)
+    if (this.#automatic.size < this.#most) {
+      return this.#prepare(this.#automatic, text, this.#prefix + this.#automatic.size.toString(36), text, messages)
+    }
     // The new statement takes over the name, so the old one is closed by the next Parse even if this batch fails
     // before.
     const oldest = this.#oldest
@@ -167,11 +170,17 @@ export class PreparedStatements {
   /** Searched only when one has to make room: keeping them in order would cost time on every use. */
   get #oldest (): PreparedStatement {
     let oldest: PreparedStatement | undefined
-    for (const statement of this.#automatic.values()) if (oldest === undefined || statement.used < oldest.used) oldest = statement
+    for (const statement of this.#automatic.values()) {
+      if (oldest === undefined || statement.used < oldest.used) {
+        oldest = statement
+      }
+    }
     return oldest!
   }
 
-  #prepare (statements: Map<string, PreparedStatement>, key: string, name: string, text: string, messages: Messages): PreparedStatement | null {
+  #prepare (
+    statements: Map<string, PreparedStatement>, key: string, name: string, text: string, messages: Messages
+  ): PreparedStatement | null {
     const known = statements.get(key)
     const { generation, mark } = this.#plans
     if (known !== undefined) {
@@ -183,7 +192,9 @@ export class PreparedStatements {
       messages.close(name)
     }
     messages.parse(name, text + (mark ?? ''))
-    const statement: PreparedStatement = { name, text, generation, state: 'parsing', fields: undefined, used: ++this.#uses }
+    const statement: PreparedStatement = {
+      name, text, generation, state: 'parsing', fields: undefined, used: ++this.#uses
+    }
     statements.set(key, statement)
     return statement
   }

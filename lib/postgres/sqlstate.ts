@@ -111,7 +111,8 @@ const neverSent = /^(?:query_wait_timeout|client_idle_timeout|invalid server par
 
 /** PgBouncer has no server connection, and its last login to PostgreSQL failed. */
 export function hasNoServer (error: unknown): boolean {
-  return error instanceof pg.DatabaseError && error.code === '08P01' && error.message.startsWith('server login has been failing')
+  return error instanceof pg.DatabaseError && error.code === '08P01' &&
+    error.message.startsWith('server login has been failing')
 }
 
 /**

@@ -1,4 +1,7 @@
-/** A semicolon, or where something begins that may hold any words: a comment, a string, a quoted name (https://www.postgresql.org/docs/current/sql-syntax-lexical.html). */
+/**
+ * A semicolon, or where something begins that may hold any words: a comment, a string, a quoted name
+ * (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
+ */
 const mark = /;|--|\/\*|(?<![\w$\x80-\uffff])e'|'|"|(?<![\w$\x80-\uffff])\$(?:[a-z_\x80-\uffff][\w\x80-\uffff]*)?\$/gi
 
 const plainName = /^"[a-z_]\w*"$/
@@ -7,8 +10,9 @@ const falsehood = /^'\s*(?:f|fa|fal|fals|false|no?|off?|0)\s*'$/i
 const doBlock = /^[\s(]*do\b/i
 
 /**
- * The statements of a text in one line each, without comments, strings and leading parentheses, so that their words can be looked
- * at. What was a string is `''`, or `false` if it says that; a quoted name that is no plain word is `""`.
+ * The statements of a text in one line each, without comments, strings and leading parentheses, so that their words
+ * can be looked at. What was a string is `''`, or `false` if it says that; a quoted name that is no plain word is
+ * `""`.
  */
 export function statementsOf (text: string): string[] {
   const statements: string[] = []
@@ -40,14 +44,19 @@ export function statementsOf (text: string): string[] {
   return statements
 }
 
-/** The string literals of a text as they are written: in quotes, with an `E` in front, or between dollars. Those with `U&` say so by a backslash. */
+/**
+ * The string literals of a text as they are written: in quotes, with an `E` in front, or between dollars. Those with
+ * `U&` say so by a backslash.
+ */
 export function literalsOf (text: string): string[] {
   const literals: string[] = []
   let from = 0
   for (let at = nextMark(text, 0); at !== null; at = nextMark(text, from)) {
     const { 0: opening, index } = at
     from = endOf(text, opening, index + opening.length)
-    if (isString(opening)) literals.push(/u&$/i.test(text.slice(0, index)) ? `${text.slice(index, from)}\\` : text.slice(index, from))
+    if (isString(opening)) {
+      literals.push(/u&$/i.test(text.slice(0, index)) ? `${text.slice(index, from)}\\` : text.slice(index, from))
+    }
   }
   return literals
 }

@@ -16,15 +16,17 @@ export async function run (program: string, args: string[], cwd: string): Promis
 }
 
 /**
- * Makes the tarball as `npm publish` does, prepack included, from a copy: what earlier builds left in dist/ is not in it, and
- * tests that run from dist/ meanwhile keep it.
+ * Makes the tarball as `npm publish` does, prepack included, from a copy: what earlier builds left in dist/ is not
+ * in it, and tests that run from dist/ meanwhile keep it.
  *
  * @param folder an empty one outside of the repository, whose node_modules a consumer would find otherwise
  * @returns the tarball's path
  */
 export async function pack (folder: string): Promise<string> {
   const copy = join(folder, 'copy')
-  await cp(root, copy, { recursive: true, filter: path => !relative(root, path).split(sep).some(name => notPacked.includes(name)) })
+  await cp(root, copy, {
+    recursive: true, filter: path => !relative(root, path).split(sep).some(name => notPacked.includes(name))
+  })
   await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
   await run('npm', ['pack', '--silent', '--pack-destination', folder], copy)
   const { name, version } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
@@ -32,8 +34,8 @@ export async function pack (folder: string): Promise<string> {
 }
 
 /**
- * Unpacks the tarball where a project in `folder` would have it installed. Beside it stands what package.json declares, from
- * the repository, and nothing else: an import that is not declared fails.
+ * Unpacks the tarball where a project in `folder` would have it installed. Beside it stands what package.json
+ * declares, from the repository, and nothing else: an import that is not declared fails.
  *
  * @param others packages that the project itself has installed
  */

@@ -1,4 +1,7 @@
-/** True when A and B are the same type, `any` and `readonly` told apart: two generic functions are equal only if their conditions are. */
+/**
+ * True when A and B are the same type, `any` and `readonly` told apart: two generic functions are equal only if their
+ * conditions are.
+ */
 export type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends (<T>() => T extends B ? 1 : 2) ? true : false
 
 /** Compiles for `true` alone: `expect<Equal<Found, Wanted>>()`. */

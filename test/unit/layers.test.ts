@@ -1,4 +1,5 @@
-// The order of the folders in lib, as CONTRIBUTING.md lists them: imports, of types too, point down and never in a circle.
+// The order of the folders in lib, as CONTRIBUTING.md lists them: imports, of types too, point down and never in a
+// circle.
 import { readdirSync, readFileSync } from 'node:fs'
 import { basename, dirname, join, relative, sep } from 'node:path'
 import { fileURLToPath } from 'node:url'

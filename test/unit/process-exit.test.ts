@@ -9,7 +9,8 @@ import { boundStream } from '../../lib/request/stream-timeout.ts'
 /** As a number a timer can be cleared in Node, too. */
 function withNumbers (fn: () => void): void {
   const { setTimeout } = globalThis
-  globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) => Number(setTimeout(...args))) as unknown as typeof setTimeout
+  globalThis.setTimeout = ((...args: Parameters<typeof setTimeout>) =>
+    Number(setTimeout(...args))) as unknown as typeof setTimeout
   try {
     fn()
   } finally {
@@ -60,7 +61,9 @@ t.test('so do leak reports', async t => {
 t.test('so does streamTimeout', async t => {
   const closing: (() => void)[] = []
   const scope = { session: { streaming: true }, config: { streamTimeout: 60000 } } as Parameters<typeof boundStream>[0]
-  const reply = { raw: { on: (_name: string, fn: () => void) => { closing.push(fn) } } } as unknown as Parameters<typeof boundStream>[1]
+  const reply = {
+    raw: { on: (_name: string, fn: () => void) => { closing.push(fn) } }
+  } as unknown as Parameters<typeof boundStream>[1]
   withNumbers(() => boundStream(scope, reply, { pipe () {} }))
   t.equal(closing.length, 1)
   for (const close of closing) close()

@@ -1,5 +1,6 @@
-// `npm run test:variants [-- --spread] [variants] [files and folders]`: the foundation's suite, unchanged, behind PgBouncers and
-// with the null strategy (see harness/variant.ts). The last line is the count; the exit status is 0 only if nothing failed.
+// `npm run test:variants [-- --spread] [variants] [files and folders]`: the foundation's suite, unchanged, behind
+// PgBouncers and with the null strategy (see harness/variant.ts). The last line is the count; the exit status is 0
+// only if nothing failed.
 import { findForVariant } from '../../harness/pgbouncer/selection.ts'
 import { choose, shareOf } from './choice.ts'
 import { testFiles } from './files.ts'

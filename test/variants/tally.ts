@@ -7,7 +7,10 @@ export interface Tally {
 }
 
 export function sum (tallies: readonly Tally[]): Tally {
-  return tallies.reduce((a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, notRun: a.notRun + b.notRun }), { passed: 0, failed: 0, notRun: 0 })
+  return tallies.reduce(
+    (a, b) => ({ passed: a.passed + b.passed, failed: a.failed + b.failed, notRun: a.notRun + b.notRun }),
+    { passed: 0, failed: 0, notRun: 0 }
+  )
 }
 
 export function describe ({ passed, failed, notRun }: Tally): string {
@@ -15,8 +18,8 @@ export function describe ({ passed, failed, notRun }: Tally): string {
 }
 
 /**
- * Reads a TAP stream line by line (https://testanything.org/tap-version-14-specification.html): counts as tap's last line
- * does, and passes on what failed.
+ * Reads a TAP stream line by line (https://testanything.org/tap-version-14-specification.html): counts as tap's
+ * last line does, and passes on what failed.
  */
 export class TapReader {
   #summary: Record<string, number> | undefined
@@ -35,7 +38,11 @@ export class TapReader {
     if (/^ *(?:\.\.\.|ok .*)$/.test(line)) this.#failing = false
     if (/^ *# not run /.test(line)) this.#marked++
     if (/^ok .* # SKIP no tests found/.test(line)) this.#emptyFiles++
-    if (/^# \{ total: /.test(line)) this.#summary = Object.fromEntries(Array.from(line.matchAll(/(\w+): (\d+)/g), ([, name, count]) => [name, Number(count)]))
+    if (/^# \{ total: /.test(line)) {
+      this.#summary = Object.fromEntries(
+        Array.from(line.matchAll(/(\w+): (\d+)/g), ([, name, count]) => [name, Number(count)])
+      )
+    }
   }
 
   /**

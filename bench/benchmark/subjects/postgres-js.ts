@@ -2,7 +2,10 @@ import postgres from 'postgres'
 import { randomAmount, randomId, randomIds, tenant, timeout, userOf } from '../../../harness/workload-statements.ts'
 import type { Declare } from '../subject.ts'
 
-/** `sql.begin` of its README. It prepares by itself; where the pooler does not follow that, its README asks for `prepare: false`. */
+/**
+ * `sql.begin` of its README. It prepares by itself; where the pooler does not follow that, its README asks for
+ * `prepare: false`.
+ */
 const postgresJs: Declare = async (app, { connectionString, max, unprepared }) => {
   const sql = postgres(connectionString, { max, prepare: !unprepared })
   app.addHook('onClose', () => sql.end())

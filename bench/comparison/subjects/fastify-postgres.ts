@@ -3,8 +3,12 @@ import postgres from '@fastify/postgres'
 import type { Setup, Subject } from '../subject.ts'
 import { rowsByCursor } from './row-cursor.ts'
 
-/** As its README shows it: the route option `transact`, and `connect()` where a handler has to hold the client itself. */
-export async function fastifyPostgres (app: FastifyInstance, { connectionString, max, acquireTimeout, listeners }: Setup): Promise<Subject> {
+/**
+ * As its README shows it: the route option `transact`, and `connect()` where a handler has to hold the client itself.
+ */
+export async function fastifyPostgres (
+  app: FastifyInstance, { connectionString, max, acquireTimeout, listeners }: Setup
+): Promise<Subject> {
   await app.register(postgres, { connectionString, max, connectionTimeoutMillis: acquireTimeout })
   const { pool } = app.pg
   if (listeners) pool.on('error', () => {}).on('connect', (client) => client.on('error', () => {}))

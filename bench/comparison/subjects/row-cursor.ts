@@ -1,7 +1,10 @@
 import { Readable } from 'node:stream'
 import type pg from 'pg'
 
-/** Rows as NDJSON in constant memory, for those who hold the client themselves: given back also when the reader goes away. */
+/**
+ * Rows as NDJSON in constant memory, for those who hold the client themselves: given back also when the reader goes
+ * away.
+ */
 export function rowsByCursor (connect: () => Promise<pg.PoolClient>, text: string): Readable {
   return Readable.from(lines(connect, text))
 }

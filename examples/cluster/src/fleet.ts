@@ -5,7 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /** A process that ends sooner than this is not replaced at once, for the next one would end as soon. Milliseconds. */
 const early = 1000
 
-/** How long a process may take to answer what it has begun, before it is killed. Longer than the app's closeTimeout. Milliseconds. */
+/**
+ * How long a process may take to answer what it has begun, before it is killed. Longer than the app's closeTimeout.
+ * Milliseconds.
+ */
 const patience = 30_000
 
 /** The worker processes: as many as were asked for, whatever becomes of each. */

@@ -17,7 +17,9 @@ t.teardown(() => postgres.stop())
 
 t.test('several processes serve behind one PgBouncer', async (t) => {
   await eachPgBouncer(t, async (t, program) => {
-    const pgbouncer = await startPgBouncer(t, postgres, { program, settings: { stats_users: postgres.user, max_client_conn: 100 } })
+    const pgbouncer = await startPgBouncer(t, postgres, {
+      program, settings: { stats_users: postgres.user, max_client_conn: 100 }
+    })
     const cluster = start(t, { DATABASE_URL: pgbouncer.connectionString, WORKERS: '3', POOL_MAX: '5', PORT: '0', LOG_LEVEL: 'warn' })
     const port = await cluster.port()
     t.match(cluster.output(), '3 processes × pool.max 5 = 15 connections, 20 while one is replaced; max_client_conn of PgBouncer: 100.\n')
@@ -58,10 +60,15 @@ t.test('several processes serve behind one PgBouncer', async (t) => {
 
 t.test('more connections than there are: a warning at the start', async (t) => {
   await eachPgBouncer(t, async (t, program) => {
-    const pgbouncer = await startPgBouncer(t, postgres, { program, settings: { stats_users: postgres.user, max_client_conn: 25 } })
+    const pgbouncer = await startPgBouncer(t, postgres, {
+      program, settings: { stats_users: postgres.user, max_client_conn: 25 }
+    })
     const cluster = start(t, { DATABASE_URL: pgbouncer.connectionString, WORKERS: '2', PORT: '0' })
     await cluster.port()
-    t.match(cluster.output(), /2 processes × pool\.max 10 = 20 connections, 30 while one is replaced; max_client_conn of PgBouncer: 25\.\nWARNING: .*lower POOL_MAX or WORKERS, or raise max_client_conn of PgBouncer/)
+    t.match(
+      cluster.output(),
+      /2 processes × pool\.max 10 = 20 connections, 30 while one is replaced; max_client_conn of PgBouncer: 25\.\nWARNING: .*lower POOL_MAX or WORKERS, or raise max_client_conn of PgBouncer/
+    )
     cluster.child.kill('SIGINT')
     t.same(await cluster.ended, [0, null])
   })
@@ -72,7 +79,10 @@ t.test('where PgBouncer does not tell, and without one, PostgreSQL is asked', as
     const pgbouncer = await startPgBouncer(t, postgres, { program })
     const cluster = start(t, { DATABASE_URL: pgbouncer.connectionString, WORKERS: '1', PORT: '0' })
     await cluster.port()
-    t.match(cluster.output(), /1 processes .*; max_connections of PostgreSQL: 97\. \(PgBouncer does not tell this user its max_client_conn/)
+    t.match(
+      cluster.output(),
+      /1 processes .*; max_connections of PostgreSQL: 97\. \(PgBouncer does not tell this user its max_client_conn/
+    )
     cluster.child.kill('SIGTERM')
     t.same(await cluster.ended, [0, null])
   })

@@ -54,7 +54,9 @@ t.test('whatever many clients do at once, the sum stays, and what was acknowledg
   t.ok(acknowledged.every(id => kept.has(id)), 'every acknowledged transfer is in the ledger')
   t.ok(entries.length - acknowledged.length <= hungUp, 'and none that was refused')
   for (const { id, balance } of rows) {
-    const moved = entries.reduce((sum, { from, to, amount }) => sum + (to === id ? amount : from === id ? -amount : 0), 0)
+    const moved = entries.reduce(
+      (sum, { from, to, amount }) => sum + (to === id ? amount : from === id ? -amount : 0), 0
+    )
     t.equal(balance, opening + moved, `the ledger explains the balance of account ${id}`)
   }
 })

@@ -2,8 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Session } from 'fastify-pg-scope'
 
 /**
- * What is done for each kind of job. All that a handler does in its session is saved together with the job's being done, or
- * not at all. What it does elsewhere (an e-mail, another service) may happen twice, where the process dies in between.
+ * What is done for each kind of job. All that a handler does in its session is saved together with the job's being
+ * done, or not at all. What it does elsewhere (an e-mail, another service) may happen twice, where the process dies
+ * in between.
  */
 export type Handler = (session: Session, payload: any) => Promise<void>
 

@@ -38,7 +38,9 @@ try {
   await app.ready()
   await createSchema(app.db)
   if (DATABASE_URL === undefined) await app.db.query('insert into jobs (kind, payload) select \'letter\', jsonb_build_object(\'receiver\', \'reader \' || n) from generate_series(1, 20) as n')
-  const worker = new Worker(app.db, handlers, app.log, { concurrency: CONCURRENCY, pollInterval: POLL_INTERVAL, attempts: ATTEMPTS })
+  const worker = new Worker(app.db, handlers, app.log, {
+    concurrency: CONCURRENCY, pollInterval: POLL_INTERVAL, attempts: ATTEMPTS
+  })
   worker.start()
   stopOnSignals(worker)
   app.log.info({ concurrency: CONCURRENCY }, 'ready for jobs')
@@ -62,7 +64,8 @@ function stopOnSignals (worker: Worker): void {
 async function startEmbedded (): Promise<string> {
   const { startPostgres } = await import('fastify-pg-scope/embedded')
   const postgres = await startPostgres({ database: 'jobs' })
-  // Hooks of onClose run last in, first out: this one comes before the engine's own, so that the server outlives the pool.
+  // Hooks of onClose run last in, first out: this one comes before the engine's own, so that the server outlives
+  // the pool.
   app.addHook('onClose', () => postgres.stop())
   app.log.info('started a PostgreSQL of our own, and 20 jobs to begin with')
   return postgres.connectionString

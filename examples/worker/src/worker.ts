@@ -19,7 +19,9 @@ interface Job {
   attempts: number
 }
 
-/** The first job that is due and that nobody else is at. The lock lasts as long as the transaction, whatever ends it. */
+/**
+ * The first job that is due and that nobody else is at. The lock lasts as long as the transaction, whatever ends it.
+ */
 const next = `
   select id, kind, payload, attempts from jobs
    where run_at <= now() and done_at is null and failed_at is null

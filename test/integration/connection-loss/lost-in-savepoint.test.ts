@@ -31,7 +31,9 @@ for (const [name, go] of Object.entries(next)) {
     const proxy = await startTamperingProxy(t, postgres)
     const app = Fastify()
     t.teardown(() => app.close())
-    await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 1 } })
+    await app.register(pgScope, {
+      connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 1 }
+    })
     app.get('/', async ({ db }) => {
       await db.query("INSERT INTO note VALUES ('lost')")
       await db.transaction(async (db) => {

@@ -22,7 +22,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, db)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 200, pool: { max: 1 }, ...options })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(db.connectionString), closeTimeout: 200, pool: { max: 1 }, ...options
+  })
   /** What the handler waits for between its two statements. */
   let pause: () => unknown = () => {}
   app.get('/', async (request) => (await request.db.query('SELECT 1 AS one')).rows[0])

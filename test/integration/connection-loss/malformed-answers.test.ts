@@ -1,5 +1,5 @@
-// A server, or a proxy, that breaks the protocol: whatever it sends, a statement fails or has its own answer, the next one is served, and
-// nothing crashes or hangs. An uncaught exception fails the file.
+// A server, or a proxy, that breaks the protocol: whatever it sends, a statement fails or has its own answer, the
+// next one is served, and nothing crashes or hangs. An uncaught exception fails the file.
 import t from 'tap'
 import Fastify from 'fastify'
 import pgScope from '../../../harness/plugin.ts'
@@ -77,7 +77,8 @@ const wrong: Record<string, Buffer> = {
 function * cases (answer: readonly string[], places: readonly number[]): Iterable<Case> {
   for (const [place, type] of answer.entries()) {
     if (!places.includes(place)) continue
-    const at = (change: (bytes: Buffer) => Buffer): Tamper => (message, index) => index === place ? change(message.bytes) : pass(message)
+    const at = (change: (bytes: Buffer) => Buffer): Tamper =>
+      (message, index) => index === place ? change(message.bytes) : pass(message)
     yield { name: `message ${place} (${type}) is missing`, tamper: at(() => nothing) }
     yield { name: `message ${place} (${type}) comes twice`, tamper: at((bytes) => Buffer.concat([bytes, bytes])) }
     for (const [name, bytes] of Object.entries(wrong)) {
@@ -205,8 +206,12 @@ t.test('what a server says wrongly while it is logged in to fails the boot, and 
   for (const [name, bytes] of Object.entries({ ...wrong, 'a login without methods': serverMessage('R', Buffer.from([0, 0, 0, 10])), nothing })) {
     const app = Fastify()
     proxy.arm('', (message, index) => index === 0 ? (bytes.length === 0 ? null : bytes) : message.bytes)
-    await t.rejects(async () => { await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), pool: { acquireTimeout: 1000 } }) },
-      { code: /^FST_PG_SCOPE_(UNREACHABLE|LOGIN_REFUSED)$/ }, name)
+    await t.rejects(async () => {
+      await app.register(pgScope, {
+        connectionString: proxy.connectionString(postgres.connectionString), pool: { acquireTimeout: 1000 }
+      })
+    },
+    { code: /^FST_PG_SCOPE_(UNREACHABLE|LOGIN_REFUSED)$/ }, name)
     proxy.disarm()
     await app.close()
   }

@@ -15,7 +15,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool }
+  })
   return { proxy, db: app.db }
 }
 

@@ -29,7 +29,9 @@ async function runs (pid: number): Promise<boolean> {
   return !/^State:\s+Z/m.test(await readFile(`/proc/${pid}/status`, 'utf8').catch(() => ''))
 }
 
-async function bothGone ({ pid, dataFolder }: { pid: number, dataFolder: string }, milliseconds = 15000): Promise<boolean> {
+async function bothGone (
+  { pid, dataFolder }: { pid: number, dataFolder: string }, milliseconds = 15000
+): Promise<boolean> {
   for (const deadline = Date.now() + milliseconds; Date.now() < deadline; await sleep(20)) {
     if (!await runs(pid) && !existsSync(dirname(dataFolder))) return true
   }

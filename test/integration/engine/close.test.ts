@@ -22,7 +22,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, db)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(db.connectionString), exposeErrors: true, ...options })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(db.connectionString), exposeErrors: true, ...options
+  })
   app.get('/', async (request) => (await request.db.query('SELECT 1 AS one')).rows[0])
   app.post('/slow/:id', async (request, reply) => {
     await request.db.query('INSERT INTO things VALUES ($1)', [(request.params as { id: string }).id])
@@ -42,7 +44,10 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
 
 const things = async (): Promise<number[]> => (await db.query('SELECT id FROM things ORDER BY id')).rows.map(({ id }) => id)
 
-/** Where this is compared with a limit from above, the limit only tells what ends in time from what takes ten seconds, or for ever. */
+/**
+ * Where this is compared with a limit from above, the limit only tells what ends in time from what takes ten seconds,
+ * or for ever.
+ */
 async function timed (promise: Promise<unknown>): Promise<number> {
   const start = performance.now()
   await promise

@@ -1,4 +1,5 @@
-// What a piece of work leaves behind must die young: what is kept until a major collection is copied twice and collected late.
+// What a piece of work leaves behind must die young: what is kept until a major collection is copied twice and
+// collected late.
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { startTestPostgres } from '../../../harness/postgres.ts'

@@ -18,7 +18,9 @@ process.on('unhandledRejection', (error) => unhandled.push(error))
 process.on('uncaughtException', (error) => unhandled.push(error))
 
 async function setUp (t: Test, options: PgScopeOptions = {}, level = 'debug') {
-  const lines: { level: number, msg: string, notice?: Partial<Notice>, route?: string, err?: { message: string } }[] = []
+  const lines: {
+    level: number, msg: string, notice?: Partial<Notice>, route?: string, err?: { message: string }
+  }[] = []
   const app = Fastify({ logger: { level, stream: { write: (line: string) => { lines.push(JSON.parse(line)) } } } })
   t.teardown(() => app.close())
   await app.register(pgScope, { connectionString, ...options })
@@ -51,7 +53,9 @@ t.test('they are logged nowhere else: their text may hold data', async (t) => {
 for (const strategy of strategies) {
   t.test(`onNotice observes all that come, from whatever sent them (${strategy})`, async (t) => {
     const seen: [string | undefined, string | undefined][] = []
-    const { app } = await setUp(t, { pool: { strategy, max: 2 }, onNotice: ({ message }, route) => { seen.push([message, route]) } })
+    const { app } = await setUp(t, {
+      pool: { strategy, max: 2 }, onNotice: ({ message }, route) => { seen.push([message, route]) }
+    })
     await app.inject('/orders/7')
     await app.db.query(raise('NOTICE \'by itself\''))
     await app.db.scope(async (session) => {

@@ -65,7 +65,9 @@ t.test('mode \'autocommit\'', (t) => eachPlace(t, postgres, ['transaction', 'ses
       const { db } = await setUp(t, place, { pool })
       const rows = 'SELECT generate_series(1, $1::int) AS n'
       await db.scope(async (session) => {
-        const [first, second] = await Promise.all([session.stream(rows, [1500]).toArray(), session.stream(rows, [700], { batchSize: 10 }).toArray()])
+        const [first, second] = await Promise.all(
+          [session.stream(rows, [1500]).toArray(), session.stream(rows, [700], { batchSize: 10 }).toArray()]
+        )
         t.same([first.length, first.at(-1), second.length, second.at(-1)], [1500, { n: 1500 }, 700, { n: 700 }])
         for await (const { n } of session.stream(rows, [1500], { batchSize: 10 })) if (n === 25) break
         await t.rejects(session.stream('SELECT 1 / (20 - n) FROM generate_series(1, 30) AS n', [], { batchSize: 5 }).toArray(), { code: '22012' })

@@ -17,7 +17,9 @@ const things = async (): Promise<number> => (await postgres.query('SELECT count(
 async function setUp (t: Test, pgbouncer: TestPgBouncer, max = times) {
   const proxy = await startPgProxy(t, pgbouncer)
   // A statement that waits in PgBouncer for a server connection cannot be cancelled: there is one for each.
-  const { app, db, listen } = await startApp(t, { connectionString: proxy.connectionString(pgbouncer.connectionString), pool: { max } })
+  const { app, db, listen } = await startApp(t, {
+    connectionString: proxy.connectionString(pgbouncer.connectionString), pool: { max }
+  })
   app.get('/', async (request) => {
     await request.db.query('INSERT INTO things VALUES (1)')
     await request.db.query('SELECT pg_sleep(60)')
@@ -37,7 +39,9 @@ async function setUp (t: Test, pgbouncer: TestPgBouncer, max = times) {
 }
 
 /** Of what was canceled nothing runs on, and whoever comes next is served: on connections that were kept. */
-async function over (t: Test, { db, proxy }: Awaited<ReturnType<typeof setUp>>, pgbouncer: TestPgBouncer, pid: number | undefined): Promise<void> {
+async function over (
+  t: Test, { db, proxy }: Awaited<ReturnType<typeof setUp>>, pgbouncer: TestPgBouncer, pid: number | undefined
+): Promise<void> {
   await waitFor(async () => db.stats().inUse === 0 && await working() === 0, { timeout: 20000, message: 'nothing is at work any more' })
   t.equal(pgbouncer.pid, pid, 'PgBouncer lives')
   t.equal(proxy.cancelsClosedEarly, 0, 'and nobody risked its life')

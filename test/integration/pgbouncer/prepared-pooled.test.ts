@@ -9,8 +9,12 @@ const postgres = await startTestPostgres(t)
 
 async function setUp (t: Test, pgbouncer: TestPgBouncer, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, pgbouncer)
-  const started = await startApp(t, { connectionString: proxy.connectionString(pgbouncer.connectionString), pool: { max: 2 }, ...options })
-  return { ...started, proxy, parsed: (text: string) => proxy.statements.filter((statement) => statement === text).length }
+  const started = await startApp(t, {
+    connectionString: proxy.connectionString(pgbouncer.connectionString), pool: { max: 2 }, ...options
+  })
+  return {
+    ...started, proxy, parsed: (text: string) => proxy.statements.filter((statement) => statement === text).length
+  }
 }
 
 /** Before 1.26 PgBouncer does not say so by itself. */
@@ -100,7 +104,9 @@ t.test('where PgBouncer follows prepared statements', (t) => eachPgBouncer(t, as
 
 t.test('where PgBouncer does not follow them, statements are sent without their names, and work on every server connection', (t) => eachPgBouncer(t, async (t, program) => {
   const knows = compareVersions(program.version, '1.21') >= 0
-  const pgbouncer = await startPgBouncer(t, postgres, { program, settings: { default_pool_size: 2, ...(knows && { max_prepared_statements: 0 }) } })
+  const pgbouncer = await startPgBouncer(t, postgres, {
+    program, settings: { default_pool_size: 2, ...(knows && { max_prepared_statements: 0 }) }
+  })
   const { db, parsed } = await setUp(t, pgbouncer)
   t.match(db.pooler, { kind: 'pgbouncer', preparedStatements: false })
   t.equal((await both(db, named(t, 'one'), 20)).size, 2)
@@ -162,7 +168,11 @@ async function alterations (t: Test, connectionString: string, options: PgScopeO
       const sessions = [db.session(), db.session()]
       await Promise.all(sessions.map((session) => session.query('SELECT 1')))
       const answers: (number | string)[] = []
-      for (const session of sessions) answers.push(await session.query(statement).then(({ fields }) => fields.length, ({ code }) => code))
+      for (const session of sessions) {
+        answers.push(
+          await session.query(statement).then(({ fields }) => fields.length, ({ code }) => code)
+        )
+      }
       await Promise.all(sessions.map((session) => session.close()))
       return answers
     }

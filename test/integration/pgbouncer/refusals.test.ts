@@ -51,7 +51,9 @@ const things = async (): Promise<number[]> => (await postgres.query('SELECT id F
 
 t.test('in transaction mode', (t) => eachPlace(t, postgres, ['transaction'], async (t, place) => {
   const proxy = await startPgProxy(t, place)
-  const { app, db, listen } = await startApp(t, { connectionString: proxy.connectionString(place.connectionString), pool: { max: 2 } })
+  const { app, db, listen } = await startApp(t, {
+    connectionString: proxy.connectionString(place.connectionString), pool: { max: 2 }
+  })
   const refusal = (what: string) => {
     const { reason, instead } = rules.find((rule) => rule.what === what)!
     return { code: 'FST_PG_SCOPE_POOLER_UNSUPPORTED', statusCode: 500, details: `${what} cannot work behind a pooler in transaction mode: ${reason}. ${instead}. On a direct connection it is allowed.` }
@@ -111,7 +113,9 @@ t.test('in transaction mode', (t) => eachPlace(t, postgres, ['transaction'], asy
 
   await t.test('what looks alike and works is let through, on whatever server connection', async (t) => {
     for (let round = 0; round < 2; round++) {
-      await Promise.all([1, 2].map(() => db.scope(async (session) => { for (const text of fine) await session.query(text) })))
+      await Promise.all(
+        [1, 2].map(() => db.scope(async (session) => { for (const text of fine) await session.query(text) }))
+      )
       // There is nothing to close in a transaction of its own.
       for (const text of fine) if (!text.startsWith('CLOSE')) await db.scope((session) => session.query(text))
     }
@@ -126,11 +130,15 @@ t.test('in transaction mode', (t) => eachPlace(t, postgres, ['transaction'], asy
 
 t.test('directly, and in session mode, all of it is accepted', (t) => eachPlace(t, postgres, ['direct', 'session'], async (t, place) => {
   for (const strategy of ['queue', 'null'] as const) {
-    const { db } = await startApp(t, { connectionString: place.connectionString, pool: { max: 1, strategy }, ...options(place) })
+    const { db } = await startApp(t, {
+      connectionString: place.connectionString, pool: { max: 1, strategy }, ...options(place)
+    })
     // What one statement leaves on its connection is gone before the next, so there is no a7 to deallocate.
     for (const [, text] of belongings) if (!text.endsWith('a7')) await t.resolves(db.query(text), text)
     await t.rejects(db.query('DEALLOCATE a7'), { code: '26000' })
-    await db.scope(async (session) => { for (const [, text] of inTransaction) await t.resolves(session.query(text), text) })
+    await db.scope(async (session) => {
+      for (const [, text] of inTransaction) await t.resolves(session.query(text), text)
+    })
     await db.query('SELECT 1')
   }
 }))

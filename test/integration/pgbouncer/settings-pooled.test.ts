@@ -68,27 +68,36 @@ async function fromSomebodyElse (connectionString: string) {
 t.test('timeouts, settings and role hold, at no round trip more', (t) => eachPlace(t, postgres, ['direct', 'transaction', 'session'], async (t, place) => {
   const proxy = await startPgProxy(t, place)
   for (const strategy of ['queue', 'null'] as const) {
-    const { app, db } = await startApp(t, { connectionString: proxy.connectionString(place.connectionString), pool: { strategy, max: 1 }, ...options })
+    const { app, db } = await startApp(t, {
+      connectionString: proxy.connectionString(place.connectionString), pool: { strategy, max: 1 }, ...options
+    })
     app.get('/', async (request) => (await request.db.query(ask)).rows[0])
     app.get('/own', { config: { db: { statementTimeout: 5555, settings: { 'app.tenant': 'other' } } } }, async (request) => (await request.db.query(ask)).rows[0])
     app.get('/single', { config: { db: { mode: 'autocommit' } } }, async (request) => (await request.db.query(ask)).rows[0])
     // The first connection is asked who answers.
     await db.scope((session) => session.query('SELECT 1'))
-    const holds = async (db: Queryable, expected: object = applied): Promise<void> => { t.match((await db.query(ask)).rows[0], expected) }
+    const holds = async (db: Queryable, expected: object = applied): Promise<void> => {
+      t.match((await db.query(ask)).rows[0], expected)
+    }
     const roundTrips = async (fn: () => Promise<unknown>): Promise<number> => {
       proxy.reset()
       await fn()
       return proxy.roundTrips
     }
-    t.equal(await roundTrips(() => db.scope(async (session) => { for (let i = 0; i < 3; i++) await holds(session) })), 4)
+    t.equal(
+      await roundTrips(() => db.scope(async (session) => { for (let i = 0; i < 3; i++) await holds(session) })), 4
+    )
     t.equal(await roundTrips(() => db.scope((session) => holds(session, { ...applied, statement: '7777', role: postgres.user }), { statementTimeout: 7777, role: postgres.user })), 2)
-    // A statement by itself is no transaction that could be idle; on a direct connection its timeout is in the startup packet.
+    // A statement by itself is no transaction that could be idle; on a direct connection its timeout is in the
+    // startup packet.
     const alone = { ...applied, idle: place.mode === 'direct' ? applied.idle : untouched.idle }
     t.equal(await roundTrips(() => holds(db, alone)), 1)
     t.equal(await roundTrips(async () => t.match((await app.inject('/')).json(), applied)), 2)
     t.equal(await roundTrips(async () => t.match((await app.inject('/own')).json(), { ...applied, statement: '5555', tenant: 'other' })), 2)
     t.equal(await roundTrips(async () => t.match((await app.inject('/single')).json(), alone)), 1)
-    t.equal(await roundTrips(() => db.scope(async (session) => t.match(await session.stream(ask).toArray(), [applied]))), 2)
+    t.equal(
+      await roundTrips(() => db.scope(async (session) => t.match(await session.stream(ask).toArray(), [applied]))), 2
+    )
   }
 }))
 

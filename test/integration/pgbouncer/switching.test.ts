@@ -66,7 +66,11 @@ function startLoad (started: TestApp) {
 async function setUp (t: Test, from: Target, strategy: 'queue' | 'null') {
   const proxy = await startPgProxy(t, from)
   // No connection is kept for long, so that there are new ones all the time.
-  const started = await startApp(t, { connectionString: proxy.connectionString(postgres.connectionString), statementTimeout: 20000, pool: { strategy, max: 4, maxLifetime: 50 } })
+  const started = await startApp(t, {
+    connectionString: proxy.connectionString(postgres.connectionString),
+    statementTimeout: 20000,
+    pool: { strategy, max: 4, maxLifetime: 50 }
+  })
   started.app.get('/', async (request) => {
     const { rows: [{ timeout }] } = await request.db.query({ name: 'one', text: 'SELECT current_setting(\'statement_timeout\') AS timeout' })
     if (timeout !== '20s') throw new Error(`statement_timeout is ${timeout}`)
@@ -78,7 +82,8 @@ async function setUp (t: Test, from: Target, strategy: 'queue' | 'null') {
 }
 
 const rows = async (): Promise<number> => (await postgres.query('SELECT count(*)::int AS count FROM things')).rows[0].count
-const changes = ({ log }: TestApp) => log.filter(({ level }) => level > 30).map(({ msg, before, pooler }) => ({ msg, before, pooler }))
+const changes = ({ log }: TestApp) =>
+  log.filter(({ level }) => level > 30).map(({ msg, before, pooler }) => ({ msg, before, pooler }))
 
 /** By what is known from then on, statements are refused or not. */
 async function obeys (t: Test, { db }: TestApp, to: Target): Promise<void> {

@@ -46,7 +46,9 @@ t.test('a client that vanishes leaves nothing to the next one of PgBouncer, what
     const pgbouncer = await startPgBouncer(t, postgres, { program })
     for (const [name, run] of Object.entries(work)) {
       const proxy = await startPgProxy(t, pgbouncer)
-      const { db } = await startApp(t, { connectionString: proxy.connectionString(pgbouncer.connectionString), closeTimeout: 100, pool: { max: 1 } })
+      const { db } = await startApp(t, {
+        connectionString: proxy.connectionString(pgbouncer.connectionString), closeTimeout: 100, pool: { max: 1 }
+      })
       const outcome = run(db).then(() => 'done', () => 'lost')
       await waitFor(async () => (await postgres.activity()).some(({ query, state }) => /secret|FETCH/.test(query) && state === 'active'), { interval: 5 })
       await sleep(80)

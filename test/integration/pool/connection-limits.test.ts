@@ -38,10 +38,13 @@ onlyQueue(full, 'four are opened, and kept').test('there are never more than max
 })
 
 full.test('a full server: those who cannot get a connection of their own wait for one of the pool\'s', async (t) => {
-  // The server has 7 places for this role, the pool wants 20: from a cold start, under load, and again when all are warm.
+  // The server has 7 places for this role, the pool wants 20: from a cold start, under load, and again when all are
+  // warm.
   const app = await setUp(t, { max: 20 })
   for (let round = 0; round < 3; round++) {
-    const results = await Promise.allSettled(Array.from({ length: 60 }, () => app.db.scope((session) => session.query(work))))
+    const results = await Promise.allSettled(Array.from({
+      length: 60
+    }, () => app.db.scope((session) => session.query(work))))
     t.same(results.filter((result) => result.status === 'rejected').map(({ reason }) => reason.message), [])
   }
   // Connections that the server is about to refuse are counted until it has.

@@ -78,7 +78,11 @@ backends.test('maxLifetime replaces a connection that is never idle, and no sess
   const start = performance.now()
   let failed = 0
   const worker = async (): Promise<void> => {
-    while (pids.length < 5 && performance.now() - start < 30000) await pidOf(app).then((pid) => { if (!pids.includes(pid)) pids.push(pid) }, () => { failed++ })
+    while (pids.length < 5 && performance.now() - start < 30000) {
+      await pidOf(app).then((pid) => {
+        if (!pids.includes(pid)) pids.push(pid)
+      }, () => { failed++ })
+    }
   }
   await Promise.all([worker(), worker(), worker()])
   t.equal(failed, 0)
@@ -168,7 +172,9 @@ kept.test('without min nothing is open until it is needed, and no more than are 
 
 backends.test('prePing: a dead connection is replaced before a session gets it', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 1, prePing: true }, { connectionString: proxy.connectionString(db.connectionString) })
+  const app = await setUp(t, { max: 1, prePing: true }, {
+    connectionString: proxy.connectionString(db.connectionString)
+  })
   const pid = await pidOf(app)
   proxy.reset()
   await pidOf(app)
@@ -180,7 +186,9 @@ backends.test('prePing: a dead connection is replaced before a session gets it',
 
 backends.test('prePing: a connection on a network that swallows everything is given up, and another one is opened', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
+  const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 60000 }, {
+    connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100
+  })
   const pid = await pidOf(app)
   proxy.pause({ drop: true })
   const waiting = pidOf(app)
@@ -202,7 +210,18 @@ kept.test('stats() counts what happens', async (t) => {
     inUse: 0,
     waiting: 0,
     oldestTransaction: 0,
-    counters: { opened: 0, destroyed: 0, acquired: 0, handedOver: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 0, rolledBack: 0 }
+    counters: {
+      opened: 0,
+      destroyed: 0,
+      acquired: 0,
+      handedOver: 0,
+      timedOut: 0,
+      refused: 0,
+      resent: 0,
+      canceled: 0,
+      committed: 0,
+      rolledBack: 0
+    }
   })
   const session = app.db.session()
   await session.query('SELECT 1')
@@ -211,11 +230,24 @@ kept.test('stats() counts what happens', async (t) => {
   t.ok(oldestTransaction >= 40 && oldestTransaction < 10000, `${oldestTransaction} ms`)
   t.match(busy, { open: 1, idle: 0, inUse: 1, waiting: 0 })
   await session.commit()
-  t.match(app.db.stats(), { open: 1, idle: 1, inUse: 0, oldestTransaction: 0, counters: { committed: 1, rolledBack: 0 } })
+  t.match(app.db.stats(), {
+    open: 1, idle: 1, inUse: 0, oldestTransaction: 0, counters: { committed: 1, rolledBack: 0 }
+  })
   await session.query('SELECT 1')
   await session.close()
   await app.db.query('SELECT 1')
-  t.same(app.db.stats().counters, { opened: 1, destroyed: 0, acquired: 3, handedOver: 0, timedOut: 0, refused: 0, resent: 0, canceled: 0, committed: 1, rolledBack: 1 })
+  t.same(app.db.stats().counters, {
+    opened: 1,
+    destroyed: 0,
+    acquired: 3,
+    handedOver: 0,
+    timedOut: 0,
+    refused: 0,
+    resent: 0,
+    canceled: 0,
+    committed: 1,
+    rolledBack: 1
+  })
   const stats = app.db.stats()
   stats.counters.opened = 99
   t.equal(app.db.stats().counters.opened, 1, 'a copy is handed out')

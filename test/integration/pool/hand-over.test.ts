@@ -1,4 +1,5 @@
-// A connection goes on to whoever waits while its COMMIT is still under way. docs/pool.md says which rules make that safe.
+// A connection goes on to whoever waits while its COMMIT is still under way. docs/pool.md says which rules make
+// that safe.
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions, type ScopeOptions } from '../../../lib/index.ts'
@@ -26,7 +27,12 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), idleInTransactionTimeout: 0, ...options, pool: { max: 1, acquireTimeout: 30000, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString),
+    idleInTransactionTimeout: 0,
+    ...options,
+    pool: { max: 1, acquireTimeout: 30000, ...options.pool }
+  })
   // Connections that were looked at, as all are after their first statement.
   await Promise.all(Array.from({ length: options.pool?.max ?? 1 }, () => app.db.query('SELECT pg_sleep(0.01)')))
   proxy.reset()

@@ -20,7 +20,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify() as unknown as FastifyInstance
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool }
+  })
   await app.db.query('SELECT 1')
   proxy.delayCancels(onItsWay)
   const running = (text = short): Promise<unknown> => waitFor(() => proxy.executed.includes(text), { interval: 1 })

@@ -39,7 +39,9 @@ export type App = Leaks['app']
 export const reported = ({ suspected }: Leaks, count = 1) => waitFor(() => suspected().length >= count, { message: 'the report' })
 
 /** One report while it was held, and one when it came back, with the route and the frame of the app that asked. */
-export function checkReports (t: Test, { suspected, returned }: Leaks, { route, frame }: { route?: string | undefined, frame: string }): void {
+export function checkReports (
+  t: Test, { suspected, returned }: Leaks, { route, frame }: { route?: string | undefined, frame: string }
+): void {
   t.equal(suspected().length, 1, 'reported once while it is held')
   t.equal(returned().length, 1, 'and once when it has come back')
   for (const report of [...suspected(), ...returned()]) {

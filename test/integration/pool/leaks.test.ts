@@ -9,9 +9,16 @@ import { waitFor } from '../../../harness/wait-for.ts'
 import { type App, checkReports, leakDetectionThreshold, reported, watchedApp } from './leak-reports.ts'
 
 const db = await startTestPostgres(t)
-const setUp = (t: Test, options: PgScopeOptions = {}) => watchedApp(t, { connectionString: db.connectionString, ...options })
+const setUp = (t: Test, options: PgScopeOptions = {}) => watchedApp(t, {
+  connectionString: db.connectionString, ...options
+})
 
-async function takesTooLong (t: Test, options: PgScopeOptions, expected: { route?: string, frame: string }, take: (app: App, hold: () => Promise<unknown>) => Promise<unknown>): Promise<void> {
+async function takesTooLong (
+  t: Test,
+  options: PgScopeOptions,
+  expected: { route?: string, frame: string },
+  take: (app: App, hold: () => Promise<unknown>) => Promise<unknown>
+): Promise<void> {
   const leaks = await setUp(t, options)
   await take(leaks.app, () => reported(leaks))
   await waitFor(() => leaks.returned().length > 0)
@@ -190,13 +197,17 @@ t.test('off, which it is by default, it takes no stack and starts no timer', asy
   t.equal(await counting({ leakDetectionThreshold: 4321 }), 20)
   t.not(limits.length, 0)
   limits.length = 0
-  for (const off of [{ leakDetectionThreshold: 0 }, { leakDetectionThreshold: undefined }]) t.equal(await counting(off), 0)
+  for (const off of [{
+    leakDetectionThreshold: 0
+  }, { leakDetectionThreshold: undefined }]) t.equal(await counting(off), 0)
   t.same(limits, [])
 })
 
 t.test('it can be switched on from the environment', async (t) => {
   const { env } = process
-  process.env = { ...env, DATABASE_URL: db.connectionString, PG_SCOPE_LEAK_DETECTION_THRESHOLD: String(leakDetectionThreshold) }
+  process.env = {
+    ...env, DATABASE_URL: db.connectionString, PG_SCOPE_LEAK_DETECTION_THRESHOLD: String(leakDetectionThreshold)
+  }
   t.teardown(() => { process.env = env })
   const leaks = await setUp(t, { connectionString: undefined, leakDetectionThreshold: undefined })
   await leaks.app.db.scope(async (session) => {

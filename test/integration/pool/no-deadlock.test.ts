@@ -26,7 +26,9 @@ async function setUp (t: Test, strategy: typeof strategies[number], work: Work) 
   const app = Fastify()
   t.teardown(() => app.close())
   const pool = { strategy, max: 1, acquireTimeout: 20000 }
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), exposeErrors: true, pool })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), exposeErrors: true, pool
+  })
   const works: Promise<unknown>[] = []
   const beside = (work: Promise<unknown>): void => { works.push(work) }
   app.get('/', async ({ db }) => {

@@ -66,7 +66,8 @@ for (const strategy of strategies) {
   })
 
   t.test(`strategy '${strategy}': with the defaults 1,000 requests at once are all served, from a cold start`, async (t) => {
-    // Those of the helper are not the defaults. A connection for each takes longer, and so does everything on a slow or busy machine.
+    // Those of the helper are not the defaults. A connection for each takes longer, and so does everything on a
+    // slow or busy machine.
     const acquireTimeout = Math.max(strategy === 'null' ? 15000 : 5000, Math.round(4 * needed))
     t.comment(`needed: ${Math.round(needed)} ms, acquireTimeout: ${acquireTimeout} ms`)
     const app = await setUp(t, { strategy, acquireTimeout }, 1)
@@ -86,7 +87,11 @@ for (const strategy of strategies) {
     t.ok(longest < Math.max(20000, 4 * needed), `no request waits for long: ${Math.round(longest)} ms`)
     // On a busy machine it may be new connections that take too long.
     const timedOut = (counts.FST_PG_SCOPE_POOL_EXHAUSTED ?? 0) + (counts.FST_PG_SCOPE_UNREACHABLE ?? 0)
-    t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: counts.served!, timedOut, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 } })
+    t.match(app.db.stats(), {
+      inUse: 0,
+      waiting: 0,
+      counters: { acquired: counts.served!, timedOut, refused: counts.FST_PG_SCOPE_POOL_QUEUE_FULL ?? 0 }
+    })
     t.equal((await get(app)).status, 200, 'and the next one is served')
   })
 
@@ -100,7 +105,10 @@ for (const strategy of strategies) {
     t.ok(waiting > 200)
     const late = await many(app, 20)
     t.same(codes(late), { FST_PG_SCOPE_POOL_QUEUE_FULL: 20 })
-    t.match(JSON.parse(late[0]!.body).message, /at the current rate the wait would be \d+ ms, longer than pool\.acquireTimeout \(\d+ ms\)/)
+    t.match(
+      JSON.parse(late[0]!.body).message,
+      /at the current rate the wait would be \d+ ms, longer than pool\.acquireTimeout \(\d+ ms\)/
+    )
     t.ok(app.db.stats().waiting > 0, 'while those who were there before still wait')
     check(t, [...late, ...await early])
     t.equal(app.db.stats().counters.refused, 20)

@@ -28,7 +28,9 @@ const leaving = [
 async function setUp (t: Test, options: PgScopeOptions = {}): Promise<FastifyInstance> {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: postgres.connectionString, ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: postgres.connectionString, ...options, pool: { max: 1, ...options.pool }
+  })
   app.get('/leave/:i', async ({ db, params }) => { await db.query(leaving[Number((params as { i: string }).i)]!); return {} })
   app.get('/fail/:i', async ({ db, params }) => {
     await db.query(leaving[Number((params as { i: string }).i)]!)
@@ -158,7 +160,11 @@ test('under load no request ever finds what another one left', async t => {
     if (i % 5 === 0) return await app.inject(`/${['leave', 'fail', 'unawaited'][i % 3]}/${(i / 5) % leaving.length}`) && null
     return (await app.inject('/look')).json()
   }))
-  for (const answer of answers) if (answer !== null && JSON.stringify(answer) !== JSON.stringify(clean)) t.match(answer, clean)
+  for (const answer of answers) {
+    if (answer !== null && JSON.stringify(answer) !== JSON.stringify(clean)) {
+      t.match(answer, clean)
+    }
+  }
   t.ok(app.db.stats().counters.opened <= 3)
   t.ok(app.db.stats().counters.handedOver > 0, 'connections went on with their COMMITs under way')
 })

@@ -14,8 +14,8 @@ export interface Place {
   /** How many connections of clients there are, as the server or the PgBouncer in front of it counts them. */
   count (): Promise<number>
   /**
-   * How many connections of clients were refused because there were `limit` already. null for PgBouncer, which may count a client for
-   * a moment longer than its socket lives.
+   * How many connections of clients were refused because there were `limit` already. null for PgBouncer, which may
+   * count a client for a moment longer than its socket lives.
    */
   refusals (): Promise<number | null>
   /** Ends the backend that this session's transaction runs on. */
@@ -36,7 +36,9 @@ export type App = Awaited<ReturnType<typeof openApp>>
 export async function openApp (t: Test, place: Place, options: PgScopeOptions) {
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: place.connectionString, ...options, pool: { acquireTimeout: 30000, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: place.connectionString, ...options, pool: { acquireTimeout: 30000, ...options.pool }
+  })
   await waitFor(async () => await place.count() === 0, { message: 'the startup check is over' })
   return app
 }
@@ -84,7 +86,9 @@ export const cases: Case[] = [{
       t.equal(codes.filter((code) => code === 'served').length, 42)
       t.equal(codes.filter((code) => code === 'rolled back').length, 18)
     }
-    t.match(app.db.stats(), { inUse: 0, waiting: 0, counters: { acquired: 180, timedOut: 0, refused: 0, destroyed: 18 } })
+    t.match(app.db.stats(), {
+      inUse: 0, waiting: 0, counters: { acquired: 180, timedOut: 0, refused: 0, destroyed: 18 }
+    })
     if (before !== null) t.equal(await place.refusals(), before, 'none was refused')
     t.equal(await place.things(), 0, 'nothing of what was left open is saved')
   }

@@ -18,7 +18,8 @@ async function runAll (t: Test, place: Place): Promise<void> {
     await t.test(`strategy '${strategy}'`, async (t) => {
       for (const { name, run, only } of cases) {
         if (only !== undefined && only !== strategy) continue
-        await t.test(name, (t) => run(t, (t, pool, options) => openApp(t, place, { ...options, pool: { ...pool, strategy } }), place, strategy))
+        await t.test(name, (t) =>
+          run(t, (t, pool, options) => openApp(t, place, { ...options, pool: { ...pool, strategy } }), place, strategy))
       }
     })
   }

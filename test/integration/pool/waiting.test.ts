@@ -70,7 +70,9 @@ kept.test('60 requests on 3 connections are all served', async (t) => {
   const answers = await Promise.all(Array.from({ length: 60 }, () => send(port(app))))
   t.same(answers.map(({ status }) => status), Array(60).fill(200))
   t.equal(new Set(answers.map(({ body }) => body)).size, 3)
-  t.match(app.db.stats(), { open: 3, idle: 3, inUse: 0, waiting: 0, counters: { opened: 3, acquired: 60, committed: 60 } })
+  t.match(app.db.stats(), {
+    open: 3, idle: 3, inUse: 0, waiting: 0, counters: { opened: 3, acquired: 60, committed: 60 }
+  })
 })
 
 t.test('an exhausted pool: 503 with Retry-After once acquireTimeout has run out, and what to do about it', async (t) => {
@@ -145,7 +147,9 @@ t.test('maxWaiting: 0 serves as many as there are connections, from a cold start
 
 t.test('maxWaiting holds while connections are being opened, and none comes', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 2, maxWaiting: 3, acquireTimeout }, { connectionString: proxy.connectionString(db.connectionString) })
+  const app = await setUp(t, { max: 2, maxWaiting: 3, acquireTimeout }, {
+    connectionString: proxy.connectionString(db.connectionString)
+  })
   proxy.pause()
   const results = await Promise.allSettled(Array.from({ length: 100 }, () => app.db.query('SELECT 1')))
   const codes = results.map((result) => result.status === 'rejected' ? result.reason.code : 'served')
@@ -156,7 +160,9 @@ t.test('maxWaiting holds while connections are being opened, and none comes', as
 
 t.test('exhausted and unreachable are different errors', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 2, acquireTimeout }, { connectionString: proxy.connectionString(db.connectionString) })
+  const app = await setUp(t, { max: 2, acquireTimeout }, {
+    connectionString: proxy.connectionString(db.connectionString)
+  })
   const release = await hold(app, 1)
   proxy.refuse()
   await t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE', details: new RegExp(`on 127\\.0\\.0\\.1:${proxy.port}`) }, 'one connection could be opened, and is refused')
@@ -185,7 +191,9 @@ kept.test('a client that hangs up while it waits leaves the queue, and takes no 
   })
   await app.listen({ port: 0 })
   const release = await hold(app, 1)
-  const gone = Promise.all(Array.from({ length: 5 }, () => hangUp(port(app), {}, { after: waitFor(() => app.db.stats().waiting === 6) })))
+  const gone = Promise.all(Array.from({
+    length: 5
+  }, () => hangUp(port(app), {}, { after: waitFor(() => app.db.stats().waiting === 6) })))
   const patient = send(port(app))
   await gone
   await waitFor(() => app.db.stats().waiting === 1, { message: 'only the patient client waits' })
@@ -227,7 +235,9 @@ kept.test('a session that gives up while its connection is being opened leaves i
 
 t.test('whoever comes after a session that gave up on a dead network does not wait for that one\'s connection', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 2, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100 })
+  const app = await setUp(t, { max: 2, acquireTimeout: 60000 }, {
+    connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100
+  })
   proxy.pause({ drop: true })
   const controller = new AbortController()
   const waiting = app.db.scope((session) => session.query('SELECT 1'), { signal: controller.signal })
@@ -245,7 +255,9 @@ t.test('whoever comes after a session that gave up on a dead network does not wa
 
 t.test('those who wait when the engine closes with nothing in flight are refused', async (t) => {
   const proxy = await startPgProxy(t, db)
-  const app = await setUp(t, { max: 1, acquireTimeout: 60000 }, { connectionString: proxy.connectionString(db.connectionString), closeTimeout: 300 })
+  const app = await setUp(t, { max: 1, acquireTimeout: 60000 }, {
+    connectionString: proxy.connectionString(db.connectionString), closeTimeout: 300
+  })
   proxy.pause()
   const waiting: Promise<any>[] = [app.db.query('SELECT 1'), app.db.scope((session) => session.query('SELECT 1')), app.db.lease(() => {}), app.db.ping(60000)]
   const start = performance.now()

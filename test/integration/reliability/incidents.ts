@@ -13,7 +13,9 @@ export function testDays (events: readonly BadDay[]): void {
     t.teardown(() => server.stop())
     const direct = events.filter(({ where }) => where === 'everywhere')
     if (direct.length > 0) await t.test('directly', async (t) => { for (const event of direct) await testDay(t, server, event, null) })
-    await eachPgBouncer(t, async (t, program) => { for (const event of events) await testDay(t, server, event, program) })
+    await eachPgBouncer(t, async (t, program) => {
+      for (const event of events) await testDay(t, server, event, program)
+    })
   })
 }
 

@@ -24,7 +24,13 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, server)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(server.connectionString), answerTimeout: limit, idleInTransactionTimeout: 1000, pool: { acquireTimeout: 30000 }, ...options })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(server.connectionString),
+    answerTimeout: limit,
+    idleInTransactionTimeout: 1000,
+    pool: { acquireTimeout: 30000 },
+    ...options
+  })
   app.get('/', async ({ db }) => (await db.query('SELECT 1 AS one')).rows[0])
   const listen = async (): Promise<number> => {
     await app.listen({ port: 0, host: '127.0.0.1' })

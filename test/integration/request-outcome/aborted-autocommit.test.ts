@@ -1,4 +1,5 @@
-// A request or scope in mode 'autocommit' that ends early: what was saved is not said to be lost, and nothing is waited for in vain.
+// A request or scope in mode 'autocommit' that ends early: what was saved is not said to be lost, and nothing is
+// waited for in vain.
 import t from 'tap'
 import { outcomeCases } from './outcome-cases.ts'
 import { openRequest } from '../../../harness/http-client.ts'
@@ -77,7 +78,9 @@ test('a stream of which one row was read does not keep the answer waiting', {}, 
 })
 
 test('a stream of which one row was read does not keep a scope waiting', {}, async (t, { app }) => {
-  const value = await app.db.scope(async (db) => (await db.stream(rows)[Symbol.asyncIterator]().next()).value, autocommit)
+  const value = await app.db.scope(
+    async (db) => (await db.stream(rows)[Symbol.asyncIterator]().next()).value, autocommit
+  )
   t.same(value, { i: 1 })
   await waitFor(async () => app.db.stats().inUse === 0)
 })

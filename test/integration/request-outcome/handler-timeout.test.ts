@@ -112,7 +112,8 @@ test('handlerTimeout while a COMMIT is under way that fails: the client gets COM
 })
 
 test('handlerTimeout while a COMMIT is under way that fails, with a custom error handler', {}, async (t, { app, listen, saved }) => {
-  app.setErrorHandler((error, _request, reply) => reply.code((error as { statusCode?: number }).statusCode ?? 500).send({ code: (error as { code?: string }).code }))
+  app.setErrorHandler((error, _request, reply) =>
+    reply.code((error as { statusCode?: number }).statusCode ?? 500).send({ code: (error as { code?: string }).code }))
   app.get('/', { handlerTimeout: 1000 }, async (request) => {
     await request.db.query('INSERT INTO slow VALUES ($1, 2.5, $2)', ['refused', '40001'])
     return 'x'

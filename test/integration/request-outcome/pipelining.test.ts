@@ -11,7 +11,9 @@ const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE note (text text)')
 const saved = async (): Promise<string[]> => (await postgres.query('SELECT text FROM note ORDER BY 1')).rows.map(({ text }) => text)
 
-async function setUp (t: Test, options: { return503OnClosing?: boolean } = {}): Promise<{ app: FastifyInstance, listen: () => Promise<number> }> {
+async function setUp (
+  t: Test, options: { return503OnClosing?: boolean } = {}
+): Promise<{ app: FastifyInstance, listen: () => Promise<number> }> {
   await postgres.query('TRUNCATE note')
   const app = Fastify(options)
   t.teardown(() => app.close())

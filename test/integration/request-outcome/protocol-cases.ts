@@ -40,7 +40,9 @@ export async function requestsEndAlike (file: Test, { name: protocol, fastify, o
 
   test('a success is committed when it is read, an error is rolled back', {}, ({ app }) => {
     app.setErrorHandler((error, _request, reply) => reply.code(200).send(`excused: ${(error as Error).message}`))
-    const route = (path: string, end: (request: FastifyRequest, reply: FastifyReply) => unknown) => app.get(path, async (request, reply) => {
+    const route = (
+      path: string, end: (request: FastifyRequest, reply: FastifyReply) => unknown
+    ) => app.get(path, async (request, reply) => {
       await request.db.query(insert, [path])
       return end(request, reply)
     })

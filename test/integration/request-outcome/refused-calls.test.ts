@@ -1,4 +1,5 @@
-// What is refused before anything is sent, or is of no use although the server answered, is a failure like that of a statement.
+// What is refused before anything is sent, or is of no use although the server answered, is a failure like that of
+// a statement.
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import pgScope from '../../../harness/plugin.ts'

@@ -29,7 +29,10 @@ async function listen (t: Test, options: RouteOptions) {
   return { app, lines, port: (app.server.address() as { port: number }).port }
 }
 
-/** A client that reads a little now and then, for as long as it is given something; resolves with what it has read, and how it ended. */
+/**
+ * A client that reads a little now and then, for as long as it is given something; resolves with what it has read,
+ * and how it ended.
+ */
 async function readSlowly (port: number, path: string): Promise<{ bytes: number, complete: boolean }> {
   const socket = connect({ port, host: '127.0.0.1' })
   let bytes = 0

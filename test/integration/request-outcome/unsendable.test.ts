@@ -52,7 +52,9 @@ const unsendable: Record<string, Answer> = {
 
 for (const custom of [false, true]) {
   test(`an answer that cannot be sent is an error, and nothing is saved${custom ? ', with an error handler of the app' : ''}`, {}, async (t, { app, listen, saved }) => {
-    if (custom) app.setErrorHandler((error, _request, reply) => { reply.code(500).send({ mine: (error as Error).message }) })
+    if (custom) {
+      app.setErrorHandler((error, _request, reply) => { reply.code(500).send({ mine: (error as Error).message }) })
+    }
     const answers = Object.entries(unsendable)
     for (const [index, [name, answer]] of answers.entries()) {
       app.get(`/${index}`, async (request, reply) => {
@@ -170,7 +172,12 @@ const refusals: Record<string, (request: FastifyRequest, reply: FastifyReply) =>
 test('a payload that is not sent is destroyed: files, streams of either kind, and Responses', {}, async (t, { app, listen, saved }) => {
   let cancelled = 0
   const web = () => new ReadableStream({ pull (controller) { controller.enqueue(Buffer.from('x')) }, cancel () { cancelled++ } })
-  const payloads: Record<string, () => unknown> = { file: () => createReadStream(import.meta.filename), stream: () => new PassThrough(), web, response: () => new Response(web()) }
+  const payloads: Record<string, () => unknown> = {
+    file: () => createReadStream(import.meta.filename),
+    stream: () => new PassThrough(),
+    web,
+    response: () => new Response(web())
+  }
   let last: unknown
   for (const [how, refuse] of Object.entries(refusals)) {
     for (const [kind, make] of Object.entries(payloads)) {

@@ -21,7 +21,9 @@ t.teardown(() => app.close())
 
 const { db } = app
 const autocommit = { mode: 'autocommit' } as const
-const scope = <T>(fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}) => db.scope(fn, { ...autocommit, ...options })
+const scope = <T>(
+  fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}
+) => db.scope(fn, { ...autocommit, ...options })
 const names = async (): Promise<string[]> => (await postgres.query('SELECT name FROM things ORDER BY name')).rows.map(({ name }) => name)
 const insert = (session: Session, name: string) => session.query('INSERT INTO things VALUES ($1)', [name])
 const pid = async (session: Session): Promise<number> => (await session.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
@@ -231,7 +233,9 @@ t.test('a signal cancels what runs, in transaction(fn) too', async t => {
 t.test('a signal ends a statement that a dead network swallows, and its connection is given up', async t => {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), closeTimeout: 500 })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), closeTimeout: 500
+  })
   t.teardown(() => app.close())
   // On a kept connection an autocommitted statement was sent, and may have run; a new connection was never opened.
   const single = byStrategy({ queue: 'FST_PG_SCOPE_COMMIT_UNKNOWN', null: 'FST_PG_SCOPE_CANCELED' })
@@ -250,7 +254,9 @@ t.test('a signal ends a statement that a dead network swallows, and its connecti
 t.test('a signal that comes while a new connection is asked who answers ends the scope, and the connection serves others', async t => {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false
+  })
   t.teardown(() => app.close())
   proxy.delay(100)
   const controller = new AbortController()

@@ -11,7 +11,9 @@ const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text PRIMARY KEY)')
 const proxy = await startPgProxy(t, postgres)
 const app = Fastify()
-await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 3 }, preparedStatements: 0 })
+await app.register(pgScope, {
+  connectionString: proxy.connectionString(postgres.connectionString), pool: { max: 3 }, preparedStatements: 0
+})
 t.teardown(() => app.close())
 
 const { db } = app

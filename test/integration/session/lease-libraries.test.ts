@@ -1,5 +1,5 @@
-// What pg-copy-streams, pg-cursor and pg-query-stream do on a client of pg's own they do on a leased one. An exception that nobody
-// catches fails the file.
+// What pg-copy-streams, pg-cursor and pg-query-stream do on a client of pg's own they do on a leased one. An
+// exception that nobody catches fails the file.
 import t from 'tap'
 import Fastify from 'fastify'
 import type pg from 'pg'
@@ -244,7 +244,9 @@ for (const [name, leave] of Object.entries(unfinished)) {
 }
 
 /** What may be under way when a connection dies. It must reject, or end. */
-const underWay: Record<string, (client: Parameters<Parameters<typeof db.lease>[0]>[0], kill: () => Promise<void>) => Promise<unknown>> = {
+const underWay: Record<string, (
+  client: Parameters<Parameters<typeof db.lease>[0]>[0], kill: () => Promise<void>
+) => Promise<unknown>> = {
   'a COPY TO': async (client, kill) => {
     const stream = client.query(copyTo(`COPY (${longTable}) TO STDOUT`))
     await once(stream, 'readable')

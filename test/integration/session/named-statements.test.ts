@@ -17,7 +17,9 @@ async function setUp (t: Test) {
   return { proxy, db: app.db }
 }
 
-const parsed = (proxy: { statements: string[] }, text: string): number => proxy.statements.filter((statement) => statement === text).length
+const parsed = (
+  proxy: { statements: string[] }, text: string
+): number => proxy.statements.filter((statement) => statement === text).length
 
 onlyPrepared(t, 'it is sent without its name, or on a new connection each time').test('a named statement is parsed once for each connection, and runs with other values', async t => {
   const { proxy, db } = await setUp(t)
@@ -83,7 +85,9 @@ t.test('a name that a failure in front of it kept from being parsed can be used 
 onlyDirect(onlyQueue(t, 'it is about a name that was prepared before'), 'DEALLOCATE is refused there').test('a name can be used in one turn with what deallocates it', async t => {
   const { db } = await setUp(t)
   const one = { name: 'one', text: 'SELECT 1 AS a' }
-  const use = async (session: typeof db | Parameters<Parameters<typeof db.scope>[0]>[0]): Promise<void> => { t.same((await session.query(one)).rows, [{ a: 1 }]) }
+  const use = async (session: typeof db | Parameters<Parameters<typeof db.scope>[0]>[0]): Promise<void> => {
+    t.same((await session.query(one)).rows, [{ a: 1 }])
+  }
   for (const forget of ['DEALLOCATE one', 'DEALLOCATE ALL', 'SELECT 1; DEALLOCATE one']) {
     for (const begun of [false, true]) {
       await use(db)

@@ -13,7 +13,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), ...options, pool: { max: 1, ...options.pool }
+  })
   const parsed = (text: string): number => proxy.statements.filter((statement) => statement.trim() === text).length
   /** What the one connection has prepared. */
   const prepared = (): Promise<string[]> => app.db.scope(async (session) => (await session.query('SELECT statement FROM pg_prepared_statements ORDER BY 1', [])).rows.map(({ statement }) => statement))
@@ -58,7 +60,9 @@ known.test('a statement without rows, one that fails and one that is called seve
   t.equal((await db.query(text, [10])).rowCount, 1)
   t.equal(parsed(text), 6)
   const several = newText()
-  const results = await db.scope((session) => Promise.all(Array.from({ length: 20 }, (_, a) => session.query(several, [a]))))
+  const results = await db.scope(
+    (session) => Promise.all(Array.from({ length: 20 }, (_, a) => session.query(several, [a])))
+  )
   t.same(results.map(({ rows }) => rows[0].a), Array.from({ length: 20 }, (_, a) => a))
 })
 
@@ -193,7 +197,9 @@ direct.test('after ALTER COLUMN TYPE a value that fits now is refused once at mo
 direct.test('what somebody dropped behind the plugin\'s back is prepared again, and no first batch fails', async t => {
   const { db } = await setUp(t)
   const text = newText()
-  for (const read of [(i: number) => db.query(text, [i]), (i: number) => db.scope((session) => session.query(text, [i]))]) {
+  for (const read of [
+    (i: number) => db.query(text, [i]), (i: number) => db.scope((session) => session.query(text, [i]))
+  ]) {
     for (let i = 0; i < 10; i++) await read(i)
     await db.query('DO $$ BEGIN EXECUTE \'DEALLOCATE ALL\'; END $$')
     for (let i = 0; i < 3; i++) t.equal((await read(i)).rows[0].a, i)
@@ -222,7 +228,9 @@ t.test('behind each PgBouncer what is used often works on every server connectio
   await eachPgBouncer(t, async (t, program) => {
     const pgbouncer = await startPgBouncer(t, postgres, { program, settings: { default_pool_size: 3 } })
     const front = await startPgProxy(t, pgbouncer)
-    const { db } = await setUp(t, { connectionString: front.connectionString(pgbouncer.connectionString), pool: { max: 6 } })
+    const { db } = await setUp(t, {
+      connectionString: front.connectionString(pgbouncer.connectionString), pool: { max: 6 }
+    })
     const texts = Array.from({ length: 4 }, newText)
     for (let i = 0; i < 30; i++) {
       const results = await Promise.all(texts.flatMap((text) => [db.query(text, [i]), db.scope(async (session) => {

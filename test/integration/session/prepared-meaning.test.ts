@@ -13,7 +13,11 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const lines: string[] = []
   const app = Fastify({ logger: { level: 'debug', stream: { write: (line: string) => { lines.push(line) } } } })
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(options.connectionString as string ?? postgres.connectionString), ...options, pool: { max: 1, ...options.pool } })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(options.connectionString as string ?? postgres.connectionString),
+    ...options,
+    pool: { max: 1, ...options.pool }
+  })
   const parsed = (text: string): number => proxy.statements.filter((statement) => statement.trim() === text).length
   return { app, proxy, db: app.db, parsed, log: () => lines.join('') }
 }
@@ -174,7 +178,11 @@ onlyDirect(t, 'PREPARE is refused there').test('a name that the connection has a
 onlyQueue(known, 'a connection prepares for the statements after it').test('prepare: false keeps one statement from being prepared', async t => {
   const { db, parsed } = await setUp(t)
   const text = 'SELECT $1::int AS never_prepared'
-  for (let i = 0; i < 10; i++) t.equal((await db.query({ text, values: [i], prepare: false })).rows[0].never_prepared, i)
+  for (let i = 0; i < 10; i++) {
+    t.equal(
+      (await db.query({ text, values: [i], prepare: false })).rows[0].never_prepared, i
+    )
+  }
   t.equal(parsed(text), 10)
   await often(() => db.query({ text, values: [1], prepare: true }))
   t.equal(parsed(text), 11)

@@ -26,8 +26,12 @@ t.test('what a session does not do is refused at once, with what to do instead',
   for (const [args, details] of cases) {
     const refused = { code: 'FST_PG_SCOPE_QUERY_INVALID', details }
     await t.rejects((db.query as (...args: unknown[]) => Promise<unknown>).apply(db, args), refused)
-    await t.rejects(db.scope((session) => (session.query as (...args: unknown[]) => Promise<unknown>).apply(session, args)), refused)
-    await t.rejects(db.scope((session) => session.transaction((inner) => (inner.query as (...args: unknown[]) => Promise<unknown>).apply(inner, args))), refused)
+    await t.rejects(
+      db.scope((session) => (session.query as (...args: unknown[]) => Promise<unknown>).apply(session, args)), refused
+    )
+    await t.rejects(db.scope((session) => session.transaction(
+      (inner) => (inner.query as (...args: unknown[]) => Promise<unknown>).apply(inner, args)
+    )), refused)
   }
   t.same((await db.query({ text: 'SELECT 1 AS a', values: undefined, callback: undefined } as never)).rows, [{ a: 1 }])
 })

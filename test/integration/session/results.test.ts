@@ -68,7 +68,9 @@ t.test('a result is a pg.Result, and an error a pg.DatabaseError with SQLSTATE a
 })
 
 t.test('an error leads to the same fields as pg\'s', async t => {
-  const fields = (error: pg.DatabaseError) => ({ ...error, message: error.message, name: error.name, file: null, line: null })
+  const fields = (error: pg.DatabaseError) => ({
+    ...error, message: error.message, name: error.name, file: null, line: null
+  })
   const expected = await client.query('SELECT 1/0').catch(fields)
   t.same(await app.db.query('SELECT 1/0').catch(fields), expected)
   t.same(await app.db.scope((session) => session.query('SELECT 1/0')).catch(fields), expected)

@@ -16,11 +16,16 @@ const everything = {
   role: 'reader', settings: { 'app.tenant': 'a', search_path: 'public' }, statementTimeout: 5000, lockTimeout: 4000, idleInTransactionTimeout: 3000, transactionTimeout: 9000
 }
 
-/** The counters stand at 0 with a connection that is open already. What is prepared by itself needs no Describe: prepared.test.ts. */
+/**
+ * The counters stand at 0 with a connection that is open already. What is prepared by itself needs no Describe:
+ * prepared.test.ts.
+ */
 async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), preparedStatements: 0, ...options })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), preparedStatements: 0, ...options
+  })
   app.get('/untouched', async () => ({}))
   for (const [path, config] of [['plain', {}], ['read-only', { readOnly: true }], ['serializable', { readOnly: true, isolation: 'serializable' as const }], ['all', everything], ['all-read-only', { ...everything, readOnly: true }]] as const) {
     app.get(`/${path}/:k`, { config: { db: config } }, async (request) => {
@@ -71,7 +76,9 @@ t.test('options of the plugin cost no more, and travel with the startup where th
 t.test('a route that never touches request.db opens no connection and sends no statement', async t => {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false
+  })
   app.get('/untouched', async () => ({}))
   app.get('/touched', async (request) => ({ state: request.db.state }))
   await app.listen({ port: 0, host: '127.0.0.1' })

@@ -35,7 +35,9 @@ process.on('uncaughtException', (error) => unhandled.push(error))
 
 t.beforeEach(() => proxy.reset())
 
-for (const [rows, batchSize] of [[0, 10], [1, 10], [9, 10], [10, 10], [11, 10], [100, 1], [1000, 500], [1001, 500], [20, 1000]] as const) {
+for (const [rows, batchSize] of [
+  [0, 10], [1, 10], [9, 10], [10, 10], [11, 10], [100, 1], [1000, 500], [1001, 500], [20, 1000]
+] as const) {
   t.test(`${rows} rows by ${batchSize} come whole and in order, and the cursor is closed`, async t => {
     await db.scope(async (session) => {
       t.same(await session.stream(numbers, [rows], { batchSize }).toArray(), upTo(rows))

@@ -96,7 +96,11 @@ for (const failing of [0, 1, 2, 3, 4, 5]) {
   t.test(`five levels deep, a throw at level ${failing || 'none'} undoes it and what is inside of it`, async t => {
     const level = async (session: Session, depth: number): Promise<void> => {
       await insert(session, `${depth}`)
-      if (depth < 5) await session.transaction((session) => level(session, depth + 1)).catch((error) => t.equal(error.message, String(depth + 1)))
+      if (depth < 5) {
+        await session.transaction((session) => level(session, depth + 1)).catch(
+          (error) => t.equal(error.message, String(depth + 1))
+        )
+      }
       await insert(session, `${depth} again`)
       if (depth === failing) throw new Error(String(depth))
     }
@@ -245,7 +249,9 @@ t.test('a session can be used again after rollback(), where transaction(fn) met 
   const proxy = await startPgProxy(t, postgres)
   proxy.refuse()
   const app = Fastify()
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false
+  })
   t.teardown(() => app.close())
   const session = app.db.session()
   await t.rejects(session.transaction((session) => insert(session, 'a')), { code: 'FST_PG_SCOPE_UNREACHABLE', statusCode: 503 })

@@ -1,4 +1,5 @@
-// SET TRANSACTION must stand in front of every query of its transaction, ours included: settings, timeouts, what a new connection is asked.
+// SET TRANSACTION must stand in front of every query of its transaction, ours included: settings, timeouts, what a
+// new connection is asked.
 import t, { type Test } from 'tap'
 import { startApp } from '../pgbouncer/app.ts'
 import { eachPlace } from '../pgbouncer/places.ts'
@@ -112,7 +113,9 @@ onlyDirect(t, 'SET SESSION is refused behind a pooler').test('nothing but SET TR
 t.test('it costs no round trip more, and is sent again in the same order where a kept connection was dead', async (t) => {
   const proxy = await startPgProxy(t, postgres)
   // What the server is asked once, by itself, is asked at the start.
-  const { db } = await setUp(t, proxy.connectionString(postgres.connectionString), { ...everything, startupCheck: true })
+  const { db } = await setUp(t, proxy.connectionString(postgres.connectionString), {
+    ...everything, startupCheck: true
+  })
   const work = () => db.scope(async (session) => (await Promise.all([session.query(set), answer(session)]))[1])
   await work()
   const order = ['BEGIN', set, /^SELECT set_config/]

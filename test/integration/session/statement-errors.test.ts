@@ -80,7 +80,9 @@ t.test('the statement is not an own property: nothing that copies or sends the e
   t.equal(error.constructor, pg.DatabaseError)
   t.notOk('statement' in { ...error })
   t.notOk(JSON.stringify(error).includes('SELECT'))
-  const aborted = await db.scope((session) => session.query(text, [secret]).catch(() => {}) as never).catch((error) => error)
+  const aborted = await db.scope((session) => session.query(text, [secret]).catch(() => {}) as never).catch(
+    (error) => error
+  )
   t.match(aborted, { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
   t.equal(aborted.statement, text)
   t.notOk(JSON.stringify(aborted).includes('SELECT'))
@@ -104,7 +106,8 @@ for (const [name, call] of callers) {
 }
 
 t.test('position is counted in characters, and stays in the text where the error is about its beginning or its end', async (t) => {
-  const position = (text: string) => db.scope((session) => session.stream(text).toArray()).catch((error) => error.position)
+  const position = (text: string) =>
+    db.scope((session) => session.stream(text).toArray()).catch((error) => error.position)
   const emoji = 'SELECT \'🙂é\', no_such_column'
   t.equal(await position(emoji), await db.query(emoji).catch((error) => error.position))
   t.equal(await position('DELETE FROM orders'), '1')
@@ -146,7 +149,9 @@ for (const [name, read] of Object.entries(readers)) {
 
 t.test('what a value\'s own toPostgres() or toJSON() throws is the cause; the message shows nothing of the value', async (t) => {
   const thrown = new RangeError('no such currency')
-  for (const value of [{ toPostgres () { throw thrown } }, [{ toPostgres () { throw thrown } }], { toJSON () { throw thrown } }, { get amount () { throw thrown } }]) {
+  for (const value of [{
+    toPostgres () { throw thrown }
+  }, [{ toPostgres () { throw thrown } }], { toJSON () { throw thrown } }, { get amount () { throw thrown } }]) {
     for (const call of [() => db.query('SELECT $1', [value]), () => db.scope((session) => session.query('SELECT $1', [value])), () => db.scope((session) => session.stream('SELECT $1', [value]).toArray())]) {
       const error = await call().then(() => null, (error) => error)
       t.match(error, { code: 'FST_PG_SCOPE_QUERY_INVALID', details: /\$1 cannot be converted \(RangeError\)/ })

@@ -27,7 +27,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify() as unknown as FastifyInstance
   t.teardown(() => app.close())
-  await app.register(pgScope, { connectionString: proxy.connectionString(postgres.connectionString), closeTimeout: 500, ...options })
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(postgres.connectionString), closeTimeout: 500, ...options
+  })
   const { db } = app
   await db.query('SELECT 1')
   proxy.reset()
@@ -47,7 +49,9 @@ async function setUp (t: Test, options: PgScopeOptions = {}) {
 
 const names = async (): Promise<string[]> => (await postgres.query('SELECT name FROM things ORDER BY name')).rows.map(({ name }) => name)
 const insert = (db: Queryable, name: string, config: Partial<StatementConfig> = {}) => db.query({ text: 'INSERT INTO things VALUES ($1)', values: [name], ...config })
-const rejects = (t: Test, call: Promise<unknown>, error: { code: string }): Promise<unknown> => t.rejects(call as Promise<void>, error)
+const rejects = (
+  t: Test, call: Promise<unknown>, error: { code: string }
+): Promise<unknown> => t.rejects(call as Promise<void>, error)
 const nothingRuns = () => waitFor(async () => !(await postgres.activity()).some(({ state }) => state === 'active'))
 
 t.test('what is no AbortSignal is refused, by its type', async t => {
@@ -58,7 +62,10 @@ t.test('what is no AbortSignal is refused, by its type', async t => {
     await t.rejects(db.query(config), refused)
     for (const options of [transaction, autocommit]) {
       await t.rejects(db.scope((session) => session.query(config), options), refused)
-      await t.rejects(db.scope((session) => session.stream(config as StatementConfig & { rowMode?: undefined }).toArray(), options), refused)
+      await t.rejects(
+        db.scope((session) => session.stream(config as StatementConfig & { rowMode?: undefined }).toArray(), options),
+        refused
+      )
     }
   }
   t.equal((await db.query({ text: 'SELECT 1', signal: undefined })).rowCount, 1)

@@ -42,7 +42,8 @@ for (const mode of ['transaction', 'autocommit'] as const) {
     ]
     for (const [args, details] of cases) {
       await t.rejects(db.scope(async (session) => {
-        await (session.stream as (...args: unknown[]) => ReturnType<typeof session.stream>).apply(session, args).toArray()
+        await (session.stream as (...args: unknown[]) => ReturnType<typeof session.stream>).apply(session, args)
+          .toArray()
       }, { mode }), { code: 'FST_PG_SCOPE_QUERY_INVALID', details })
     }
   })

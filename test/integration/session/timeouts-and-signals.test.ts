@@ -197,15 +197,23 @@ t.test('a long-lived signal does not collect listeners', async t => {
   const { signal } = new AbortController()
   let listeners = 0
   const { addEventListener, removeEventListener } = signal
-  signal.addEventListener = (...args: Parameters<typeof addEventListener>) => { listeners++; addEventListener.apply(signal, args) }
-  signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => { listeners--; removeEventListener.apply(signal, args) }
+  signal.addEventListener = (...args: Parameters<typeof addEventListener>) => {
+    listeners++
+    addEventListener.apply(signal, args)
+  }
+  signal.removeEventListener = (...args: Parameters<typeof removeEventListener>) => {
+    listeners--
+    removeEventListener.apply(signal, args)
+  }
   for (let i = 0; i < 20; i++) await db.scope((session) => session.query('SELECT 1'), { signal })
   t.ok(listeners <= 1, 'one listener serves all')
 })
 
 t.test('a timeout that the plugin sets holds for every session, and a scope can set its own', async t => {
   const app = Fastify()
-  await app.register(pgScope, { connectionString: postgres.connectionString, statementTimeout: 4000, lockTimeout: 3000 })
+  await app.register(pgScope, {
+    connectionString: postgres.connectionString, statementTimeout: 4000, lockTimeout: 3000
+  })
   t.teardown(() => app.close())
   t.equal(await app.db.scope((session) => show(session, 'statement_timeout')), '4s')
   t.equal(await app.db.scope((session) => show(session, 'statement_timeout'), { statementTimeout: 2000 }), '2s')

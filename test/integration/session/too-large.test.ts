@@ -63,9 +63,13 @@ t.test('where a statement cannot be written, nothing of its batch is sent and no
 
 t.test('bytes are those of the moment of the call, whatever becomes of their buffer', async t => {
   const shared = Buffer.alloc(4)
-  const views = [shared, new Uint8Array(shared.buffer, shared.byteOffset, 4), new DataView(shared.buffer, shared.byteOffset, 4)]
+  const views = [
+    shared, new Uint8Array(shared.buffer, shared.byteOffset, 4), new DataView(shared.buffer, shared.byteOffset, 4)
+  ]
   const whole = new ArrayBuffer(4)
-  for (const run of [db.query.bind(db), (text: string, values: unknown[]) => db.scope((session) => session.query(text, values))]) {
+  for (const run of [
+    db.query.bind(db), (text: string, values: unknown[]) => db.scope((session) => session.query(text, values))
+  ]) {
     const reads = ['A', 'B', 'C', 'D'].map((letter) => {
       shared.fill(letter)
       new Uint8Array(whole).fill(letter.charCodeAt(0))

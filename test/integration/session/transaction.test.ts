@@ -345,7 +345,9 @@ t.test('rollback() waits for what was called before it, in whatever state the se
 t.test('rollback() of a session that got no connection leaves it usable', async t => {
   const proxy = await startPgProxy(t, postgres)
   proxy.refuse()
-  const db = await setUp(t, { connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false })
+  const db = await setUp(t, {
+    connectionString: proxy.connectionString(postgres.connectionString), startupCheck: false
+  })
   const session = db.session()
   const [answer, rolledBack] = await Promise.allSettled([session.query(insert, ['a']), session.rollback()])
   t.match(answer, { status: 'rejected', reason: { code: 'FST_PG_SCOPE_UNREACHABLE' } })

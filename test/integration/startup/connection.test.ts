@@ -10,7 +10,9 @@ import { onlyDirect, onlyQueue, through } from '../../../harness/variant.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 
 const password = 'correct-horse-s3cret'
-const db = await startTestPostgres(t, { password, settings: { max_connections: 12, superuser_reserved_connections: 0 } })
+const db = await startTestPostgres(t, {
+  password, settings: { max_connections: 12, superuser_reserved_connections: 0 }
+})
 const { host, port, user, database } = db
 
 /** Boots an app, and keeps all that it logs. */
@@ -94,7 +96,9 @@ t.test('a host that takes connections and never answers fails the boot within ac
   const proxy = await startPgProxy(t, db)
   proxy.pause()
   const start = performance.now()
-  const { error, lines } = await bootError(t, { connectionString: proxy.connectionString(db.connectionString), pool: { acquireTimeout: 300 } })
+  const { error, lines } = await bootError(t, {
+    connectionString: proxy.connectionString(db.connectionString), pool: { acquireTimeout: 300 }
+  })
   const time = performance.now() - start
   t.ok(time >= 295 && time < 2000, `${time} ms`)
   t.match(error, { code: 'FST_PG_SCOPE_UNREACHABLE', message: new RegExp(`on 127\\.0\\.0\\.1:${proxy.port} `) })
@@ -142,7 +146,9 @@ t.test('pg\'s own connection fields do as well as a URL, for the first connectio
 t.test('startupCheck: false boots without a server, and each request tells what is wrong until it is there', async (t) => {
   const proxy = await startPgProxy(t, db)
   proxy.refuse()
-  const { app, lines } = setUp(t, { connectionString: proxy.connectionString(db.connectionString), startupCheck: false })
+  const { app, lines } = setUp(t, {
+    connectionString: proxy.connectionString(db.connectionString), startupCheck: false
+  })
   await app.ready()
   t.same(app.db.pooler, { kind: 'unknown' })
   t.equal(app.db.stats().counters.opened, 0)

@@ -61,7 +61,9 @@ t.test('a second engine under another name has its own database, sessions and ro
   await app.register(async (app) => {
     const where = 'SELECT current_database() AS name, current_setting(\'transaction_read_only\') AS read_only, current_setting(\'statement_timeout\') AS timeout'
     app.get('/', { config: { db: { statementTimeout: 1000 }, reporting: { readOnly: true } } as object }, async (request) => {
-      const [main, other] = await Promise.all([request.db, reporting(request) as Session].map((session) => session.query(where)))
+      const [main, other] = await Promise.all(
+        [request.db, reporting(request) as Session].map((session) => session.query(where))
+      )
       return [main!.rows[0], other!.rows[0]]
     })
   })

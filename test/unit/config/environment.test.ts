@@ -6,7 +6,9 @@ import pgScope from '../../../lib/index.ts'
 import type { PgScopeOptions } from '../../../types/options.ts'
 
 /** What comes of options in an environment that has these variables, and no others of ours. */
-async function complete (t: Test, variables: Record<string, string>, given: PgScopeOptions = {}): Promise<PgScopeOptions> {
+async function complete (
+  t: Test, variables: Record<string, string>, given: PgScopeOptions = {}
+): Promise<PgScopeOptions> {
   setEnvironment(t, variables)
   const app = Fastify()
   t.teardown(() => app.close())

@@ -122,7 +122,13 @@ t.test('every option in its right form is accepted', async (t) => {
 })
 
 t.test('an option that is undefined counts as not given', async (t) => {
-  const options = { connectionString, decorator: undefined, statementTimeout: undefined, pool: { max: undefined, min: undefined }, closeTimeout: undefined }
+  const options = {
+    connectionString,
+    decorator: undefined,
+    statementTimeout: undefined,
+    pool: { max: undefined, min: undefined },
+    closeTimeout: undefined
+  }
   checkPluginOptions(options)
   const resolved = resolveOptions(options)
   t.match(resolved, { decorator: 'db', closeTimeout: 10000, startupCheck: true, pool: { max: 10, min: 0 } })
@@ -133,7 +139,17 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
   const { client, ...resolved } = resolveOptions({ connectionString })
   t.same(resolved, {
     decorator: 'db',
-    pool: { min: 0, max: 10, acquireTimeout: 5000, maxWaiting: Infinity, idleTimeout: 30000, maxLifetime: 1800000, maxUses: Infinity, prePing: false, leakDetectionThreshold: 0 },
+    pool: {
+      min: 0,
+      max: 10,
+      acquireTimeout: 5000,
+      maxWaiting: Infinity,
+      idleTimeout: 30000,
+      maxLifetime: 1800000,
+      maxUses: Infinity,
+      prePing: false,
+      leakDetectionThreshold: 0
+    },
     strategy: 'queue',
     pooler: 'auto',
     sessionState: 'reset',
@@ -144,7 +160,9 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
   })
   t.match(client, { keepAlive: true, host: 'db.example', port: 5432, user: 'app', database: 'shop', application_name: String })
   t.notOk('connectionString' in client, 'in pg it would win over the options')
-  for (const each of [resolveOptions({ connectionString }), resolved.pool, resolved.defaults]) t.ok(Object.isFrozen(each))
+  for (const each of [
+    resolveOptions({ connectionString }), resolved.pool, resolved.defaults
+  ]) t.ok(Object.isFrozen(each))
 })
 
 t.test('the options that were handed over are not changed', async (t) => {
@@ -239,7 +257,9 @@ t.test('zero bytes, which add parameters to the startup packet, stop the boot wh
 
 t.test('a polluted Object.prototype says nothing about a connection', async (t) => {
   const polluted: Record<string, unknown> = { ssl: { rejectUnauthorized: false }, host: 'evil', port: 1, options: '-c role=admin', statement_timeout: 1, user: 'evil', password: 'evil' }
-  t.teardown(() => { for (const name of Object.keys(polluted)) delete (Object.prototype as Record<string, unknown>)[name] })
+  t.teardown(() => {
+    for (const name of Object.keys(polluted)) delete (Object.prototype as Record<string, unknown>)[name]
+  })
   Object.assign(Object.prototype, polluted)
   const { client } = resolveOptions({ connectionString: 'postgres://app@db/shop' })
   const { connectionParameters } = new pg.Client(client) as unknown as { connectionParameters: Record<string, unknown> }

@@ -191,7 +191,9 @@ test('counts by connection as well', async t => {
 
 test('a client that asks for TLS first is counted as one', async t => {
   const { proxy } = await setUp(t)
-  await t.rejects(connectClient(t, proxy.connectionString(db.connectionString), { ssl: true }), { message: /does not support SSL/ })
+  await t.rejects(connectClient(t, proxy.connectionString(db.connectionString), { ssl: true }), {
+    message: /does not support SSL/
+  })
   const socket = connect(proxy.port, proxy.host)
   const sslRequest = Buffer.from([0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f])
   socket.write(sslRequest)

@@ -4,7 +4,17 @@ import type { AcquireRequest } from '../../../lib/pool/wait-queue.ts'
 import { WaitQueue } from '../../../lib/pool/wait-queue.ts'
 
 type Named = AcquireRequest & { name: number }
-const waiter = (name: number): Named => ({ name, requireNew: false, exclusive: false, owner: { isClosed: false }, context: null, label: undefined, entry: null, granted () {}, refused () {} })
+const waiter = (name: number): Named => ({
+  name,
+  requireNew: false,
+  exclusive: false,
+  owner: { isClosed: false },
+  context: null,
+  label: undefined,
+  entry: null,
+  granted () {},
+  refused () {}
+})
 
 function setUp (t: Test, timeout = 60000) {
   const expired: number[] = []
@@ -75,7 +85,9 @@ t.test('ten thousand wait: every second one leaves, from the inside out, and the
   const waiters = Array.from({ length: 10000 }, (_, name) => waiter(name))
   for (const each of waiters) queue.push(each)
   t.equal(queue.length, 10000)
-  const leaving = waiters.filter(({ name }) => name % 2 === 1).sort((a, b) => Math.abs(a.name - 5000) - Math.abs(b.name - 5000))
+  const leaving = waiters.filter(({ name }) => name % 2 === 1).sort(
+    (a, b) => Math.abs(a.name - 5000) - Math.abs(b.name - 5000)
+  )
   t.equal(leaving.filter((each) => queue.remove(each)).length, 5000)
   t.equal(queue.length, 5000)
   t.same(drain(), Array.from({ length: 5000 }, (_, i) => 2 * i))

@@ -1,4 +1,7 @@
-/** Amounts are whole cents. Up to 2^53 - 1 a JavaScript number is exact. The constraints' names are read in plugins/errors.ts. */
+/**
+ * Amounts are whole cents. Up to 2^53 - 1 a JavaScript number is exact. The constraints' names are read in
+ * plugins/errors.ts.
+ */
 export const sql = `
   create table accounts (
     id integer generated always as identity primary key,

@@ -12,8 +12,8 @@ const lock = 7_229_021_306
 const readCommitted = { isolation: 'read committed', readOnly: false } as const
 
 /**
- * Runs what has not run yet, all in one transaction: a failure leaves the schema as it was. Processes that start at the same
- * time wait for each other, and find the work done.
+ * Runs what has not run yet, all in one transaction: a failure leaves the schema as it was. Processes that start at
+ * the same time wait for each other, and find the work done.
  *
  * @returns the names of those that ran
  */

@@ -18,7 +18,8 @@ async function startEmbedded (app: FastifyInstance): Promise<string> {
   const dataFolder = app.config.DATA_FOLDER
   app.log.info(`starting PostgreSQL in ${dataFolder ?? 'a temporary folder'}`)
   const postgres = await startPostgres({ database: 'bank', ...(dataFolder === undefined ? {} : { dataFolder }) })
-  // Hooks of onClose run last in, first out: this one is added before the engine's, and so the server outlives the pool.
+  // Hooks of onClose run last in, first out: this one is added before the engine's, and so the server outlives the
+  // pool.
   app.addHook('onClose', () => postgres.stop())
   app.log.info({ dataFolder: postgres.dataFolder, temporary: dataFolder === undefined }, 'PostgreSQL accepts connections')
   return postgres.connectionString

@@ -15,8 +15,8 @@ const refusals: Record<string, FastifyErrorConstructor> = {
 }
 
 /**
- * Turns errors into answers. Fastify's own handler does the rest: it logs them, and sends `statusCode`, `headers` and a JSON
- * body. The session has been told before of the error, and rolls back whatever is sent.
+ * Turns errors into answers. Fastify's own handler does the rest: it logs them, and sends `statusCode`, `headers`
+ * and a JSON body. The session has been told before of the error, and rolls back whatever is sent.
  */
 export default fp(async (app) => {
   app.setErrorHandler<FastifyError & { constraint?: string }>((error, _request, reply) => {

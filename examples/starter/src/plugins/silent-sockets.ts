@@ -3,8 +3,8 @@ import type { FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 
 /**
- * Closes connections that have never sent a byte as the app closes: browsers and fetch() open some ahead of need, Node's
- * server does not count them as idle, and close() would wait more than a minute for them.
+ * Closes connections that have never sent a byte as the app closes: browsers and fetch() open some ahead of need,
+ * Node's server does not count them as idle, and close() would wait more than a minute for them.
  */
 const silentSockets: FastifyPluginAsync = async (app) => {
   const open = new Set<Socket>()

@@ -4,9 +4,9 @@ import { SameAccount, UnknownAccount } from '../plugins/errors.ts'
 import { Amount, Id, Problem } from '../schemas.ts'
 
 /**
- * One statement, so one round trip before COMMIT. Both rows are locked in the order of their ids before either changes: two
- * transfers in opposite directions wait for each other and never deadlock. An unknown account leaves nothing to change,
- * and a balance that does not suffice is refused by the table's CHECK.
+ * One statement, so one round trip before COMMIT. Both rows are locked in the order of their ids before either
+ * changes: two transfers in opposite directions wait for each other and never deadlock. An unknown account leaves
+ * nothing to change, and a balance that does not suffice is refused by the table's CHECK.
  */
 const transfer = `
   with locked as (

@@ -7,8 +7,8 @@ export interface TeardownTest {
 }
 
 /**
- * The app as it runs, on a database of its own that is thrown away when `t` ends. Nothing is replaced by a mock: what the
- * database would refuse in production, it refuses here.
+ * The app as it runs, on a database of its own that is thrown away when `t` ends. Nothing is replaced by a mock:
+ * what the database would refuse in production, it refuses here.
  *
  * @param env in place of the process's environment, so that a DATABASE_URL of yours is never touched
  */
