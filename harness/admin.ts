@@ -9,10 +9,13 @@ export const adminName = 'test admin'
  */
 export class Admin {
   readonly #connectionString: string
+  readonly #keeps: boolean
   #idle: pg.Client[] = []
 
-  constructor (connectionString: string) {
+  /** @param keeps false for a test that counts the server's connections: a kept one takes a place */
+  constructor (connectionString: string, keeps = true) {
     this.#connectionString = connectionString
+    this.#keeps = keeps
   }
 
   async query<Row extends pg.QueryResultRow> (
@@ -22,7 +25,7 @@ export class Admin {
     let clean = false
     try {
       const result = await client.query<Row>(text, values)
-      clean = await succeeds(client, 'DISCARD ALL')
+      clean = this.#keeps && await succeeds(client, 'DISCARD ALL')
       return result
     } finally {
       if (clean) this.#idle.push(client)

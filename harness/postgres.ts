@@ -61,22 +61,26 @@ export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptio
   // Also if the pooler does not start.
   t.teardown(() => postgres.stop())
   const program = await poolerOfVariant()
-  const server = withQueries(postgres, program === null ? postgres : await startPgBouncer(t, postgres, { program }))
+  const front = program === null ? postgres : await startPgBouncer(t, postgres, { program })
+  const server = withQueries(postgres, front, options.settings?.max_connections === undefined)
   t.teardown(() => server.stop())
   return server
 }
 
 type Address = Pick<EmbeddedPostgres, 'connectionString' | 'host' | 'port'>
 
-/** @param front what the plugin is led to: the server, or a PgBouncer in front of it */
-function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres {
+/**
+ * @param front what the plugin is led to: the server, or a PgBouncer in front of it
+ * @param keepsAdmins whether the helper's connections are kept, which takes places of the server
+ */
+function withQueries (postgres: EmbeddedPostgres, front: Address, keepsAdmins: boolean): TestPostgres {
   let databases = 0
   const pooled = front !== postgres
   const direct = (connectionString: string): string => pooled ? connectionString.replace(`:${front.port}/`, `:${postgres.port}/`) : connectionString
   const admins = new Map<string, Admin>()
   const query: TestPostgres['query'] = async (text, values, connectionString = postgres.connectionString) => {
     const address = direct(connectionString)
-    if (!admins.has(address)) admins.set(address, new Admin(address))
+    if (!admins.has(address)) admins.set(address, new Admin(address, keepsAdmins))
     return await admins.get(address)!.query(text, values)
   }
   const closeAdmins = async (): Promise<void> => {

@@ -165,7 +165,7 @@ export class PgEngine implements Engine {
   }
 
   /** A request begins. @returns runs a function with the session of the request as the current one */
-  followRequest (session: () => Session): RunInRequest | null {
+  followRequest (session: () => Session | null): RunInRequest | null {
     return followRequest(this.#pool, session)
   }
 

@@ -3,21 +3,22 @@ import { hostname, userInfo } from 'node:os'
 import { dirname, join } from 'node:path'
 
 /**
- * PostgreSQL cuts names to NAMEDATALEN - 1 bytes
+ * PostgreSQL truncates names to NAMEDATALEN - 1 bytes
  * (https://www.postgresql.org/docs/current/runtime-config-logging.html).
  */
 const longest = 63
 
 /**
- * `name:user@host`, for PgBouncer hides who is connected. The name is that of the package that was started.
+ * `name:user@host`, because behind PgBouncer the server does not see the client's address. The name is that of the
+ * package whose script was started.
  *
- * @param fallback used in its place where PGAPPNAME is not set
+ * @param fallback replaces it if PGAPPNAME is not set
  */
 export function applicationName (fallback?: string): string {
   return process.env.PGAPPNAME || fallback || cut(`${packageName() ?? 'node'}:${userName()}@${hostname()}`)
 }
 
-/** At most 63 bytes, and never half a character. */
+/** Truncates a name to 63 bytes, without splitting a character. */
 export function cut (name: string): string {
   let bytes = 0
   let end = 0
@@ -56,7 +57,7 @@ function nameIn (file: string): string | undefined {
 function userName (): string {
   try {
     return userInfo().username
-  } catch { // a uid without an entry in the password file, as containers have it
+  } catch { // the uid has no entry in the password file, as in some containers
     return String(process.getuid?.() ?? 'unknown')
   }
 }

@@ -2,13 +2,13 @@ import pg from 'pg'
 import type { FieldDef } from 'pg'
 import { pgScopeError } from '../errors.ts'
 
-/** A message of the server as pg's client takes it: `name` is the event that it is emitted as. */
+/** A message of the server in the form that pg's client expects: `name` is the name of its event. */
 export interface BackendMessage {
   readonly name: string
   readonly length: number
 }
 
-/** What came is not PostgreSQL's protocol: nothing behind it on this connection can be trusted. */
+/** The bytes are not PostgreSQL's protocol: nothing that follows on this connection can be trusted. */
 export class ProtocolViolation extends Error {
   constructor (what: string) {
     super(`Protocol violation: ${what}`)
@@ -18,7 +18,7 @@ export class ProtocolViolation extends Error {
 
 type Read = (body: Body, length: number) => BackendMessage
 
-/** By the type byte (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
+/** The readers by the type byte of the message (https://www.postgresql.org/docs/current/protocol-message-formats.html). */
 const readers: (Read | undefined)[] = []
 
 function define (types: Record<string, Read>): void {
@@ -26,15 +26,16 @@ function define (types: Record<string, Read>): void {
 }
 
 /**
- * Lengths are checked before the message has come: a wrong one would be waited for. PostgreSQL's own limit is 1 GiB.
+ * Lengths are checked before the message has arrived: the client would wait for the bytes of a wrong one. PostgreSQL's
+ * own limit is 1 GiB.
  */
 const longest = 0x3fffffff
 const longestOfMost = 65536
 const longTypes = 'DTdENVSAt'
 
 /**
- * @throws ProtocolViolation for a header that no message has.
- * @param length as it stands on the wire: its own four bytes count
+ * @param length the length in the header, which includes its own four bytes
+ * @throws ProtocolViolation if no message has such a header
  */
 export function checkHeader (type: number, length: number): void {
   if (readers[type] === undefined) throw new ProtocolViolation(`there is no message of type ${type}`)
@@ -44,7 +45,7 @@ export function checkHeader (type: number, length: number): void {
   }
 }
 
-/** One message: `bytes` from its body at `start` to `end`. @throws ProtocolViolation */
+/** Reads the message whose body is in `bytes` from `start` to `end`. @throws ProtocolViolation */
 export function readMessage (type: number, bytes: Buffer, start: number, end: number): BackendMessage {
   const body = new Body(String.fromCharCode(type), bytes, start, end)
   const message = readers[type]!(body, end - start + 4)
@@ -52,7 +53,7 @@ export function readMessage (type: number, bytes: Buffer, start: number, end: nu
   return message
 }
 
-/** The body of a message, read from its beginning to its end and not past it. */
+/** Reads the body of a message from its beginning to its end, and not beyond it. */
 class Body {
   readonly #type: string
   readonly #bytes: Buffer
@@ -82,7 +83,7 @@ class Body {
     return this.#bytes.readUInt32BE(this.#take(4))
   }
 
-  /** How many elements follow, of at least `size` bytes each. */
+  /** The number of elements that follow, each of at least `size` bytes. */
   count (size: number): number {
     const count = this.int16() & 0xffff
     if (count * size > this.#end - this.#at) throw this.#violated()
@@ -98,7 +99,7 @@ class Body {
     return this.#bytes.toString('utf8', at, zero)
   }
 
-  /** Text with its length in front, or null. */
+  /** Text that follows its length, or null. */
   value (): string | null {
     const length = this.int32()
     if (length === -1) return null
@@ -128,7 +129,7 @@ class Body {
   }
 
   #violated (): ProtocolViolation {
-    return new ProtocolViolation(`a message of type ${this.#type} does not have the length that it says`)
+    return new ProtocolViolation(`a message of type ${this.#type} does not have the length in its header`)
   }
 }
 
@@ -205,10 +206,7 @@ function dataRow (body: Body, length: number): BackendMessage {
   return { name: 'dataRow', length, fieldCount, fields } as BackendMessage
 }
 
-/**
- * A row with a value that Node.js has no string for. Whoever asks for its fields is told so; the connection is as
- * good as before.
- */
+/** A row with a value that is too long for a string in Node. Reading its fields throws; the connection is intact. */
 class UnreadableRow implements BackendMessage {
   readonly name = 'dataRow'
   readonly length: number
@@ -223,7 +221,7 @@ class UnreadableRow implements BackendMessage {
   }
 }
 
-/** A name's zero byte and 18 bytes more: what a column takes at least. */
+/** The minimum size of a column's description: the zero byte of its name, and 18 bytes. */
 const shortestField = 19
 
 function rowDescription (body: Body, length: number): BackendMessage {
@@ -256,12 +254,12 @@ function authentication (body: Body, length: number): BackendMessage {
     }
     case 11: return { name: 'authenticationSASLContinue', length, data: body.rest().toString() } as BackendMessage
     case 12: return { name: 'authenticationSASLFinal', length, data: body.rest().toString() } as BackendMessage
-    default: throw new Error(`The server asks for a way to log in that pg does not know (${method})`)
+    default: throw new Error(`The server requests an authentication method that pg does not support (${method})`)
   }
 }
 
 /**
- * Fields of an error or a notice, by their letter
+ * The fields of an error or a notice, by their letters
  * (https://www.postgresql.org/docs/current/protocol-error-fields.html).
  */
 const reportFields: Record<string, string | undefined> = {

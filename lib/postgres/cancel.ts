@@ -4,24 +4,23 @@ import pg from 'pg'
 import { ownFields } from '../own-fields.ts'
 import { letExit } from '../process-exit.ts'
 
-/** How long the server may need to take a CancelRequest. Milliseconds. */
-const patience = 500
+/** How long the server may take to accept a CancelRequest. Milliseconds. */
+const cancelRequestTimeout = 500
 
 /**
- * Asks the server to cancel what a client's connection is running, on a socket of its own
+ * Asks the server to cancel what a client's connection is running, on a separate socket
  * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS).
- * The socket is never closed from here while it may still be read: that ends PgBouncer 1.18 with every client on it.
+ * This side never closes the socket first: PgBouncer 1.18 would crash, and disconnect all its clients.
  *
- * @returns true once the request can hit nothing any more: the other side has closed the socket, or nothing was
- *   written to it.
- * False where that is not known: the request may still be on its way.
+ * @returns true if the request can no longer cancel anything: the server has closed the socket, or nothing was written.
+ *   False if that is unknown, because the request may still arrive.
  */
 export function cancelRequest (client: pg.Client): Promise<boolean> {
-  // What the types of pg show neither of a client nor of a connection.
+  // The types of pg omit these properties of a client and of a connection.
   const {
     host, port, ssl, processID, secretKey
   } = client as pg.Client & { processID: number | null, secretKey: number }
-  // A pooler need not give out a key to cancel with.
+  // A pooler may have announced no key for CancelRequests.
   if (processID === null) return Promise.resolve(true)
   const wire = new pg.Connection(ownFields<object>({ ssl }) as pg.ConnectionConfig) as pg.Connection & {
     connect (portOrPath: number | string, host?: string): void
@@ -30,7 +29,7 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
     readonly stream: Socket
     attachListeners (stream: Readable): void
   }
-  // Nothing that comes means anything here.
+  // The server sends nothing of interest.
   wire.attachListeners = (stream) => { stream.resume() }
   let written = false
   const write = (): void => {
@@ -41,15 +40,15 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
     const timer = setTimeout(() => {
       letExit(wire.stream)
       resolve(false)
-    }, patience)
-    const over = (harmless: boolean): void => {
+    }, cancelRequestTimeout)
+    const settle = (isHarmless: boolean): void => {
       clearTimeout(timer)
-      resolve(harmless)
+      resolve(isHarmless)
     }
     wire.on('connect', () => ssl ? wire.requestSsl() : write())
     wire.on('sslconnect', write)
-    wire.on('error', () => over(!written))
-    wire.on('end', () => over(true))
+    wire.on('error', () => settle(!written))
+    wire.on('end', () => settle(true))
     if (host.startsWith('/')) wire.connect(`${host}/.s.PGSQL.${port}`)
     else wire.connect(port, host)
   })

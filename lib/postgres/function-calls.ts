@@ -1,18 +1,12 @@
-/**
- * A word with a parenthesis behind it, and the name of a schema in front of it, in a statement as statementsOf()
- * leaves it.
- */
+/** A word before a parenthesis, with its schema if it has one, in a statement that statementsOf() returned. */
 const call = /(?:("[^"]*"|[a-z_\x80-\uffff][\w$\x80-\uffff]*) ?\. ?)?("[^"]*"|[a-z_\x80-\uffff][\w$\x80-\uffff]*) ?\(/gi
 
-/** A list of columns follows the name of a table, and an alias. */
+/** After these, the parenthesis is not a call: a list of columns follows the name of a table, or an alias. */
 const named = /(?:\b(?:into|as|with|recursive|table|references|on)|\)) ?$/i
 
 const words = (text: string): string[] => text.trim().split(/\s+/)
 
-/**
- * Keywords, types and PostgreSQL's own functions that applications call. Each of them can stand in front of a
- * parenthesis.
- */
+/** Keywords, types and PostgreSQL's own functions that applications call. Each may precede a parenthesis. */
 const known = new Set([
   ...words(`
     all and any array as between bernoulli by case conflict cube distinct do else except exists filter for from
@@ -57,17 +51,17 @@ const known = new Set([
 ])
 
 /**
- * Whether a statement calls a function that is not known to be PostgreSQL's own. Such a function may do anything,
- * and another one of its name may fit its arguments better when it is parsed again. Of a name that is not known
- * here nothing worse follows than that the statement is not prepared.
+ * Whether a statement calls a function that is not known to be PostgreSQL's own. Such a function may do anything, and
+ * when the statement is parsed again, another function of the same name may fit its arguments better. A name that is
+ * missing from the list only prevents preparing.
  *
- * @param statement as statementsOf() leaves it
+ * @param statement one that statementsOf() returned
  */
 export function callsOthers (statement: string): boolean {
   return otherCalls(statement).next().done !== true
 }
 
-/** The names of those functions, in lower case; empty for a quoted name that is no plain word. */
+/** The names of those functions, in lower case; empty for a quoted name that is not a plain word. */
 export function * otherCalls (statement: string): Generator<string, void> {
   for (const { 1: schema, 2: name, index } of statement.matchAll(call)) {
     const word = plain(name!)

@@ -1,12 +1,12 @@
-// How the code of a function shows that it leaves state behind on its connection.
+// Finds the functions whose code leaves session state on its connection.
 
-/** What stands in front of a statement in the code of a function. */
+/** What precedes a statement in the code of a function. */
 const begins = '(^|;|\'|\\$|\\*/|\\m(begin|then|else|loop)\\M)\\s*'
 const lastArgument = ',\\s*(is_local\\s*(=>|:=)\\s*)?'
 const falsehood = '(false|\'\\s*(f[a-z]*|no?|off?|0)\\s*\')\\s*(::\\s*bool\\w*\\s*)?\\)'
 
 /**
- * What leaves state behind in the code of a function, in lower case
+ * Code in a function that leaves session state, in lower case
  * (https://www.postgresql.org/docs/current/functions-matching.html#POSIX-SYNTAX-DETAILS).
  */
 const leaves = [
@@ -17,7 +17,7 @@ const leaves = [
   '\\mpg_temp\\M',
   '\\mwith\\s+hold\\M',
   `\\mset_config\\s*?\\([^;]*?${lastArgument}${falsehood}`,
-  // A statement that comes from a variable may be any.
+  // The text of the statement is in a variable, so it may be any statement.
   '\\mexecute\\s+(?!\'|\\$|format\\s*\\(\\s*\'|(function|procedure|on)\\M)'
 ].join('|')
 const localConfig = `\\mset_config\\s*?\\([^;]*?${lastArgument}true\\s*\\)`
@@ -25,9 +25,9 @@ const localConfig = `\\mset_config\\s*?\\([^;]*?${lastArgument}true\\s*\\)`
 const quote = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
 /**
- * Asks for the names of functions and procedures whose code may leave state behind, directly or through another
- * function, and whether a trigger, a view, a default, a policy or the like calls one, which no text shows.
- * Languages 12 and 13 are internal and C, whose code cannot be read.
+ * Returns the names of functions and procedures whose code may leave session state, directly or through another
+ * function, and whether one of them is called by a trigger, a view, a default or a policy, which the text of a
+ * statement does not show. Languages 12 and 13 are internal and C, whose code cannot be read.
  */
 export const leavingFunctions = `
   WITH RECURSIVE own AS MATERIALIZED (

@@ -1,21 +1,21 @@
-/** The user's password function failed, so that no login was tried. */
+/** The user's password function failed, so no login was attempted. */
 export class PasswordError extends Error {}
 
 /**
- * pg reports what keeps it from answering a request for SASL authentication as a plain Error, whose words alone tell.
+ * pg reports a failed SASL authentication as a plain Error, which only its text identifies.
  */
 const sasl = /^SASL: (?:SCRAM-SERVER-FIRST-MESSAGE: )?/
 const noPassword = /client password must be a (?:non-empty )?string/
 
 /**
- * The connection works, and the login cannot: a password is missing, or the server's part of the authentication is
- * wrong.
+ * The server was reached, but the login cannot succeed: a password is missing, or the server's part of the
+ * authentication is wrong.
  */
 export function isLoginFailure (error: unknown): error is Error {
   return error instanceof PasswordError || (error instanceof Error && sasl.test(error.message))
 }
 
-/** Why the login failed, in words for the user. */
+/** The reason of a failed login, for an error message. */
 export function loginReason ({ message }: Error): string {
-  return noPassword.test(message) ? 'it asks for a password, and none was given' : message
+  return noPassword.test(message) ? 'it requires a password, and none was given' : message
 }

@@ -1,24 +1,24 @@
-// What a text means may depend on more than the text: a prepared statement keeps the meaning that it had when it
-// was parsed.
+// Whether a statement can be prepared without changing what it means: a prepared statement keeps the meaning that it
+// had when it was parsed.
 import { callsOthers } from './function-calls.ts'
 import { literalsOf, statementsOf } from './statement-words.ts'
 
-/** Of other statements the columns may change from one time to the next: FETCH, EXECUTE, SHOW, CALL. */
+/** Other statements may return other columns each time: FETCH, EXECUTE, SHOW, CALL. */
 const rowWords = /^(?:select|insert|update|delete|merge|with|values|table)\b/i
 
 /**
- * Read as a moment when they are parsed, alone or in a range or an array
+ * These words become a point in time when they are parsed, alone or in a range or an array
  * (https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES).
  */
 const moments = /now|today|tomorrow|yesterday/i
 
-/** Literals of these types are looked up in the catalog, or in today's rules of a time zone, when they are parsed. */
+/** Literals of these types are resolved when they are parsed: by the catalog, or by today's rules of a time zone. */
 const lookedUp = /\breg(?:proc|procedure|oper|operator|type|role|namespace|config|dictionary|collation)\b|\btimetz\b|\btime(?: ?\(\d\))? with time zone\b/i
 
-/** Two literals that a line break joins to one. */
+/** Two literals that PostgreSQL joins because only a line break separates them. */
 const joined = /(?:''|\bfalse) ?(?:''|false\b)/i
 
-/** Whether a text reads or writes rows, and means the same each time, as long as names and settings mean the same. */
+/** Whether a text reads or writes rows, and means the same each time if names and settings mean the same. */
 export function hasStablePlan (text: string): boolean {
   const [statement, ...others] = statementsOf(text)
   if (statement === undefined || others.length > 0 || !rowWords.test(statement)) return false
@@ -26,12 +26,12 @@ export function hasStablePlan (text: string): boolean {
     !callsOthers(statement)
 }
 
-/** An escape may hide a word, in a plain literal too where standard_conforming_strings is off. */
+/** An escape may hide a word. With standard_conforming_strings off this is true of plain literals too. */
 function mayMove (literal: string): boolean {
   return literal.includes('\\') || moments.test(literal)
 }
 
-/** Settings of a transaction on which no text's meaning depends. Names with a dot are the application's own. */
+/** Settings that change the meaning of no statement. Names with a dot belong to the application. */
 const harmless = new Set([
   'application_name', 'statement_timeout', 'lock_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout',
   'transaction_read_only', 'transaction_isolation', 'transaction_deferrable', 'synchronous_commit', 'work_mem'
@@ -42,8 +42,7 @@ function isHarmless (setting: string): boolean {
 }
 
 /**
- * Whether texts mean something else, or may, with these settings. With another role "$user" in search_path is another
- * schema.
+ * Whether these settings may change what statements mean. A role does: "$user" in search_path is then another schema.
  */
 export function alterMeaning (settings: Readonly<Record<string, string>>): boolean {
   for (const name in settings) if (!isHarmless(name)) return true
@@ -51,7 +50,7 @@ export function alterMeaning (settings: Readonly<Record<string, string>>): boole
 }
 
 /**
- * One of these stands in every text that changes a setting, makes a temporary object or runs code that may do either.
+ * Every text that changes a setting, creates a temporary object or runs code that may do either contains one of these.
  */
 const suspicious = /\b(?:set|reset|set_config|temp|temporary|pg_temp|do|call|execute|discard)\b|\(/i
 
@@ -59,12 +58,12 @@ const sets = /^(?:re)?set\b(?! (?:transaction|constraints|session characteristic
 const settingSet = /^set (?:local |session )?"?([\w.$]+)"?(?: to\b| ?=)/i
 const makesTemporary = /^create (?:or replace )?(?:global |local )?temp(?:orary)?\b|(?<!\b(?:insert|merge) )\binto (?:global |local )?temp(?:orary)?\b|\bpg_temp\b|^discard\b/i
 const runsCode = /^(?:do|call|execute)\b/i
-/** Its first argument, where that is a literal. */
+/** The first argument, if it is a literal. */
 const configured = /\bset_config\s*\(\s*(?:'([^']*)')?/gi
 
 /**
- * Whether the meaning of other statements may be another one behind this: it changes a setting, or it may make a
- * temporary table, which hides another table of its name.
+ * Whether a text may change what later statements mean: it changes a setting, or it may create a temporary table, which
+ * hides another table of the same name.
  */
 export function altersMeaning (text: string): boolean {
   if (!suspicious.test(text)) return false
@@ -81,8 +80,8 @@ const setsSession = /^(?:re)?set\b(?! local\b)/i
 const setsLocally = /\bset_config\b.*\btrue\b/i
 
 /**
- * Whether a text that alters the meaning of others does so beyond its transaction: literals that were read before it
- * are out of date.
+ * Whether a text changes what later statements mean beyond the end of its transaction, so that statements that were
+ * prepared before it are out of date.
  */
 export function setsForGood (text: string): boolean {
   return statementsOf(text).some(

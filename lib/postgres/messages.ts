@@ -1,13 +1,13 @@
-/** A parameter as it stands on the wire: text, or bytes. */
+/** A parameter as it is sent: text, or bytes. */
 export type WireValue = string | Buffer | null
 
-/** The server refuses a longer message, and ends the connection (MaxAllocSize in PostgreSQL's source). */
+/** The server rejects a longer message, and ends the connection (MaxAllocSize in PostgreSQL's source). */
 export const longestMessage = 0x3ffffffe
 
-/** Where messages are gathered. */
+/** The size of a piece, in which messages are collected. Bytes. */
 const pieceSize = 8192
 
-/** What is larger is a piece of its own, so that it is copied only once or not at all. */
+/** A larger value is a piece of its own, so that it is copied once at most. Bytes. */
 const largest = 65536
 
 /** Sends bytes, in the order of the calls. */
@@ -16,7 +16,7 @@ export interface ByteSink {
 }
 
 /**
- * What a client sends, gathered so that a batch is one write to the socket
+ * Encodes messages of the client, and collects them so that a batch is one write to the socket
  * (https://www.postgresql.org/docs/current/protocol-message-formats.html). Nothing is sent before send(): a batch that
  * cannot be written leaves nothing behind.
  */
@@ -25,9 +25,9 @@ export class Messages {
   #pieces: Buffer[] = []
   #bytes = Buffer.allocUnsafeSlow(pieceSize)
   #length = 0
-  /** How many bytes the full pieces hold. */
+  /** The number of bytes in the full pieces. */
   #before = 0
-  /** The message that is being written: where it has its length, in which piece, and where it begins. */
+  /** The message that is being written: the position of its length, the piece of that, and its beginning. */
   #head = 0
   #headPiece = this.#bytes
   #start = 0
@@ -42,11 +42,11 @@ export class Messages {
     this.#begin(0x50) // P
     this.#string(name)
     this.#string(text)
-    this.#int16(0) // the server finds out the parameters' types
+    this.#int16(0) // the server infers the types of the parameters
     this.#end()
   }
 
-  /** Into the unnamed portal; rows come as text. */
+  /** Binds to the unnamed portal; the format of all rows is text. */
   bind (name: string, values: readonly WireValue[]): void {
     this.#begin(0x42) // B
     this.#string('')
@@ -58,7 +58,7 @@ export class Messages {
     this.#end()
   }
 
-  /** What columns the unnamed portal has. */
+  /** Asks for the columns of the unnamed portal. */
   describe (): void {
     this.#begin(0x44) // D
     this.#byte(0x50)
@@ -66,7 +66,7 @@ export class Messages {
     this.#end()
   }
 
-  /** All rows of the unnamed portal. */
+  /** Requests all rows of the unnamed portal. */
   execute (): void {
     this.#begin(0x45) // E
     this.#string('')
@@ -74,7 +74,7 @@ export class Messages {
     this.#end()
   }
 
-  /** A prepared statement is not needed any more; one that does not exist is no error. */
+  /** Closes a prepared statement. If it does not exist, that is not an error. */
   close (name: string): void {
     this.#begin(0x43) // C
     this.#byte(0x53)
@@ -87,14 +87,14 @@ export class Messages {
     this.#end()
   }
 
-  /** By the simple protocol, which takes several statements in one text. */
+  /** Uses the simple protocol, which accepts several statements in one text. */
   query (text: string): void {
     this.#begin(0x51) // Q
     this.#string(text)
     this.#end()
   }
 
-  /** Hands over all that was written since the last time. */
+  /** Sends everything that was written since the last call. */
   send (sink: ByteSink): void {
     const pieces = this.#pieces
     if (pieces.length > 0) {
@@ -125,7 +125,7 @@ export class Messages {
 
   #end (): void {
     const length = this.#before + this.#length - this.#start - 1
-    if (length > this.#longest) throw new RangeError(`a message of ${length} bytes is larger than the server takes`)
+    if (length > this.#longest) throw new RangeError(`a message of ${length} bytes is larger than the server accepts`)
     this.#headPiece.writeInt32BE(length, this.#head)
   }
 
@@ -141,7 +141,7 @@ export class Messages {
       this.#int32(value.length)
       this.#raw(value)
     } else if (value.length < pieceSize) {
-      // The piece that the length stands in may be full before the text is written.
+      // The piece of the length may be full before the text is written.
       this.#room(4 + 3 * value.length)
       const at = this.#length
       this.#length += 4 + this.#bytes.write(value, at + 4, 'utf8')

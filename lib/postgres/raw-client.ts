@@ -1,7 +1,7 @@
 import { Stream } from 'node:stream'
 import type pg from 'pg'
 
-/** What the types of pg do not show of a client, or show for reading only. */
+/** Parts of a client that the types of pg omit or declare as read-only. */
 interface Internals {
   pipeline: boolean
   /** Only a client of pg.Pool has it. */
@@ -12,14 +12,12 @@ interface Internals {
 }
 
 /**
- * Makes a client of ours one that its user may do anything with: pg-cursor, pg-query-stream and pg-copy-streams
- * cannot run on a pipelined client. No session may have it after this.
+ * Turns a pipelined client into a plain one for lease(fn), because pg-cursor, pg-query-stream and pg-copy-streams
+ * cannot run on a pipelined client. No session may use the client afterwards.
  *
- * @param prepared names of the statements that sessions have prepared on it, with their texts: pg keeps a book of
- *   its own
- * @param unheard is told the error of a stream that has no listener for it. Otherwise that error would end the
- *   process, and the streams
- * that fn leaves unfinished have one when their connection is ended.
+ * @param prepared the statements that sessions have prepared on it: pg has a list of its own
+ * @param unheard called with the error of a stream that has no listener for it, which would otherwise end the process.
+ *   Streams that fn leaves unfinished fail when their connection is ended.
  */
 export function makeRaw (
   client: pg.Client, prepared: Iterable<readonly [name: string, text: string]>, unheard: (error: unknown) => void

@@ -12,7 +12,7 @@ export type FailureKind =
   | 'other'
 
 /**
- * SQLSTATE, or its two-digit class, to what it means here
+ * The kind of failure by SQLSTATE, or by its class of two characters
  * (https://www.postgresql.org/docs/current/errcodes-appendix.html).
  */
 const kinds: Record<string, FailureKind> = {
@@ -24,7 +24,7 @@ const kinds: Record<string, FailureKind> = {
   '25P03': 'connection-lost', // idle_in_transaction_session_timeout: FATAL
   '25P04': 'connection-lost', // transaction_timeout: FATAL
   40001: 'serialization',
-  '40P01': 'serialization', // deadlock_detected: the cure is the same
+  '40P01': 'serialization', // deadlock_detected: the remedy is the same
   23: 'constraint',
   '25P02': 'aborted-transaction',
   57014: 'canceled',
@@ -34,8 +34,7 @@ const kinds: Record<string, FailureKind> = {
 }
 
 /**
- * PgBouncer reports nearly every error as 08P01. Version 1.18 does so for PostgreSQL's login errors, too. Only the
- * text tells them apart.
+ * PgBouncer reports nearly every error as 08P01; version 1.18 also PostgreSQL's login errors. Only their texts differ.
  */
 const poolerWords: readonly [RegExp, FailureKind][] = [
   [/^no more connections allowed/, 'too-many-connections'], // max_client_conn
@@ -49,8 +48,8 @@ const poolerWords: readonly [RegExp, FailureKind][] = [
 export function failureKind (error: unknown): FailureKind {
   if (error instanceof pg.DatabaseError) {
     if (error.code === '08P01') {
-      const said = poolerWords.find(([words]) => words.test(error.message))
-      if (said !== undefined) return said[1]
+      const found = poolerWords.find(([words]) => words.test(error.message))
+      if (found !== undefined) return found[1]
     }
     const known = error.code === undefined ? undefined : kinds[error.code] ?? kinds[error.code.slice(0, 2)]
     if (known === 'login' || known === 'too-many-connections') return known
@@ -82,14 +81,14 @@ export function isMissing (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '26000'
 }
 
-/** A prepared statement of that name already exists: that of another client, on a shared server connection. */
+/** A prepared statement of that name already exists: another client made it, on a shared server connection. */
 export function isDuplicate (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '42P05'
 }
 
 /**
- * Classes of what Parse and Bind refuse: features, values, constraints of a domain, names and types, objects that
- * were replaced.
+ * SQLSTATE classes of errors of Parse and Bind: features, values, constraints of a domain, names and types, objects
+ * that were replaced.
  */
 const refusedBeforeRun = /^(?:0A|22|23|26|42|XX)/
 

@@ -1,24 +1,24 @@
 /**
- * A semicolon, or where something begins that may hold any words: a comment, a string, a quoted name
+ * A semicolon, or the beginning of something that may contain any words: a comment, a string, a quoted name
  * (https://www.postgresql.org/docs/current/sql-syntax-lexical.html).
  */
 const mark = /;|--|\/\*|(?<![\w$\x80-\uffff])e'|'|"|(?<![\w$\x80-\uffff])\$(?:[a-z_\x80-\uffff][\w\x80-\uffff]*)?\$/gi
 
 const plainName = /^"[a-z_]\w*"$/
-/** What PostgreSQL takes for false where a boolean is wanted. */
+/** What PostgreSQL reads as false where it expects a boolean. */
 const falsehood = /^'\s*(?:f|fa|fal|fals|false|no?|off?|0)\s*'$/i
 const doBlock = /^[\s(]*do\b/i
 
 /**
- * The statements of a text in one line each, without comments, strings and leading parentheses, so that their words
- * can be looked at. What was a string is `''`, or `false` if it says that; a quoted name that is no plain word is
- * `""`.
+ * Splits a text into statements of one line each, without comments, strings and leading parentheses, so that their words
+ * can be matched. A string becomes `''`, or `false` if that is its content; a quoted name that is not a plain word
+ * becomes `""`.
  */
 export function statementsOf (text: string): string[] {
   const statements: string[] = []
   let words = ''
   let from = 0
-  /** What the first string of a statement is. */
+  /** What the first string of the statement contains. */
   let first: 'unknown' | 'string' | 'code' = 'unknown'
   const end = (): void => {
     const statement = words.replace(/^[\s(]+/, '').replace(/\s+/g, ' ')
@@ -33,7 +33,7 @@ export function statementsOf (text: string): string[] {
     if (opening === ';') end()
     else if (isString(opening)) {
       if (first === 'unknown') first = doBlock.test(words) ? 'code' : 'string'
-      // The code of a DO block runs here and now.
+      // The code of a DO block runs as part of the statement.
       if (first === 'code') words += ` ${statementsOf(text.slice(index + opening.length, from - opening.length)).join(' ')} `
       else words += falsehood.test(text.slice(index, from)) ? 'false' : "''"
     } else if (opening === '"') words += plainName.test(text.slice(index, from)) ? text.slice(index, from) : '""'
@@ -45,8 +45,8 @@ export function statementsOf (text: string): string[] {
 }
 
 /**
- * The string literals of a text as they are written: in quotes, with an `E` in front, or between dollars. Those with
- * `U&` say so by a backslash.
+ * The string literals of a text as they are written: in quotes, with a leading `E`, or between dollars. A literal with
+ * `U&` gets a backslash at its end.
  */
 export function literalsOf (text: string): string[] {
   const literals: string[] = []
@@ -70,12 +70,12 @@ function isString (opening: string): boolean {
   return opening.endsWith("'") || opening.startsWith('$')
 }
 
-/** Where it is over; the text's end, where it never is. */
+/** The index after its end; the end of the text if it has none. */
 function endOf (text: string, opening: string, from: number): number {
   if (opening === ';') return from
   if (opening === '/*') return endOfComment(text, from)
   if (opening === 'e\'' || opening === 'E\'') return endOfEscaped(text, from)
-  // Two quotes in a row, which stand for one, are taken for the end of one string and the beginning of another.
+  // Two quotes in a row, an escaped quote, are read as the end of one string and the beginning of the next.
   const close = opening === '--' ? '\n' : opening
   const end = text.indexOf(close, from)
   return end === -1 ? text.length : end + close.length

@@ -3,7 +3,7 @@ import { pgScopeError, type PgScopeError } from '../errors.ts'
 import { isLoginFailure, loginReason } from './login.ts'
 import { failureKind } from './sqlstate.ts'
 
-/** Where connections lead, as pg derives it from the options and the environment; without the password. */
+/** The server and the login, as pg derives them from the options and the environment; without the password. */
 export interface Target {
   readonly host: string
   readonly port: number
@@ -17,11 +17,13 @@ export function targetOf (config: pg.ClientConfig): Target {
 }
 
 /**
- * What a client would send at login, as pg derives it.
+ * What a client would send when it logs in, as pg derives it.
  *
  * @throws FST_PG_SCOPE_OPTIONS for options that pg rejects, such as PGSSLNEGOTIATION=direct without TLS
  */
-export function startupOf (config: pg.ClientConfig): Target & Readonly<Record<'password' | 'options' | 'application_name', unknown>> {
+export function startupOf (
+  config: pg.ClientConfig
+): Target & Readonly<Record<'password' | 'options' | 'application_name', unknown>> {
   try {
     // Private to pg.
     const {

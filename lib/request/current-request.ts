@@ -14,7 +14,9 @@ interface RawRequest {
 
 /** Runs the rest of a request with its session as the current one: `app.db.current()`. */
 export function runAsCurrent (engine: PgEngine, request: FastifyRequest, decorator: string, done: () => void): void {
-  const run = engine.followRequest(() => (request as unknown as Record<string, Session>)[decorator]!)
+  // Node passes the async context of a request on to its socket, which must not retain the request until it is closed.
+  const ref = new WeakRef(request as unknown as Record<string, Session>)
+  const run = engine.followRequest(() => ref.deref()?.[decorator] ?? null)
   if (run === null) return done()
   const raw = request.raw as unknown as RawRequest
   if (hasBody(raw)) keepForBody(raw, run)

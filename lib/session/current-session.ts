@@ -6,7 +6,8 @@ import type { Session } from '../../types/session.ts'
 interface Place {
   /** The pool stands for the engine. */
   readonly engine: object
-  readonly session: () => Session
+  /** Null if the request is over and was collected. */
+  readonly session: () => Session | null
   readonly around: Place | undefined
 }
 
@@ -42,7 +43,7 @@ export type RunInRequest = (fn: () => unknown) => unknown
  * @param session makes the session of the request when it is first used
  * @returns null if requests are not followed
  */
-export function followRequest (engine: object, session: () => Session): RunInRequest | null {
+export function followRequest (engine: object, session: () => Session | null): RunInRequest | null {
   if (!isFollowed()) return null
   let around = places.getStore()
   // Node passes the context of a request on to the next one of the same socket.

@@ -3,7 +3,7 @@ import t from 'tap'
 import { startPgProxy } from '../../../harness/pg-proxy.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { runScript } from '../../../harness/script.ts'
-import { keptBackends, onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t, { settings: { max_connections: 12, superuser_reserved_connections: 0 } })
@@ -77,13 +77,14 @@ t.test('a process ends by itself after close() on a network that swallows everyt
     const idle = app.db.session()
     await Promise.all([busy.query('SELECT 1'), idle.query('SELECT 1')])
     await idle.close()
+    // The parent waits for this statement, and drops its answer or not.
+    busy.query('SELECT 3').catch(() => {})
     await new Promise((resolve) => setTimeout(resolve, 4000))
     const lost = busy.query('SELECT 2').catch((error) => console.log(error.code))
     await app.close()
     await lost`, proxy.connectionString(db.connectionString))
   await waitFor(async () => {
-    const states = (await db.activity()).map(({ state }) => state).sort()
-    return states.join() === [...Array(keptBackends(1)).fill('idle'), 'idle in transaction'].join()
+    return (await db.activity()).some(({ state, query }) => state === 'idle in transaction' && query === 'SELECT 3')
   }, { timeout: 30000, message: 'one connection is busy, one idle' })
   proxy.pause({ drop: true })
   const result = await pending
