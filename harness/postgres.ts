@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
-import { Admin, adminName } from './admin.ts'
+import { adminName, queryAsAdmin } from './admin.ts'
 import { copyTemplate } from './cluster-template.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 import { poolerOfVariant } from './variant.ts'
@@ -62,29 +62,20 @@ export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptio
   t.teardown(() => postgres.stop())
   const program = await poolerOfVariant()
   const front = program === null ? postgres : await startPgBouncer(t, postgres, { program })
-  const server = withQueries(postgres, front, options.settings?.max_connections === undefined)
+  const server = withQueries(postgres, front)
   t.teardown(() => server.stop())
   return server
 }
 
 type Address = Pick<EmbeddedPostgres, 'connectionString' | 'host' | 'port'>
 
-/**
- * @param front what the plugin is led to: the server, or a PgBouncer in front of it
- * @param keepsAdmins whether the helper's connections are kept, which takes places of the server
- */
-function withQueries (postgres: EmbeddedPostgres, front: Address, keepsAdmins: boolean): TestPostgres {
+/** @param front what the plugin is led to: the server, or a PgBouncer in front of it */
+function withQueries (postgres: EmbeddedPostgres, front: Address): TestPostgres {
   let databases = 0
   const pooled = front !== postgres
   const direct = (connectionString: string): string => pooled ? connectionString.replace(`:${front.port}/`, `:${postgres.port}/`) : connectionString
-  const admins = new Map<string, Admin>()
   const query: TestPostgres['query'] = async (text, values, connectionString = postgres.connectionString) => {
-    const address = direct(connectionString)
-    if (!admins.has(address)) admins.set(address, new Admin(address, keepsAdmins))
-    return await admins.get(address)!.query(text, values)
-  }
-  const closeAdmins = async (): Promise<void> => {
-    await Promise.all(Array.from(admins.values(), (admin) => admin.close()))
+    return await queryAsAdmin(direct(connectionString), text, values)
   }
   return {
     ...postgres,
@@ -93,12 +84,8 @@ function withQueries (postgres: EmbeddedPostgres, front: Address, keepsAdmins: b
     connectionString: front.connectionString,
     host: front.host,
     port: front.port,
-    stop: async () => {
-      await closeAdmins()
-      await postgres.stop()
-    },
+    stop: () => postgres.stop(),
     restart: async (mode) => {
-      await closeAdmins()
       await postgres.restart(mode)
       // PgBouncer 1.18 counts an idle server connection that is ended as a failed login, and waits for
       // server_login_retry.
