@@ -1,6 +1,6 @@
 // Which work the running code belongs to, so that the pool can tell whether a waiter blocks work that holds a
 // connection.
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { RequestContext } from '../request-context.ts'
 
 /** A session, scope or lease(fn): it may hold a connection for longer than one statement. */
 export interface ConnectionOwner {
@@ -20,27 +20,15 @@ export interface WorkContext {
   readonly unawaited?: () => boolean
 }
 
-const contexts = new AsyncLocalStorage<WorkContext | null>()
+/** Needed once a request may have requested a second connection. */
+const contexts = new RequestContext<WorkContext | null>()
 
-/**
- * Up to Node 22, async contexts slow down every promise of the process: a request that reads one row takes 1/7
- * longer.
- */
-const isCostly = Number(process.versions.node.split('.')[0]) < 24
-
-/** Contexts are disabled after this many request sessions without a request for a second connection. */
-const trial = 1000
-
-/** Request sessions since the start; -Infinity once one of them may have requested a second connection. */
-let sessions = 0
 let engines = 0
-/** Running functions of scope() and lease(). Contexts stay enabled while there are any. */
-let running = 0
 
 /** An engine was opened or closed. With two engines, a request may hold a connection of each. */
 export function countEngine (change: 1 | -1): void {
   engines += change
-  if (engines === 1 && change === 1) sessions = 0
+  if (engines === 1 && change === 1) contexts.restart()
 }
 
 /**
@@ -48,36 +36,24 @@ export function countEngine (change: 1 | -1): void {
  * requested it.
  */
 export function askedBeside (): void {
-  sessions = -Infinity
-}
-
-/** Whether to set the context of a new request session. */
-function tracksContexts (): boolean {
-  if (!isCostly || engines > 1 || ++sessions <= trial) return true
-  if (sessions % trial === 1 && running === 0) contexts.disable()
-  return false
+  contexts.needed()
 }
 
 /** The innermost work that the running code belongs to. */
 export function currentWork (): WorkContext | null {
-  let work = contexts.getStore() ?? null
+  let work = contexts.current ?? null
   // Node passes the context of a request on to the next request of the same socket, so closed owners are skipped.
   while (work !== null && work.owner.isClosed) work = work.parent
   return work
 }
 
 /** Runs fn as the work of an owner. */
-export async function asWorkOf<T> (
+export function asWorkOf<T> (
   owner: ConnectionOwner,
   fn: () => Promise<T> | T,
   unawaited?: () => boolean
 ): Promise<T> {
-  running++
-  try {
-    return await contexts.run({ owner, parent: currentWork(), ...(unawaited && { unawaited }) }, fn)
-  } finally {
-    running--
-  }
+  return contexts.runWork({ owner, parent: currentWork(), ...(unawaited && { unawaited }) }, fn)
 }
 
 /**
@@ -86,7 +62,7 @@ export async function asWorkOf<T> (
  */
 export function beginRequest (engine: object): void {
   for (let work = currentWork(); work !== null; work = work.parent) {
-    if (work.owner.requestOf === engine) return contexts.enterWith(null)
+    if (work.owner.requestOf === engine) return contexts.enter(null)
   }
 }
 
@@ -96,9 +72,9 @@ export function beginRequest (engine: object): void {
  * by the first request for a second one.
  */
 export function enterWorkOf (owner: ConnectionOwner): void {
-  if (!tracksContexts()) return
+  if (engines <= 1 && !contexts.follows()) return
   const parent = currentWork()
   // With a second engine's session in between, it may be further out.
   for (let work = parent; work !== null; work = work.parent) if (work.owner === owner) return
-  contexts.enterWith({ owner, parent })
+  contexts.enter({ owner, parent })
 }
