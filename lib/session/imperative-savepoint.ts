@@ -3,7 +3,9 @@ import { kindOf } from '../kind-of.ts'
 import type { Savepoint as PublicSavepoint } from '../../types/session.ts'
 import { ObservedPromise } from '../exchange/observed-promise.ts'
 import { Savepoint } from './savepoint.ts'
-import { refusal, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint } from './savepoint-ends.ts'
+import {
+  openInTurn, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint
+} from './savepoint-ends.ts'
 
 /** The longest name that PostgreSQL does not truncate. Bytes. */
 const maxName = 63
@@ -27,20 +29,10 @@ export function openSavepoint (host: SavepointHost, name?: string, isOnServer = 
   const { savepoints } = host
   const savepoint = new Savepoint(savepoints, isOnServer)
   savepoint.hooks = host.hooks.count
-  const promise: ObservedPromise<PublicSavepoint> = new ObservedPromise((resolve, reject) => {
-    const refuse = (failure: Error): void => {
-      // The session has recorded this failure already.
-      queueMicrotask(() => promise.silence())
-      reject(failure)
-    }
-    savepoints.inTurn(() => {
-      const failure = refusal(host)
-      if (failure !== null) return refuse(failure)
-      savepoints.open(savepoint, name)
-      resolve(new ImperativeSavepoint(host, savepoint))
-    }, refuse)
+  return openInTurn(host, (resolve) => {
+    savepoints.open(savepoint, name)
+    resolve(new ImperativeSavepoint(host, savepoint))
   })
-  return promise
 }
 
 /** What savepoint() resolves to: a savepoint that its caller ends. */

@@ -1,9 +1,11 @@
 import type { Session } from '../../types/session.ts'
-import { ObservedPromise } from '../exchange/observed-promise.ts'
+import type { ObservedPromise } from '../exchange/observed-promise.ts'
 import { runInSession } from './current-session.ts'
 import { NestedSession } from './nested-session.ts'
 import type { Frame } from './savepoint.ts'
-import { refusal, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint } from './savepoint-ends.ts'
+import {
+  openInTurn, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint
+} from './savepoint-ends.ts'
 
 /** How many calls of fn may start inside each other on one stack. */
 const maxStarting = 50
@@ -24,24 +26,15 @@ export class NestedTransactions {
   run<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const host = this.#host
     const { savepoints } = host
-    const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
-      const refuse = (failure: Error): void => {
-        // The session has recorded this failure already.
-        queueMicrotask(() => promise.silence())
-        reject(failure)
-      }
-      savepoints.inTurn(() => {
-        const failure = refusal(host)
-        if (failure !== null) return refuse(failure)
-        savepoints.enter((frame) => this.#run(frame, fn).then((result) => {
-          resolve(result)
-          savepoints.leave(frame)
-        }, (error) => {
-          reportUnlessAwaited(host, frame.parent, promise, error)
-          reject(error)
-          savepoints.leave(frame)
-        }))
-      }, refuse)
+    const promise: ObservedPromise<T> = openInTurn<T>(host, (resolve, reject) => {
+      savepoints.enter((frame) => this.#run(frame, fn).then((result) => {
+        resolve(result)
+        savepoints.leave(frame)
+      }, (error) => {
+        reportUnlessAwaited(host, frame.parent, promise, error)
+        reject(error)
+        savepoints.leave(frame)
+      }))
     })
     return promise
   }

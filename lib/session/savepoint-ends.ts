@@ -1,5 +1,5 @@
 import { pgScopeError } from '../errors.ts'
-import type { ObservedPromise, UnawaitedFailures } from '../exchange/observed-promise.ts'
+import { ObservedPromise, type UnawaitedFailures } from '../exchange/observed-promise.ts'
 import type { Transaction } from '../exchange/transaction.ts'
 import type { Session } from '../../types/session.ts'
 import type { CursorStream } from './cursor-stream.ts'
@@ -28,9 +28,28 @@ export interface SavepointHost {
   discardUnsent (): void
 }
 
-/** Why a savepoint cannot be opened now, or null. */
-export function refusal (host: SavepointHost): Error | null {
+/** Why a savepoint cannot be opened or kept now, or null. */
+function refusal (host: SavepointHost): Error | null {
   return host.tooLateError() ?? host.failure()
+}
+
+/** Calls `open` when it is the turn of the call, unless no savepoint can be opened then. */
+export function openInTurn<T> (
+  host: SavepointHost, open: (resolve: (value: T) => void, reject: (error: unknown) => void) => void
+): ObservedPromise<T> {
+  const promise: ObservedPromise<T> = new ObservedPromise<T>((resolve, reject) => {
+    const refuse = (failure: Error): void => {
+      // The session has recorded this failure already.
+      queueMicrotask(() => promise.silence())
+      reject(failure)
+    }
+    host.savepoints.inTurn(() => {
+      const failure = refusal(host)
+      if (failure === null) open(resolve, reject)
+      else refuse(failure)
+    }, refuse)
+  })
+  return promise
 }
 
 /** A failure that no caller awaits fails what encloses the call: a savepoint, or the session. */
