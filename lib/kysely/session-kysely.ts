@@ -1,6 +1,7 @@
 import {
   type AccessMode, ConnectionBuilder, type ControlledTransaction, ControlledTransactionBuilder, DefaultQueryExecutor,
-  type IsolationLevel, Kysely, type KyselyConfig, type KyselyPlugin, type KyselyProps, Log, PostgresDialect, type QueryExecutor, Transaction, TransactionBuilder
+  type IsolationLevel, Kysely, type KyselyConfig, type KyselyPlugin, type KyselyProps, Log, PostgresDialect,
+  type QueryExecutor, Transaction, TransactionBuilder
 } from 'kysely'
 import { isEngine, type LibrarySource, runTransaction, targetOf, type TransactionModes } from '../library-source.ts'
 import type { RawClient } from '../../types/engine.ts'
@@ -28,11 +29,11 @@ export class SessionKysely<DB> extends Kysely<DB> {
   }
 
   override transaction (): TransactionBuilder<DB> {
-    return new SessionTransactionBuilder(this.#connection, this.#props)
+    return new SessionTransactionBuilder(new TransactionPlan(this.#connection, this.#props))
   }
 
   override startTransaction (): ControlledTransactionBuilder<DB> {
-    return new SessionControlledBuilder(this.#connection, this.#props)
+    return new SessionControlledBuilder(new TransactionPlan(this.#connection, this.#props))
   }
 
   override connection (): ConnectionBuilder<DB> {
@@ -62,73 +63,77 @@ export class SessionKysely<DB> extends Kysely<DB> {
   }
 }
 
-/** What setAccessMode() and setIsolationLevel() have collected. */
-type Modes = Pick<TransactionModes, 'readOnly'> & { isolation?: IsolationLevel }
+/** What the builder of a transaction knows, and the modes that it was asked for. */
+class TransactionPlan {
+  readonly connection: SessionConnection
+  readonly props: KyselyProps
+  readonly modes: TransactionModes
 
-/** `snapshot` is not PostgreSQL's, and is rejected where the transaction begins. */
-const asked = (modes: Modes): TransactionModes => modes as TransactionModes
-
-class SessionTransactionBuilder<DB> extends TransactionBuilder<DB> {
-  readonly #connection: SessionConnection
-  readonly #props: KyselyProps
-  readonly #modes: Modes
-
-  constructor (connection: SessionConnection, props: KyselyProps, modes: Modes = {}) {
-    super(props)
-    this.#connection = connection
-    this.#props = props
-    this.#modes = modes
+  constructor (connection: SessionConnection, props: KyselyProps, modes: TransactionModes = {}) {
+    this.connection = connection
+    this.props = props
+    this.modes = modes
   }
 
-  override setAccessMode (mode: AccessMode): TransactionBuilder<DB> {
+  withAccess (mode: AccessMode): TransactionPlan {
     return this.#with({ readOnly: mode === 'read only' })
   }
 
-  override setIsolationLevel (isolation: IsolationLevel): TransactionBuilder<DB> {
-    return this.#with({ isolation })
+  /** `snapshot` is not PostgreSQL's, and is rejected where the transaction begins. */
+  withIsolation (isolation: IsolationLevel): TransactionPlan {
+    return this.#with({ isolation } as TransactionModes)
   }
 
-  #with (modes: Modes): TransactionBuilder<DB> {
-    return new SessionTransactionBuilder(this.#connection, this.#props, { ...this.#modes, ...modes })
+  #with (modes: TransactionModes): TransactionPlan {
+    return new TransactionPlan(this.connection, this.props, { ...this.modes, ...modes })
+  }
+}
+
+class SessionTransactionBuilder<DB> extends TransactionBuilder<DB> {
+  readonly #plan: TransactionPlan
+
+  constructor (plan: TransactionPlan) {
+    super(plan.props)
+    this.#plan = plan
+  }
+
+  override setAccessMode (mode: AccessMode): TransactionBuilder<DB> {
+    return new SessionTransactionBuilder(this.#plan.withAccess(mode))
+  }
+
+  override setIsolationLevel (isolation: IsolationLevel): TransactionBuilder<DB> {
+    return new SessionTransactionBuilder(this.#plan.withIsolation(isolation))
   }
 
   /** The callback runs inside of transaction(fn), so calls on the outer instance belong to the transaction too. */
   override execute<T> (callback: (trx: Transaction<DB>) => Promise<T>): Promise<T> {
-    return runTransaction(this.#connection.source, asked(this.#modes), (session) => {
-      const connection = new SessionConnection(session, this.#connection.log)
-      return callback(new Transaction({
-        ...this.#props, executor: this.#props.executor.withConnectionProvider(connection)
-      }))
+    const { connection: { source, log }, props, modes } = this.#plan
+    return runTransaction(source, modes, (session) => {
+      const connection = new SessionConnection(session, log)
+      return callback(new Transaction({ ...props, executor: props.executor.withConnectionProvider(connection) }))
     })
   }
 }
 
 class SessionControlledBuilder<DB> extends ControlledTransactionBuilder<DB> {
-  readonly #connection: SessionConnection
-  readonly #props: KyselyProps
-  readonly #modes: Modes
+  readonly #plan: TransactionPlan
 
-  constructor (connection: SessionConnection, props: KyselyProps, modes: Modes = {}) {
-    super(props)
-    this.#connection = connection
-    this.#props = props
-    this.#modes = modes
+  constructor (plan: TransactionPlan) {
+    super(plan.props)
+    this.#plan = plan
   }
 
   override setAccessMode (mode: AccessMode): ControlledTransactionBuilder<DB> {
-    return this.#with({ readOnly: mode === 'read only' })
+    return new SessionControlledBuilder(this.#plan.withAccess(mode))
   }
 
   override setIsolationLevel (isolation: IsolationLevel): ControlledTransactionBuilder<DB> {
-    return this.#with({ isolation })
-  }
-
-  #with (modes: Modes): ControlledTransactionBuilder<DB> {
-    return new SessionControlledBuilder(this.#connection, this.#props, { ...this.#modes, ...modes })
+    return new SessionControlledBuilder(this.#plan.withIsolation(isolation))
   }
 
   override async execute (): Promise<ControlledTransaction<DB>> {
-    return beginControlled(this.#connection, this.#props, asked(this.#modes))
+    const { connection, props, modes } = this.#plan
+    return beginControlled(connection, props, modes)
   }
 }
 

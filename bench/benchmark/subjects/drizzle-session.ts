@@ -1,30 +1,13 @@
 import { eq, sql } from 'drizzle-orm'
-import type { NodePgDatabase } from 'drizzle-orm/node-postgres'
-import { bigint, integer, pgTable, text } from 'drizzle-orm/pg-core'
 import { drizzleOf } from '../../../lib/drizzle/index.ts'
 import pgScope, { type RouteOptions } from '../../../lib/index.ts'
 import { randomAmount, randomId, randomIds, tenant, timeout, userOf } from '../../../harness/workload-statements.ts'
+import { accounts, entries, read, settingsColumns } from '../drizzle-tables.ts'
 import type { Declare } from '../subject.ts'
-
-const accounts = pgTable('accounts', {
-  id: integer().primaryKey(),
-  owner: text().notNull(),
-  balance: integer().notNull()
-})
-const entries = pgTable('entries', {
-  id: bigint({ mode: 'bigint' }).primaryKey().generatedAlwaysAsIdentity(),
-  account: integer().notNull(),
-  amount: integer().notNull()
-})
 
 /** What docs/drizzle.md shows: a database for each request. */
 const drizzleSession: Declare = async (app, { connectionString, max }) => {
   await app.register(pgScope, { connectionString, pool: { max } })
-
-  const read = async (db: Pick<NodePgDatabase, 'select'>, id: number) => {
-    const [row] = await db.select().from(accounts).where(eq(accounts.id, id))
-    return row
-  }
 
   app.get('/read', (request) => read(drizzleOf(request.db), randomId()))
   app.get('/read-only', { config: { db: { readOnly: true } } }, (request) => read(drizzleOf(request.db), randomId()))
@@ -44,14 +27,7 @@ const drizzleSession: Declare = async (app, { connectionString, max }) => {
   })
   const settings: RouteOptions['settings'] = (request) => ({ 'app.user_id': userOf(request), 'app.tenant_id': tenant })
   app.get('/settings', { config: { db: { statementTimeout: timeout, settings } } }, async (request) => {
-    const [row] = await drizzleOf(request.db).select({
-      id: accounts.id,
-      owner: accounts.owner,
-      balance: accounts.balance,
-      user: sql<string>`current_setting('app.user_id')`,
-      tenant: sql<string>`current_setting('app.tenant_id')`,
-      timeout: sql<string>`current_setting('statement_timeout')`
-    }).from(accounts).where(eq(accounts.id, randomId()))
+    const [row] = await drizzleOf(request.db).select(settingsColumns).from(accounts).where(eq(accounts.id, randomId()))
     return row
   })
 }

@@ -1,19 +1,12 @@
-import { type Generated, type Kysely, sql } from 'kysely'
 import pgScope, { type RouteOptions } from '../../../lib/index.ts'
 import { kyselyOf } from '../../../lib/kysely/index.ts'
 import { randomAmount, randomId, randomIds, tenant, timeout, userOf } from '../../../harness/workload-statements.ts'
+import { type Database, read, settingsColumns } from '../kysely-tables.ts'
 import type { Declare } from '../subject.ts'
-
-interface Database {
-  accounts: { id: number, owner: string, balance: number }
-  entries: { id: Generated<string>, account: number, amount: number }
-}
 
 /** What docs/kysely.md shows: an instance for each request. */
 const kyselySession: Declare = async (app, { connectionString, max }) => {
   await app.register(pgScope, { connectionString, pool: { max } })
-
-  const read = (db: Kysely<Database>, id: number) => db.selectFrom('accounts').select(['id', 'owner', 'balance']).where('id', '=', id).executeTakeFirstOrThrow()
 
   app.get('/read', (request) => read(kyselyOf<Database>(request.db), randomId()))
   app.get('/read-only', { config: { db: { readOnly: true } } }, (request) => read(kyselyOf<Database>(request.db), randomId()))
@@ -33,12 +26,7 @@ const kyselySession: Declare = async (app, { connectionString, max }) => {
   })
   const settings: RouteOptions['settings'] = (request) => ({ 'app.user_id': userOf(request), 'app.tenant_id': tenant })
   app.get('/settings', { config: { db: { statementTimeout: timeout, settings } } }, (request) => {
-    return kyselyOf<Database>(request.db).selectFrom('accounts').select([
-      'id', 'owner', 'balance',
-      sql<string>`current_setting('app.user_id')`.as('user'),
-      sql<string>`current_setting('app.tenant_id')`.as('tenant'),
-      sql<string>`current_setting('statement_timeout')`.as('timeout')
-    ]).where('id', '=', randomId()).executeTakeFirstOrThrow()
+    return kyselyOf<Database>(request.db).selectFrom('accounts').select(settingsColumns).where('id', '=', randomId()).executeTakeFirstOrThrow()
   })
 }
 

@@ -1,12 +1,8 @@
-import { Kysely, PostgresDialect, sql, type Generated } from 'kysely'
+import { Kysely, PostgresDialect, sql } from 'kysely'
 import pg from 'pg'
 import { randomAmount, randomId, randomIds, tenant, timeout, userOf } from '../../../harness/workload-statements.ts'
+import { type Database, read, settingsColumns } from '../kysely-tables.ts'
 import type { Declare } from '../subject.ts'
-
-interface Database {
-  accounts: { id: number, owner: string, balance: number }
-  entries: { id: Generated<string>, account: number, amount: number }
-}
 
 /** `db.transaction().execute()` of its documentation, on the dialect for pg. */
 const kysely: Declare = async (app, { connectionString, max }) => {
@@ -14,8 +10,6 @@ const kysely: Declare = async (app, { connectionString, max }) => {
   pool.on('error', () => {})
   const db = new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
   app.addHook('onClose', () => db.destroy())
-
-  const read = (db: Kysely<Database>, id: number) => db.selectFrom('accounts').select(['id', 'owner', 'balance']).where('id', '=', id).executeTakeFirstOrThrow()
 
   app.get('/read', () => db.transaction().execute((trx) => read(trx, randomId())))
   app.get('/read-only', () => db.transaction().setAccessMode('read only').execute((trx) => read(trx, randomId())))
@@ -37,12 +31,7 @@ const kysely: Declare = async (app, { connectionString, max }) => {
   }))
   app.get('/settings', (request) => db.transaction().execute(async (trx) => {
     await sql`SELECT set_config('app.user_id', ${userOf(request)}, true), set_config('app.tenant_id', ${tenant}, true), set_config('statement_timeout', ${timeout}, true)`.execute(trx)
-    return await trx.selectFrom('accounts').select([
-      'id', 'owner', 'balance',
-      sql<string>`current_setting('app.user_id')`.as('user'),
-      sql<string>`current_setting('app.tenant_id')`.as('tenant'),
-      sql<string>`current_setting('statement_timeout')`.as('timeout')
-    ]).where('id', '=', randomId()).executeTakeFirstOrThrow()
+    return await trx.selectFrom('accounts').select(settingsColumns).where('id', '=', randomId()).executeTakeFirstOrThrow()
   }))
 }
 
