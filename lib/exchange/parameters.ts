@@ -89,5 +89,6 @@ function tooLarge (parameters: readonly WireValue[], longest: number): Error {
   const at = sizes.indexOf(largest)
   const type = typeof parameters[at] === 'string' ? 'string' : 'Buffer'
   return invalidQuery(`the values of one statement may have ${longest} bytes in total; ` +
-    `the largest, $${at + 1}, is a ${type} of ${largest} bytes; send it in parts, or with COPY through app.db.lease(fn)`)
+    `the largest, $${at + 1}, is a ${type} of ${largest} bytes; ` +
+    'send it in parts, or with COPY through app.db.lease(fn)')
 }

@@ -55,7 +55,8 @@ export class TransactionCancel {
       return true
     }
     // If it is the first statement, the transaction needs no connection any more.
-    if (connected === null && queue.isFirst(signal) && this.#start.cancel()) this.#transaction.rejectUnsent(signal.error)
+    const needsNothing = connected === null && queue.isFirst(signal) && this.#start.cancel()
+    if (needsNothing) this.#transaction.rejectUnsent(signal.error)
     return false
   }
 

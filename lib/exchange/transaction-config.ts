@@ -92,7 +92,8 @@ export function settingStatement (
 
 const texts: string[] = []
 function setConfig (count: number): string {
-  const calls = (): string[] => Array.from({ length: count }, (_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`)
+  const call = (i: number): string => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`
+  const calls = (): string[] => Array.from({ length: count }, (_, i) => call(i))
   texts[count] ??= `SELECT ${calls().join(', ')}`
   return texts[count]
 }

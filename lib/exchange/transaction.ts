@@ -163,7 +163,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     this.#statements.pipeline?.release()
   }
 
-  /** Sends ROLLBACK TO SAVEPOINT: a failed transaction is active again. Resolves even on an error. Needs a connection. */
+  /** Makes a failed transaction active again. Resolves even on an error. Requires a connection. */
   rollbackTo (savepoint: string): Promise<void> {
     return new Promise((resolve) => sendRollbackTo(this.#statements.pipeline!, savepoint, (failure) => {
       // Decided synchronously with the answer: a microtask later the connection may be lost.
@@ -267,7 +267,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     this.#suspect.judge(this, this.#statements.pipeline!, failed!, failure.error, settle)
   }
 
-  /** A call was rejected before it was sent, or its result is unusable, although the server's transaction is healthy. */
+  /** A call was not sent, or its result is unusable, although the server's transaction is healthy. */
   #rejectedCall (error: unknown): void {
     this.fail(transactionAborted(error))
     this.#refuseQueued()

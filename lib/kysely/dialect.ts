@@ -21,7 +21,8 @@ export const noDriver: Driver = {
 }
 
 function refused<T = void> (): Promise<T> {
-  return Promise.reject(new Error('Use db.transaction() or db.startTransaction(): this driver is never asked directly.'))
+  const message = 'Use db.transaction() or db.startTransaction(): this driver is never asked directly.'
+  return Promise.reject(new Error(message))
 }
 
 export const dialect: Dialect = {

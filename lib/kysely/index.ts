@@ -8,7 +8,8 @@ import { SessionKysely } from './session-kysely.ts'
 export type { KyselyOptions } from './options.ts'
 
 /**
- * A Kysely instance whose statements run on a session, such as `request.db`. It costs little: make one for each request.
+ * A Kysely instance whose statements run on a session, such as `request.db`. It costs little: make one for each
+ * request.
  *
  * - `db.transaction().execute(fn)` is a `transaction(fn)` of the session, `db.startTransaction()` a `savepoint()`.
  * - On an engine (`app.db`) each statement is committed by itself, a transaction is a `scope(fn)`, and `connection()` a

@@ -75,7 +75,8 @@ export const rules: readonly Rule[] = [
     // INSERT INTO temp is about a table of that name, and so is a SELECT INTO temp behind which no other name stands.
     matches: begins(
       '(?:select|with)\\b.*(?<!\\b(?:insert|merge) )\\binto (?:(?:global |local )?temp(?:orary)? ' +
-        '(?!(?:from|where|group|having|window|union|intersect|except|order|limit|offset|fetch|for)\\b)["a-z_]|"?pg_temp"? ?\\.)'
+        '(?!(?:from|where|group|having|window|union|intersect|except|order|limit|offset|fetch|for)\\b)["a-z_]|' +
+        '"?pg_temp"? ?\\.)'
     ),
     reason: seenByOthers,
     instead: 'Use CREATE TEMPORARY TABLE … ON COMMIT DROP AS SELECT'
@@ -183,6 +184,6 @@ function brokenBy (text: string): Rule | null {
 export function refuseUnsupported (text: string): void {
   const rule = ruleFor(text)
   if (rule === null) return
-  throw pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${rule.what} cannot work behind a pooler in transaction mode: ` +
-    `${rule.reason}. ${rule.instead}. On a direct connection it is allowed.`)
+  throw pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${rule.what} cannot work behind a pooler in transaction ` +
+    `mode: ${rule.reason}. ${rule.instead}. On a direct connection it is allowed.`)
 }

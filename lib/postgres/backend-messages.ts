@@ -217,7 +217,8 @@ class UnreadableRow implements BackendMessage {
 
   get fields (): never {
     throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID',
-      `A row of ${this.length} bytes holds a value that is longer than a string in Node.js can be (512 MiB): select it in parts, with substring().`)
+      `A row of ${this.length} bytes holds a value that is longer than a string in Node.js can be (512 MiB): ` +
+      'select it in parts, with substring().')
   }
 }
 

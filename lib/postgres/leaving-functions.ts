@@ -32,7 +32,8 @@ const quote = (text: string): string => `'${text.replaceAll("'", "''")}'`
 export const leavingFunctions = `
   WITH RECURSIVE own AS MATERIALIZED (
     SELECT oid, proname, regexp_replace(
-             lower(CASE WHEN prosrc = '' AND prokind <> 'a' THEN pg_get_functiondef(oid) ELSE prosrc END), '--[^\\n]*', '', 'g') AS source
+             lower(CASE WHEN prosrc = '' AND prokind <> 'a' THEN pg_get_functiondef(oid) ELSE prosrc END),
+             '--[^\\n]*', '', 'g') AS source
       FROM pg_catalog.pg_proc WHERE oid >= 16384 AND prolang NOT IN (12, 13)
   ), leaving AS (
     SELECT oid, proname FROM own
@@ -42,5 +43,6 @@ export const leavingFunctions = `
   )
   SELECT coalesce(json_agg(DISTINCT proname), '[]'),
          EXISTS (SELECT FROM pg_catalog.pg_depend JOIN leaving ON refobjid = leaving.oid
-                  WHERE refclassid = 'pg_catalog.pg_proc'::regclass AND classid <> 'pg_catalog.pg_proc'::regclass AND deptype = 'n')
+                  WHERE refclassid = 'pg_catalog.pg_proc'::regclass AND classid <> 'pg_catalog.pg_proc'::regclass
+                    AND deptype = 'n')
     FROM leaving`

@@ -10,9 +10,9 @@ const falsehood = /^'\s*(?:f|fa|fal|fals|false|no?|off?|0)\s*'$/i
 const doBlock = /^[\s(]*do\b/i
 
 /**
- * Splits a text into statements of one line each, without comments, strings and leading parentheses, so that their words
- * can be matched. A string becomes `''`, or `false` if that is its content; a quoted name that is not a plain word
- * becomes `""`.
+ * Splits a text into statements of one line each, without comments, strings and leading parentheses, so that their
+ * words can be matched. A string becomes `''`, or `false` if that is its content. A quoted name that is not a plain
+ * word becomes `""`.
  */
 export function statementsOf (text: string): string[] {
   const statements: string[] = []
@@ -34,8 +34,10 @@ export function statementsOf (text: string): string[] {
     else if (isString(opening)) {
       if (first === 'unknown') first = doBlock.test(words) ? 'code' : 'string'
       // The code of a DO block runs as part of the statement.
-      if (first === 'code') words += ` ${statementsOf(text.slice(index + opening.length, from - opening.length)).join(' ')} `
-      else words += falsehood.test(text.slice(index, from)) ? 'false' : "''"
+      if (first === 'code') {
+        const code = text.slice(index + opening.length, from - opening.length)
+        words += ` ${statementsOf(code).join(' ')} `
+      } else words += falsehood.test(text.slice(index, from)) ? 'false' : "''"
     } else if (opening === '"') words += plainName.test(text.slice(index, from)) ? text.slice(index, from) : '""'
     else words += ' '
   }

@@ -55,7 +55,9 @@ export function checkStream (payload: Readable | ReadableStream): void {
     throw new errorCodes.FST_ERR_REP_INVALID_PAYLOAD_TYPE(typeof payload)
   }
   if (payload.errored) throw payload.errored
-  if (payload.destroyed && !payload.readableEnded) throw failed('The stream of the answer was destroyed before its end.')
+  if (payload.destroyed && !payload.readableEnded) {
+    throw failed('The stream of the answer was destroyed before its end.')
+  }
 }
 
 function failed (message: string): Error {

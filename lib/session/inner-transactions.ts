@@ -145,7 +145,8 @@ export class InnerTransactions {
     const session = this.open()
     const here: Inside = { owner: this, session, enclosing: inside.getStore(), undone: false }
     try {
-      const result = await asWorkOf(session, () => runInSession(this.#host.engine, session, () => inside.run(here, fn, session)))
+      const run = (): Promise<T> => runInSession(this.#host.engine, session, () => inside.run(here, fn, session))
+      const result = await asWorkOf(session, run)
       await session.end('commit', transactionEndedError())
       return result
     } catch (error) {
