@@ -78,9 +78,7 @@ export interface Engine extends Queryable {
    * innermost one. In a request that has not used `request.db` yet, it is made as by `request.db`. For code that cannot
    * be handed a session, such as repositories that are made once for the app.
    *
-   * It follows the async context from the plugin's onRequest hook on. On Node 20 and 22, following costs every request
-   * a little: after 1000 requests without a call of current() they are followed again only from its first call on.
-   * Call it once at startup, and catch the error, if its first call may come later.
+   * It follows the async context from the plugin's onRequest hook on.
    *
    * @throws FST_PG_SCOPE_NO_SESSION (500) elsewhere
    */

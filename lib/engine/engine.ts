@@ -15,7 +15,7 @@ import { newCounters } from '../pool/counters.ts'
 import { closedError } from '../pool/pool-errors.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { SessionStateReset } from '../pool/session-state-reset.ts'
-import { asWorkOf, beginRequest, countEngine, currentWork } from '../pool/work-context.ts'
+import { asWorkOf, beginRequest, currentWork } from '../pool/work-context.ts'
 import { nameOf, type Target, targetOf } from '../postgres/target.ts'
 import { AutocommitSession } from '../session/autocommit-session.ts'
 import { currentSession, followRequest, type RunInRequest, runInSession } from '../session/current-session.ts'
@@ -73,7 +73,6 @@ export class PgEngine implements Engine {
       log,
       closeTimeout: options.closeTimeout
     })
-    countEngine(1)
   }
 
   #buildHost (): SessionHost {
@@ -165,7 +164,7 @@ export class PgEngine implements Engine {
   }
 
   /** A request begins. @returns runs a function with the session of the request as the current one */
-  followRequest (session: () => Session | null): RunInRequest | null {
+  followRequest (session: () => Session | null): RunInRequest {
     return followRequest(this.#pool, session)
   }
 

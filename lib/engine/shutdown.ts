@@ -2,7 +2,6 @@ import type { FastifyBaseLogger } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import type { Counters } from '../pool/counters.ts'
 import type { Pool } from '../pool/pool.ts'
-import { countEngine } from '../pool/work-context.ts'
 import type { AutocommitSession } from '../session/autocommit-session.ts'
 import type { OpenWork } from './open-work.ts'
 
@@ -58,7 +57,6 @@ export class Shutdown {
 
   async #close (): Promise<void> {
     const { work, ownSession, pool } = this.#parts
-    countEngine(-1)
     this.drain()
     while (!work.isEmpty || ownSession.working) {
       await Promise.race([

@@ -1,5 +1,5 @@
 import { ArraySet } from '../array-set.ts'
-import { askedBeside, type ConnectionOwner } from './work-context.ts'
+import type { ConnectionOwner } from './work-context.ts'
 import type { Lease } from './lease.ts'
 import { PoolObserver } from './pool-observer.ts'
 import type { AcquireRequest } from './wait-queue.ts'
@@ -47,7 +47,6 @@ export class DeadlockDetector extends PoolObserver {
   }
 
   override requested (waiter: AcquireRequest): void {
-    if (waiter.label === undefined && this.#requests > 0) askedBeside()
     if (!isNested(waiter)) return
     this.#nested++
     this.#suspect()

@@ -1,6 +1,6 @@
 // Which work the running code belongs to, so that the pool can tell whether a waiter blocks work that holds a
 // connection.
-import { RequestContext } from '../request-context.ts'
+import { AsyncLocalStorage } from 'node:async_hooks'
 
 /** A session, scope or lease(fn): it may hold a connection for longer than one statement. */
 export interface ConnectionOwner {
@@ -20,28 +20,11 @@ export interface WorkContext {
   readonly unawaited?: () => boolean
 }
 
-/** Needed once a request may have requested a second connection. */
-const contexts = new RequestContext<WorkContext | null>()
-
-let engines = 0
-
-/** An engine was opened or closed. With two engines, a request may hold a connection of each. */
-export function countEngine (change: 1 | -1): void {
-  engines += change
-  if (engines === 1 && change === 1) contexts.restart()
-}
-
-/**
- * A connection was requested outside of request sessions while such sessions hold some, so one of them may have
- * requested it.
- */
-export function askedBeside (): void {
-  contexts.needed()
-}
+const contexts = new AsyncLocalStorage<WorkContext | null>()
 
 /** The innermost work that the running code belongs to. */
 export function currentWork (): WorkContext | null {
-  let work = contexts.current ?? null
+  let work = contexts.getStore() ?? null
   // Node passes the context of a request on to the next request of the same socket, so closed owners are skipped.
   while (work !== null && work.owner.isClosed) work = work.parent
   return work
@@ -53,7 +36,7 @@ export function asWorkOf<T> (
   fn: () => Promise<T> | T,
   unawaited?: () => boolean
 ): Promise<T> {
-  return contexts.runWork({ owner, parent: currentWork(), ...(unawaited && { unawaited }) }, fn)
+  return contexts.run({ owner, parent: currentWork(), ...(unawaited && { unawaited }) }, async () => fn())
 }
 
 /**
@@ -62,19 +45,16 @@ export function asWorkOf<T> (
  */
 export function beginRequest (engine: object): void {
   for (let work = currentWork(); work !== null; work = work.parent) {
-    if (work.owner.requestOf === engine) return contexts.enter(null)
+    if (work.owner.requestOf === engine) return contexts.enterWith(null)
   }
 }
 
 /**
  * Makes the running code, and what it awaits, the work of a request's session, which has no function to run in.
- * Where contexts are costly, they are disabled after a while if requests use one connection each, and enabled again
- * by the first request for a second one.
  */
 export function enterWorkOf (owner: ConnectionOwner): void {
-  if (engines <= 1 && !contexts.follows()) return
   const parent = currentWork()
   // With a second engine's session in between, it may be further out.
   for (let work = parent; work !== null; work = work.parent) if (work.owner === owner) return
-  contexts.enter({ owner, parent })
+  contexts.enterWith({ owner, parent })
 }

@@ -17,7 +17,6 @@ export function runAsCurrent (engine: PgEngine, request: FastifyRequest, decorat
   // Node passes the async context of a request on to its socket, which must not retain the request until it is closed.
   const ref = new WeakRef(request as unknown as Record<string, Session>)
   const run = engine.followRequest(() => ref.deref()?.[decorator] ?? null)
-  if (run === null) return done()
   const raw = request.raw as unknown as RawRequest
   if (hasBody(raw)) keepForBody(raw, run)
   run(done)

@@ -1,5 +1,5 @@
 // Which session the running code belongs to, for `app.db.current()`.
-import { RequestContext } from '../request-context.ts'
+import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Session } from '../../types/session.ts'
 
 /** A request, scope(fn) or transaction(fn), and what is around it. */
@@ -11,7 +11,7 @@ interface Place {
   readonly around: Place | undefined
 }
 
-const places = new RequestContext<Place>()
+const places = new AsyncLocalStorage<Place>()
 
 /** Runs a function as part of a request. */
 export type RunInRequest = (fn: () => unknown) => unknown
@@ -20,11 +20,9 @@ export type RunInRequest = (fn: () => unknown) => unknown
  * A request begins.
  *
  * @param session makes the session of the request when it is first used
- * @returns null if requests are not followed
  */
-export function followRequest (engine: object, session: () => Session | null): RunInRequest | null {
-  if (!places.follows()) return null
-  let around = places.current
+export function followRequest (engine: object, session: () => Session | null): RunInRequest {
+  let around = places.getStore()
   // Node passes the context of a request on to the next one of the same socket.
   while (around?.engine === engine) around = around.around
   const place = { engine, session, around }
@@ -33,13 +31,12 @@ export function followRequest (engine: object, session: () => Session | null): R
 
 /** Runs a function as part of scope(fn) or transaction(fn). */
 export function runInSession<T> (engine: object, session: Session, fn: () => Promise<T> | T): Promise<T> {
-  return places.runWork({ engine, session: () => session, around: places.current }, fn)
+  return places.run({ engine, session: () => session, around: places.getStore() }, async () => fn())
 }
 
 /** The session that the running code belongs to, or null. */
 export function currentSession (engine: object): Session | null {
-  places.needed()
-  let place = places.current
+  let place = places.getStore()
   while (place !== undefined && place.engine !== engine) place = place.around
   return place === undefined ? null : place.session()
 }

@@ -1,7 +1,9 @@
 import t from 'tap'
 import Fastify, { type FastifyInstance, type FastifyRequest } from 'fastify'
 import { EventEmitter, once } from 'node:events'
+import { connect } from 'node:http2'
 import { Readable } from 'node:stream'
+import { setTimeout } from 'node:timers/promises'
 import pgScope from '../../../harness/plugin.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import type { Engine } from '../../../types/engine.ts'
@@ -54,7 +56,7 @@ app.route({
   url: '/',
   handler: async (request) => {
     look('handler', request)
-    await new Promise((resolve) => setTimeout(resolve, 1))
+    await setTimeout(1)
     look('handler, behind a timer', request)
     await Promise.all([1, 2].map(async (n) => {
       await app.db.current().query('SELECT $1::int', [n])
@@ -208,4 +210,33 @@ t.test('behind the end of its request it is the closed session, which says what 
   await app.inject('/')
   answered.emit('answered')
   await t.rejects(late, { code: 'FST_PG_SCOPE_SESSION_CLOSED' })
+})
+
+t.test('it is found however many requests came before that did not need it', async t => {
+  const app = Fastify()
+  await app.register(pgScope, { connectionString: postgres.connectionString })
+  app.get('/health', async () => ({}))
+  app.post('/', async (request) => ({ own: app.db.current() === request.db }))
+  t.teardown(() => app.close())
+  for (let i = 0; i < 3000; i++) await app.inject('/health')
+  t.same((await app.inject({ method: 'POST', url: '/', payload: {} })).json(), { own: true })
+})
+
+t.test('over HTTP/2 it is the session of the request behind a body too', async t => {
+  const app = Fastify({ http2: true })
+  await app.register(pgScope, { connectionString: postgres.connectionString })
+  app.post('/', async (request) => ({ own: app.db.current() === request.db, body: request.body }))
+  t.teardown(() => app.close())
+  const client = connect(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => client.close())
+  const answers = Array.from({ length: 20 }, async (_, i) => {
+    const stream = client.request({ ':method': 'POST', ':path': '/', 'content-type': 'application/json' })
+    stream.write('{"a":')
+    await setTimeout(5)
+    stream.end(`${i}}`)
+    let text = ''
+    for await (const chunk of stream) text += chunk
+    t.same(JSON.parse(text), { own: true, body: { a: i } })
+  })
+  await Promise.all(answers)
 })
