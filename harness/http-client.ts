@@ -1,4 +1,5 @@
 import { connect } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { HttpResponseReader } from './http-response.ts'
 import type { Socket } from 'node:net'
 import type { HttpResponse } from './http-response.ts'
@@ -18,6 +19,8 @@ export interface HttpRequest {
   body?: unknown
   /** Leave the socket open after the response, for another request. Default false: `connection: close`. */
   keepAlive?: boolean
+  /** Over TLS; the certificate is not checked. */
+  secure?: boolean
   /** An open socket of an earlier keepAlive request, to use instead of a new one. */
   socket?: Socket
 }
@@ -77,7 +80,9 @@ function hasBytes (after: HangUpTime): after is { bytes: number } {
 
 function open (port: number, request: HttpRequest, onData: (reader: HttpResponseReader) => void): OpenRequest {
   const { method = request.body === undefined ? 'GET' : 'POST' } = request
-  const socket = request.socket ?? connect({ port, host, noDelay: true })
+  const socket = request.socket ?? (request.secure === true
+    ? connectTls({ port, host, rejectUnauthorized: false })
+    : connect({ port, host, noDelay: true }))
   const reader = new HttpResponseReader(method)
   let failure: Error | undefined
   const response = new Promise<HttpResponse>(resolve => {

@@ -1,4 +1,5 @@
 import { connect as connectTo } from 'node:net'
+import { connect as connectTls } from 'node:tls'
 import { connect, constants, type IncomingHttpHeaders } from 'node:http2'
 import type { HttpRequest, HttpResponse } from './http-client.ts'
 
@@ -14,12 +15,14 @@ export interface OpenHttp2Request {
 }
 
 /**
- * Sends a request in cleartext on a connection of its own. `complete` means what it means to any client: ended, and
+ * Sends a request on a connection of its own. `complete` means what it means to any client: ended, and
  * without an error code.
  */
-export function openHttp2Request (port: number, { method, path = '/', headers = {}, body }: HttpRequest = {}): OpenHttp2Request {
-  const socket = connectTo(port, '127.0.0.1')
-  const session = connect(`http://127.0.0.1:${port}`, { createConnection: () => socket })
+export function openHttp2Request (port: number, { method, path = '/', headers = {}, body, secure = false }: HttpRequest = {}): OpenHttp2Request {
+  const socket = secure
+    ? connectTls({ port, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false })
+    : connectTo(port, '127.0.0.1')
+  const session = connect(`${secure ? 'https' : 'http'}://127.0.0.1:${port}`, { createConnection: () => socket })
   let failure: Error | undefined
   let ended = false
   let head: IncomingHttpHeaders & { ':status'?: number | undefined } = {}

@@ -11,7 +11,6 @@ import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { runAsCurrent } from './current-request.ts'
-import { boundStream } from './stream-timeout.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: Done) => void
 
@@ -65,10 +64,7 @@ export function followRequests (
 
   const settle: OnSend = (request, reply, payload, done) => {
     const scope = scopeOf(request)
-    if (scope !== null) {
-      boundStream(scope, reply, payload)
-      return scope.send(reply, payload, done)
-    }
+    if (scope !== null) return scope.send(reply, payload, done)
     // A stream may first use the session while it is being sent.
     if (typeof payload === 'object' && payload !== null) (request as Marked)[mark] = new SentBody(reply, payload)
     done()

@@ -5,6 +5,7 @@ import type { Outcome } from '../session/managed-session.ts'
 import type { Answer, Done } from './answer.ts'
 import { type BodySource, HeldResponse } from './held-response.ts'
 import type { RequestWork } from './request-work.ts'
+import { StreamTimeout } from './stream-timeout.ts'
 
 /** The streamed body of a response that may use the session: its end waits for the end of the session. */
 export class StreamedBody implements BodySource {
@@ -15,6 +16,7 @@ export class StreamedBody implements BodySource {
   readonly #reply: FastifyReply
   readonly #payload: unknown
   readonly #response: HeldResponse
+  readonly #timeout: StreamTimeout
 
   constructor (work: RequestWork, answer: Answer, reply: FastifyReply, payload: unknown, outcome: Outcome | null) {
     this.outcome = outcome
@@ -23,10 +25,12 @@ export class StreamedBody implements BodySource {
     this.#reply = reply
     this.#payload = payload
     this.#response = new HeldResponse(reply.raw, this)
+    this.#timeout = new StreamTimeout(work.session, work.config.streamTimeout)
   }
 
   /** It no longer waits for the session. */
   release (): void {
+    this.#timeout.clear()
     this.#response.release()
   }
 

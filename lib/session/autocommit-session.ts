@@ -25,7 +25,6 @@ const noSettings = mergeSettings()
  * A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction.
  */
 export class AutocommitSession extends SessionBase implements ManagedSession {
-  readonly since = null
   readonly losesNothing = false
   readonly nothingAwaited = true
   endIsAwaited: boolean
@@ -76,6 +75,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   get #firstLoss (): { readonly error: unknown } | null {
     return this.#failure ?? this.#inner?.failure ?? null
+  }
+
+  get since (): number | null {
+    return this.#inner?.since ?? null
   }
 
   get working (): boolean {
@@ -256,17 +259,15 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     this.reason = reason
     await Promise.all([
       ...Array.from(this.#running, (single) => single.cancel(reason)),
-      ...Array.from(this.#inner?.sessions ?? [], (session) => session.end('rollback', reason).catch(() => {}))
+      this.#inner?.rollBack(reason)
     ])
-    await this.#inner?.leaveBegun()
   }
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
     if (reason !== undefined) await this.abort(reason)
     else if (outcome === 'commit') await this.#allSettled()
     else {
-      await Promise.all(Array.from(this.#inner?.sessions ?? [], (session) => session.end('rollback').catch(() => {})))
-      await this.#inner?.leaveBegun()
+      await this.#inner?.rollBack()
       await this.settled()
     }
     this.ended()

@@ -59,8 +59,11 @@ export class InnerTransactions {
     return this.#sessions.size === 0 && this.#calls.size === 0
   }
 
-  get sessions (): Iterable<ScopedSession> {
-    return this.#sessions
+  /** performance.now() when the oldest open transaction acquired its connection, or null. */
+  get since (): number | null {
+    let oldest: number | null = null
+    for (const { since } of this.#sessions) if (since !== null && (oldest === null || since < oldest)) oldest = since
+    return oldest
   }
 
   /** Each resolves when a transaction(fn) has ended. */
@@ -115,6 +118,12 @@ export class InnerTransactions {
     if (session !== null && (session !== begun?.session || session.isCallerInside)) return session[outcome]()
     if (begun === null) return nothing
     return begun.ending ?? this.#observe(begun.end(outcome))
+  }
+
+  /** Rolls back all open transactions. @param reason the error of their statements that wait or run */
+  async rollBack (reason?: Error): Promise<void> {
+    await Promise.all(Array.from(this.#sessions, (session) => session.end('rollback', reason).catch(() => {})))
+    await this.leaveBegun()
   }
 
   /** Rolls back a begun transaction that is not being ended, and reports it as a failure. */

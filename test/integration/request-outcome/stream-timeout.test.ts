@@ -1,4 +1,6 @@
 import { connect } from 'node:net'
+import { Readable } from 'node:stream'
+import { setTimeout as sleep } from 'node:timers/promises'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { send } from '../../../harness/http-client.ts'
@@ -24,6 +26,28 @@ async function listen (t: Test, options: RouteOptions) {
   })
   app.get('/lines', { config }, (request, reply) => reply.type('text/plain').send(request.db.stream(endless).map(({ i }: { i: number }) => `${i}\n`)))
   app.get('/error', { config }, (request, reply) => reply.code(500).send(request.db.stream(endless)))
+  app.get('/late', { config }, (request, reply) => reply.type('text/plain').send(Readable.from((async function * () {
+    yield 'head\n'
+    for await (const { i } of request.db.stream(endless)) yield `${i}${'x'.repeat(1000)}\n`
+  })())))
+  app.get('/again', { config }, async (request, reply) => {
+    await request.db.query('INSERT INTO downloads VALUES (1)')
+    return reply.type('text/plain').send(Readable.from((async function * () {
+      yield 'head\n'
+      for (let i = 0; ; i++) {
+        await request.db.query('SELECT 1')
+        yield `${i}${'x'.repeat(10000)}\n`
+      }
+    })()))
+  })
+  app.get('/short', { config }, (request, reply) => reply.type('text/plain').send(Readable.from((async function * () {
+    for (let i = 0; i < 8; i++) {
+      await request.db.query('SELECT 1')
+      await request.db.commit()
+      await sleep(100)
+      yield `${i}\n`
+    }
+  })())))
   app.get('/few', { config }, (request) => request.db.stream('SELECT generate_series(1, 3) AS i'))
   await app.listen({ host: '127.0.0.1', port: 0 })
   return { app, lines, port: (app.server.address() as { port: number }).port }
@@ -49,7 +73,7 @@ async function readSlowly (port: number, path: string): Promise<{ bytes: number,
   return { bytes, complete: tail === '0\r\n\r\n' }
 }
 
-for (const [path, options] of [['/rows', {}], ['/lines', {}], ['/error', {}], ['/rows', { mode: 'autocommit' }], ['/lines', { readOnly: true }]] as [string, RouteOptions][]) {
+for (const [path, options] of [['/rows', {}], ['/lines', {}], ['/error', {}], ['/rows', { mode: 'autocommit' }], ['/lines', { readOnly: true }], ['/late', {}], ['/late', { mode: 'autocommit' }], ['/again', {}]] as [string, RouteOptions][]) {
   t.test(`a client that reads ${path} slowly gives its connection back after streamTimeout ${JSON.stringify(options)}`, { timeout: 60000 }, async (t) => {
     await postgres.query('TRUNCATE downloads')
     const { app, lines, port } = await listen(t, { ...options, streamTimeout: 500 })
@@ -58,7 +82,7 @@ for (const [path, options] of [['/rows', {}], ['/lines', {}], ['/error', {}], ['
     t.equal(complete, false, 'the body breaks off')
     await waitFor(() => app.db.stats().inUse === 0)
     await waitFor(async () => (await postgres.activity()).every(({ state }) => state === 'idle'))
-    if (options.mode !== 'autocommit') t.equal((await postgres.query('SELECT FROM downloads')).rowCount, 0, 'its work is rolled back')
+    if (options.mode !== 'autocommit' && path !== '/again') t.equal((await postgres.query('SELECT FROM downloads')).rowCount, 0, 'its work is rolled back')
     t.match(lines.join('\n'), /streamTimeout/, 'the log says why')
   })
 }
@@ -81,4 +105,11 @@ t.test('an answer that is read in time is whole, whatever the limit', async (t) 
     t.equal(complete, true)
     t.equal(String(body), '{"i":1}\n{"i":2}\n{"i":3}\n')
   }
+})
+
+t.test('a body that ends its transactions in time may last longer than streamTimeout', async (t) => {
+  const { port } = await listen(t, { streamTimeout: 300 })
+  const { complete, body } = await send(port, { path: '/short' })
+  t.equal(complete, true)
+  t.equal(String(body), '0\n1\n2\n3\n4\n5\n6\n7\n')
 })
