@@ -69,8 +69,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   /** A failed statement does not affect the session; a transaction(fn) that failed and is not awaited does. */
   get failure (): Error | null {
-    const failure = this.#firstLoss
-    return failure === null ? null : asError(failure.error)
+    return this.#firstLoss === null ? null : asError(this.#firstLoss.error)
   }
 
   get #firstLoss (): { readonly error: unknown } | null {
