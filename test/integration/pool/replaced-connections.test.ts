@@ -1,8 +1,10 @@
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PoolOptions, type Session } from '../../../harness/plugin.ts'
+import { startPgProxy } from '../../../harness/pg-proxy.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { onlyDirect, onlyQueue } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t)
 const kept = onlyQueue(t, 'none is kept')
@@ -74,6 +76,48 @@ backends.test('reset() leaves running work alone, and waiting sessions get new c
   await session.commit()
   t.not(await waiting, before)
   t.match(db.stats(), { open: 1, counters: { opened: 2, destroyed: 1, handedOver: 0 } })
+})
+
+backends.test('reset() while connections are handed over: no later session gets one from before', async (t) => {
+  const { db } = await setUp(t, { max: 2, acquireTimeout: 30000 })
+  let wasReset = false
+  const stale: string[] = []
+  const before = new Set<number>()
+  const sessions = Array.from({ length: 40 }, (_, i) => db.scope(async (session) => {
+    const id = await pid(session)
+    if (wasReset && before.has(id)) stale.push(`session ${i}`)
+    if (!wasReset) before.add(id)
+    if (i === 10) {
+      db.reset().catch(() => {})
+      // What holds a connection now may finish on it.
+      await session.query('SELECT pg_sleep(0.1)')
+      setImmediate(() => { wasReset = true })
+    }
+    await session.query('SELECT 1')
+  }))
+  await Promise.all(sessions)
+  t.ok(before.size > 0)
+  t.same(stale, [], 'none after the sessions that held one')
+  t.match(db.stats(), { inUse: 0, waiting: 0 })
+  t.ok(db.stats().counters.handedOver > 0, 'hand-over goes on')
+})
+
+kept.test('reset() while a connection is being opened: it serves nothing', async (t) => {
+  const proxy = await startPgProxy(t, db)
+  const app = Fastify()
+  t.teardown(() => app.close())
+  await app.register(pgScope, {
+    connectionString: proxy.connectionString(db.connectionString), pool: { max: 1, acquireTimeout: 30000 }, startupCheck: false
+  })
+  proxy.pause()
+  const query = app.db.query('SELECT 1 AS one')
+  await waitFor(() => proxy.connections > 0)
+  const reset = app.db.reset()
+  proxy.resume()
+  t.same((await query).rows, [{ one: 1 }])
+  await reset
+  await app.db.query('SELECT 1')
+  t.match(app.db.stats(), { open: 1, counters: { opened: 2, destroyed: 1 } })
 })
 
 t.test('sessions that ask during reset() are served, whatever the strategy', async (t) => {

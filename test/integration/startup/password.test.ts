@@ -76,3 +76,29 @@ t.test('neither a wrong return value nor a password is to be seen in the error',
   t.match(error, refused)
   t.notOk([error.message, error.stack, error.cause.message, JSON.stringify(error)].join().includes('hidden-s3cret'))
 })
+
+for (const strategy of strategies) {
+  t.test(`strategy '${strategy}': a changed password is used after reset(), and no request fails`, async (t) => {
+    await db.query("CREATE ROLE rotating LOGIN PASSWORD 'first'")
+    t.teardown(() => db.query('DROP ROLE rotating'))
+    let current = 'first'
+    const app = Fastify()
+    t.teardown(() => app.close())
+    app.register(pgScope, { host, port, user: 'rotating', database, password: () => current, pool: { strategy, max: 2 } })
+    app.get('/', async (request) => (await request.db.query('SELECT 1 AS one')).rows[0])
+    const ask = async () => {
+      const answers = await Promise.all(Array.from({ length: 6 }, () => app.inject('/')))
+      t.same(answers.map(({ statusCode }) => statusCode), Array.from({ length: 6 }, () => 200))
+    }
+    await ask()
+    await db.query("ALTER ROLE rotating PASSWORD 'second'")
+    current = 'second'
+    await Promise.all([ask(), app.db.reset()])
+    await ask()
+    current = 'wrong'
+    await app.db.reset()
+    t.match((await app.inject('/')).json(), { code: 'FST_PG_SCOPE_LOGIN_REFUSED', statusCode: 503 })
+    current = 'second'
+    await ask()
+  })
+}
