@@ -23,7 +23,7 @@ export default [
     rules: { '@stylistic/max-len': ['error', length] }
   },
   {
-    files: ['test/**/*.ts', 'harness/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts'],
+    files: ['test/**/*.ts', 'harness/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'template/**/*.ts'],
     ignores: notYet,
     plugins: { '@stylistic': stylistic },
     rules: {

@@ -16,17 +16,17 @@ const manifest = JSON.parse(await readFile(join(installed, 'package.json'), 'utf
 t.test('the tarball holds what was built from lib and types, their sources, and a few pages', async t => {
   const pages = ['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json']
   t.same(files.filter(path => !path.includes('/')), pages)
-  t.same(new Set(files.filter(path => path.includes('/')).map(path => /^dist\/(lib|types)(?=\/)|^(lib|types|docs)(?=\/)/.exec(path)?.[0] ?? path)),
-    new Set(['dist/lib', 'dist/types', 'lib', 'types', 'docs']))
+  t.same(new Set(files.filter(path => path.includes('/')).map(path => /^dist\/(lib|types|template)(?=\/)|^(lib|types|docs)(?=\/)/.exec(path)?.[0] ?? path)),
+    new Set(['dist/lib', 'dist/types', 'dist/template', 'lib', 'types', 'docs']))
   const sources = files.filter(path => /^(lib|types)\//.test(path))
   t.ok(sources.includes('lib/index.ts'))
   t.same(sources.filter(path => !path.endsWith('.ts')), [])
   const built = sources.flatMap(path => ['.d.ts', '.d.ts.map', '.js', '.js.map'].map(end => `dist/${path.slice(0, -3)}${end}`))
-  t.same(files.filter(path => path.startsWith('dist/')), built.sort(), 'each source is built, and nothing without a source is left from an earlier build')
+  t.same(files.filter(path => /^dist\/(lib|types)\//.test(path)), built.sort(), 'each source is built, and nothing without a source is left from an earlier build')
 })
 
 t.test('every file that package.json names is there, and so is every source that a map names', async t => {
-  const named: string[] = [manifest.main, manifest.types, ...Object.values(manifest.exports).flatMap(entry => typeof entry === 'string' ? entry : Object.values(entry as object))]
+  const named: string[] = [manifest.main, manifest.types, ...Object.values<string>(manifest.bin).map(path => `./${path}`), ...Object.values(manifest.exports).flatMap(entry => typeof entry === 'string' ? entry : Object.values(entry as object))]
   for (const path of named) t.ok(files.includes(path.slice(2)), path)
   const broken: string[] = []
   for (const path of files.filter(path => path.endsWith('.map'))) {

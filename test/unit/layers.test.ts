@@ -9,7 +9,7 @@ const lib = fileURLToPath(new URL('../../lib', import.meta.url))
 const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
 
 /** Subpath exports, which the core does not import. */
-const subpaths = ['embedded', 'drizzle', 'kysely']
+const subpaths = ['cli', 'embedded', 'drizzle', 'kysely']
 
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 
@@ -90,7 +90,7 @@ function sourcesOf (folder: string): string[] {
 
 t.test('tests, benchmarks and examples share code by the harness alone', async (t) => {
   const folders = ['test', 'harness', 'bench', 'examples']
-  const permitted: Record<string, string[]> = { harness: ['lib', 'types'], test: ['lib', 'types', 'harness'], bench: ['lib', 'types', 'harness'], examples: ['lib', 'harness'] }
+  const permitted: Record<string, string[]> = { harness: ['lib', 'types'], test: ['lib', 'types', 'harness', 'examples', 'template'], bench: ['lib', 'types', 'harness'], examples: ['lib', 'harness'] }
   for (const file of folders.flatMap(sourcesOf).filter((file) => !file.startsWith('test/package/consumer'))) {
     const own = file.split(sep)[0]!
     const text = readFileSync(join(root, file), 'utf8')

@@ -21,7 +21,7 @@ export function buildApp ({ env, ...options }: AppOptions = {}): FastifyInstance
     ...options
   }).withTypeProvider<TypeBoxTypeProvider>()
 
-  app.register(config, env === undefined ? {} : { env })
+  app.register(config, { env })
   app.register(errors)
   app.register(silentSockets)
   app.register(database)

@@ -6,11 +6,12 @@ const schema = Type.Object({
   /** 0 takes a free one. */
   PORT: Type.Integer({ default: 3000, minimum: 0, maximum: 65535 }),
   HOST: Type.String({ default: '127.0.0.1' }),
-  /** Without it, a PostgreSQL of the app's own is started. */
+  /** Without it, the app starts a PostgreSQL of its own, for development. */
   DATABASE_URL: Type.Optional(Type.String()),
-  /** Where that one keeps its data. Without it, they are thrown away at the end. */
+  /** Where that server keeps its data. Without it, the data is deleted at the end. */
   DATA_FOLDER: Type.Optional(Type.String()),
-  LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { default: 'info' })
+  LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], { default: 'info' }),
+  NODE_ENV: Type.Optional(Type.String())
 })
 
 export type Config = Static<typeof schema>
@@ -22,14 +23,15 @@ declare module 'fastify' {
 }
 
 export interface ConfigOptions {
-  /** In place of the process's environment: tests pass their own. */
-  env?: Record<string, string | undefined>
+  /** Instead of the environment of the process and the file .env: tests pass their own. */
+  env?: Record<string, string | undefined> | undefined
 }
 
-/** Reads the environment into `app.config`, and stops the boot where it is not as expected. */
-export default fp<ConfigOptions>(async (app, { env = process.env }) => {
-  // An empty variable counts as none, as compose files leave them.
-  const data = Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined && value !== ''))
-  await app.register(fastifyEnv, { schema, data, env: false })
+/** Reads the environment into `app.config`. A wrong value stops the start. */
+export default fp<ConfigOptions>(async (app, { env }) => {
+  const given = Object.entries(env ?? process.env)
+  // An empty variable counts as none, because compose files leave them so.
+  const data = Object.fromEntries(given.filter(([, value]) => value !== undefined && value !== ''))
+  await app.register(fastifyEnv, { schema, data, env: false, dotenv: env === undefined })
   app.log.level = app.config.LOG_LEVEL
 }, { name: 'config' })

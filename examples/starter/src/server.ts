@@ -17,9 +17,9 @@ try {
   fail(error)
 }
 
-/** Not before the app listens: until then a signal simply ends the process, and the database goes with it. */
+/** Requests in flight finish and commit. Before the app listens, a signal simply ends the process, and its database. */
 function closeOnSignals (): void {
-  // npm passes on a signal that the terminal has sent to us as well, so it may come more than once; close() runs once.
+  // A terminal sends the signal to this process, and npm passes it on: it may come twice. close() runs once.
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.on(signal, () => {
       app.log.info(`${signal}: closing`)
@@ -30,7 +30,9 @@ function closeOnSignals (): void {
 
 function fail (error: unknown): void {
   console.error(`The bank cannot run: ${error instanceof Error ? error.message : String(error)}`)
-  if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') console.error('Another program has that port. Choose one with PORT, or 0 for a free one.')
+  if ((error as NodeJS.ErrnoException).code === 'EADDRINUSE') {
+    console.error('Another program has that port. Choose one with PORT, or 0 for a free one.')
+  }
   process.exitCode = 1
 }
 

@@ -1,51 +1,55 @@
-import t from 'tap'
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
 import { call, openBank } from './helpers/bank.ts'
 
-t.test('accounts', async t => {
-  const app = await openBank(t)
+const app = await openBank()
 
-  t.test('a new account is answered with its id, and can be read', async t => {
-    const { status, body } = await call(app, 'POST', '/accounts', { owner: 'Ada', balance: 10_000 })
-    t.equal(status, 201)
-    t.same(body, { id: body.id, owner: 'Ada', balance: 10_000 })
-    t.ok(Number.isInteger(body.id))
-    t.match(await call(app, 'GET', `/accounts/${body.id}`), { status: 200, body })
-  })
+test('a new account is answered with its id, and can be read', async () => {
+  const { status, body } = await call(app, 'POST', '/accounts', { owner: 'Ada', balance: 10_000 })
+  assert.equal(status, 201)
+  assert.deepEqual(body, { id: body.id, owner: 'Ada', balance: 10_000 })
+  assert.ok(Number.isInteger(body.id))
+  assert.deepEqual((await call(app, 'GET', `/accounts/${body.id}`)).body, body)
+})
 
-  t.test('the largest opening balance comes back to the cent', async t => {
-    const { status, body } = await call(app, 'POST', '/accounts', { owner: 'Zoë 👩‍🚀', balance: 1_000_000_000_000 })
-    t.equal(status, 201)
-    t.match(await call(app, 'GET', `/accounts/${body.id}`), { status: 200, body: { owner: 'Zoë 👩‍🚀', balance: 1_000_000_000_000 } })
-  })
+test('the largest opening balance comes back to the cent', async () => {
+  const account = { owner: 'Zoë 👩‍🚀', balance: 1_000_000_000_000 }
+  const { status, body: { id } } = await call(app, 'POST', '/accounts', account)
+  assert.equal(status, 201)
+  assert.deepEqual((await call(app, 'GET', `/accounts/${id}`)).body, { id, ...account })
+})
 
-  t.test('what is no account is a 404', async t => {
-    for (const id of ['0', '999', '2147483648', '9999999999', '99999999999999999999', '-1', '1.5', 'ada', '%00']) {
-      t.match(await call(app, 'GET', `/accounts/${id}`), { status: 404, body: { statusCode: 404, error: 'Not Found' } }, id)
-    }
-  })
+test('what is no account is a 404', async () => {
+  for (const id of ['0', '999', '2147483648', '9999999999', '99999999999999999999', '-1', '1.5', 'ada', '%00']) {
+    const { status, body } = await call(app, 'GET', `/accounts/${id}`)
+    assert.equal(status, 404, id)
+    assert.equal(body.error, 'Not Found')
+  }
+})
 
-  t.test('bad input is a 400', async t => {
-    const bad = [
-      {},
-      { owner: 'Ada' },
-      { balance: 1 },
-      { owner: '', balance: 1 },
-      { owner: '  ', balance: 1 },
-      { owner: 'a\u0000b', balance: 1 },
-      { owner: '\ud800', balance: 1 },
-      { owner: 'a'.repeat(201), balance: 1 },
-      { owner: 5, balance: 1 },
-      { owner: 'Ada', balance: '5' },
-      { owner: 'Ada', balance: 1.5 },
-      { owner: 'Ada', balance: -1 },
-      { owner: 'Ada', balance: 1e13 },
-      { owner: 'Ada', balance: null },
-      { owner: 'Ada', balance: 1, admin: true },
-      []
-    ]
-    for (const payload of bad) {
-      t.match(await call(app, 'POST', '/accounts', payload), { status: 400, body: { statusCode: 400, error: 'Bad Request' } }, JSON.stringify(payload))
-    }
-    t.match(await call(app, 'POST', '/accounts'), { status: 400 }, 'no body')
-  })
+test('bad input is a 400', async () => {
+  const bad = [
+    {},
+    { owner: 'Ada' },
+    { balance: 1 },
+    { owner: '', balance: 1 },
+    { owner: '  ', balance: 1 },
+    { owner: 'a\u0000b', balance: 1 },
+    { owner: '\ud800', balance: 1 },
+    { owner: 'a'.repeat(201), balance: 1 },
+    { owner: 5, balance: 1 },
+    { owner: 'Ada', balance: '5' },
+    { owner: 'Ada', balance: 1.5 },
+    { owner: 'Ada', balance: -1 },
+    { owner: 'Ada', balance: 1e13 },
+    { owner: 'Ada', balance: null },
+    { owner: 'Ada', balance: 1, admin: true },
+    [],
+    undefined
+  ]
+  for (const payload of bad) {
+    const { status, body } = await call(app, 'POST', '/accounts', payload)
+    assert.equal(status, 400, JSON.stringify(payload))
+    assert.equal(body.error, 'Bad Request')
+  }
 })

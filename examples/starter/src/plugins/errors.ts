@@ -14,13 +14,20 @@ const refusals: Record<string, FastifyErrorConstructor> = {
   balance_exact: BalanceTooHigh
 }
 
+/** The database's error, or the one of a query builder that wraps it. */
+interface Refused {
+  constraint?: string
+  cause?: { constraint?: string }
+}
+
 /**
  * Turns errors into answers. Fastify's own handler does the rest: it logs them, and sends `statusCode`, `headers`
  * and a JSON body. The session has been told before of the error, and rolls back whatever is sent.
  */
 export default fp(async (app) => {
-  app.setErrorHandler<FastifyError & { constraint?: string }>((error, _request, reply) => {
-    const Refusal = error.constraint === undefined ? undefined : refusals[error.constraint]
+  app.setErrorHandler<FastifyError & Refused>((error, _request, reply) => {
+    const constraint = error.constraint ?? error.cause?.constraint
+    const Refusal = constraint === undefined ? undefined : refusals[constraint]
     if (Refusal !== undefined) return reply.send(new Refusal({ cause: error }))
     return reply.send((error.statusCode ?? 500) < 500 ? error : discreet(error))
   })

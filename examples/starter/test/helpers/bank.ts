@@ -1,25 +1,23 @@
+import { after } from 'node:test'
 import type { FastifyInstance, InjectOptions } from 'fastify'
 import { buildApp } from '../../src/app.ts'
 
-/** As much of a tap test as is needed here. */
-export interface TeardownTest {
-  teardown (callback: () => unknown): unknown
-}
-
 /**
- * The app as it runs, on a database of its own that is thrown away when `t` ends. Nothing is replaced by a mock:
- * what the database would refuse in production, it refuses here.
+ * The app as it runs, on a database of its own that is deleted at the end of the file. Nothing is replaced by a mock:
+ * what the database refuses in production, it refuses here.
  *
- * @param env in place of the process's environment, so that a DATABASE_URL of yours is never touched
+ * @param env instead of the process's environment, so that a DATABASE_URL of yours is never touched
  */
-export async function openBank (t: TeardownTest, env: Record<string, string> = {}): Promise<FastifyInstance> {
+export async function openBank (env: Record<string, string> = {}): Promise<FastifyInstance> {
   const app = buildApp({ env: { LOG_LEVEL: 'silent', ...env } })
-  t.teardown(() => app.close())
+  after(() => app.close())
   await app.ready()
   return app
 }
 
-export async function call (app: FastifyInstance, method: 'GET' | 'POST', url: string, payload?: InjectOptions['payload']) {
+export async function call (
+  app: FastifyInstance, method: 'GET' | 'POST', url: string, payload?: InjectOptions['payload']
+) {
   const response = await app.inject({ method, url, ...(payload === undefined ? {} : { payload }) })
   return { status: response.statusCode, body: response.json(), headers: response.headers }
 }

@@ -8,11 +8,10 @@ import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { typeScript } from '../../harness/typescript.ts'
 
-const folder = fileURLToPath(new URL('..', import.meta.url))
+const folder = fileURLToPath(new URL('../../examples/starter', import.meta.url))
 const pattern = /curl (\S+)(?: -H 'content-type: application\/json' -d '(.*)')?/g
-
-t.before(() => { execFileSync('npm', ['run', 'build', '--silent'], { cwd: folder }) })
 
 t.test('the server shows what to try, and leaves nothing behind', async t => {
   for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -107,8 +106,11 @@ t.test('interrupted while it starts, it leaves nothing behind either', async t =
 })
 
 function start (t: { teardown (callback: () => unknown): unknown }, env: Record<string, string>) {
-  const { DATABASE_URL, DATA_FOLDER, LOG_LEVEL, HOST, ...rest } = process.env
-  const child: ChildProcess = spawn(process.execPath, [join(folder, 'dist', 'server.js')], { env: { ...rest, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const { DATABASE_URL, DATA_FOLDER, LOG_LEVEL, HOST, NODE_OPTIONS, ...rest } = process.env
+  // Without the compiler that the app's own script loads on an old Node: test/package runs that.
+  const child: ChildProcess = spawn(process.execPath, [...typeScript, 'src/server.ts'], {
+    cwd: folder, env: { ...rest, ...env }, stdio: ['ignore', 'pipe', 'pipe']
+  })
   t.teardown(() => child.kill('SIGKILL'))
   let output = ''
   for (const stream of [child.stdout, child.stderr]) stream?.on('data', chunk => { output += chunk })

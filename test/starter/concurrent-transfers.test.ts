@@ -1,8 +1,7 @@
 import type { AddressInfo } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { FastifyInstance } from 'fastify'
 import t from 'tap'
-import { openAccount, openBank, readEntries } from './helpers/bank.ts'
+import { openAccount, openBank, readEntries } from './bank.ts'
+import { waitFor } from '../../harness/wait-for.ts'
 
 const accounts = 8
 const opening = 1000
@@ -43,8 +42,9 @@ t.test('whatever many clients do at once, the sum stays, and what was acknowledg
   }))
 
   t.comment(`${hungUp} hung up; answers: ${JSON.stringify([...seen])}`)
-  t.same([...seen.keys()].filter(status => ![201, 400, 404, 409].includes(status)), [], 'nobody met a deadlock or an error')
-  await untilQuiet(app)
+  t.same([...seen.keys()].filter(status => ![201, 400, 404, 409].includes(status)), [], 'no deadlock, no error')
+  // Requests whose client has gone may still be rolling back.
+  await waitFor(() => app.db.stats().inUse === 0)
   const { rows } = await app.db.query('select id, balance::float8 from accounts')
   t.equal(rows.reduce((sum, { balance }) => sum + balance, 0), accounts * opening)
   t.ok(rows.every(({ balance }) => balance >= 0))
@@ -65,7 +65,22 @@ function pick (ids: number[]): number {
   return ids[Math.floor(Math.random() * ids.length)]!
 }
 
-/** Requests whose client has gone may still be rolling back. */
-async function untilQuiet (app: FastifyInstance): Promise<void> {
-  while (app.db.stats().inUse > 0) await sleep(10)
-}
+t.test('what the database cannot do at the moment is a 503 that says when to try again', async (t) => {
+  const app = await openBank(t)
+  const [ada, grace] = [await openAccount(app, 'Ada', 100), await openAccount(app, 'Grace', 100)]
+  const transfer = async () => await app.inject({
+    method: 'POST', url: '/transfers', payload: { from: ada, to: grace, amount: 1 }
+  })
+  // A deadlock that the route cannot cause by itself: a console locks in the other order.
+  await app.db.scope(async (session) => {
+    await session.query("set local deadlock_timeout = '1h'")
+    await session.query('select from accounts where id = $1 for update', [grace])
+    const waiting = transfer()
+    await waitFor(async () => (await app.db.query('select from pg_locks where not granted')).rows.length > 0)
+    await session.query('select from accounts where id = $1 for update', [ada])
+    const { statusCode, headers, body } = await waiting
+    t.match({ statusCode, headers }, { statusCode: 503, headers: { 'retry-after': '1' } })
+    t.match(JSON.parse(body), { message: 'Service Unavailable' })
+  })
+  t.equal((await transfer()).statusCode, 201, 'the next one succeeds')
+})

@@ -1,0 +1,52 @@
+import { readdir, readFile } from 'node:fs/promises'
+import { join, relative, sep } from 'node:path'
+import { dependencyOnThisPackage } from './own-version.ts'
+import { packageFolder } from './package-folder.ts'
+import { UsageError } from './usage-error.ts'
+
+export interface Project {
+  name: string
+  javascript: boolean
+  builder: 'kysely' | 'drizzle' | null
+  pgbouncer: boolean
+}
+
+type Manifest = Record<string, unknown> & { dependencies: Record<string, string> }
+
+/**
+ * The files of a new app by their paths, in the order of these: the base, and what the options replace or add. A
+ * package.json is added to the one below it.
+ */
+export async function projectFiles ({ name, javascript, builder, pgbouncer }: Project): Promise<Map<string, string>> {
+  const template = join(packageFolder(), 'dist/template', javascript ? 'javascript' : 'typescript')
+  const parts = ['base', ...(builder === null ? [] : [builder]), ...(pgbouncer ? ['pgbouncer'] : [])]
+  const files = new Map<string, string>()
+  const manifests: Manifest[] = []
+  for (const part of parts) {
+    for (const [path, text] of await readAll(join(template, part))) {
+      if (path === 'package.json') manifests.push(JSON.parse(text))
+      // Under its own name npm would not have packed it.
+      else files.set(path === 'gitignore' ? '.gitignore' : path, text)
+    }
+  }
+  const dependencies = Object.assign({}, ...manifests.map((manifest) => manifest.dependencies))
+  dependencies['fastify-pg-scope'] = await dependencyOnThisPackage()
+  const development = manifests[0]!.devDependencies as object
+  if (Object.hasOwn({ ...dependencies, ...development }, name)) {
+    throw new UsageError(`${JSON.stringify(name)} cannot be the name of the app, which depends on a package of this ` +
+      'name. Choose another folder')
+  }
+  const sorted = Object.fromEntries(Object.entries(dependencies).sort(([a], [b]) => a < b ? -1 : 1))
+  const { description: _description, ...manifest } = manifests[0]!
+  files.set('package.json', `${JSON.stringify({ ...manifest, name, dependencies: sorted }, null, 2)}\n`)
+  files.set('README.md', files.get('README.md')!.replace(/^# .*/, `# ${name}`))
+  return new Map([...files].sort(([a], [b]) => a < b ? -1 : 1))
+}
+
+async function readAll (folder: string): Promise<[path: string, text: string][]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true })
+  return await Promise.all(entries.filter((entry) => entry.isFile()).map(async ({ parentPath, name }) => {
+    const path = join(parentPath, name)
+    return [relative(folder, path).split(sep).join('/'), await readFile(path, 'utf8')] as [string, string]
+  }))
+}
