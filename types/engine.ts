@@ -28,6 +28,8 @@ export interface Counters {
   canceled: number
   committed: number
   rolledBack: number
+  /** Handlers and functions of scope() that were run again, because of `retry`. */
+  retried: number
 }
 
 export interface Stats {

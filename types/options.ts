@@ -44,12 +44,28 @@ export interface TransactionOptions {
   answerTimeout?: number | undefined
 }
 
+/** When work is run again whose transaction failed because of a concurrent one. */
+export interface RetryOptions {
+  /** The most runs, the first included. An integer ≥ 1, default 3. */
+  attempts?: number | undefined
+  /** The longest delay before the second run; each further one doubles it. Milliseconds, default 20. */
+  minDelay?: number | undefined
+  /** No delay is longer. Milliseconds, at least `minDelay`, default 1000. */
+  maxDelay?: number | undefined
+}
+
 /** For `app.db.scope(fn, options)` and `app.db.session(options)`. */
 export interface ScopeOptions extends TransactionOptions {
   /** Settings local to the transaction, by set_config(name, value, true). */
   settings?: Record<string, SettingValue> | undefined
   /** The role of the transaction, as by SET LOCAL ROLE. */
   role?: string | undefined
+  /**
+   * Runs fn again in a new transaction, with a new session, after a serialization failure (40001) or a deadlock (40P01)
+   * of a statement or of COMMIT (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html). A
+   * number is the most runs in all. Default false. Not for session(), which has no function to run again.
+   */
+  retry?: number | false | RetryOptions | undefined
   /** An abort cancels the running statement, rolls back and rejects with FST_PG_SCOPE_CANCELED. */
   signal?: AbortSignal | undefined
 }
@@ -92,6 +108,13 @@ export interface RouteOptions extends TransactionOptions {
    * work finish.
    */
   onAbort?: 'rollback' | 'commit' | undefined
+  /**
+   * Runs the handler again in a new transaction after a serialization failure (40001) or a deadlock (40P01) of a
+   * statement or of COMMIT (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html), as long
+   * as nothing was sent to the client. A number is the most runs in all. Default false, as only you know whether the
+   * handler may run twice. Not with mode 'autocommit' nor with `commitOn: 'response'`.
+   */
+  retry?: number | false | RetryOptions | undefined
 }
 
 export interface PoolOptions {

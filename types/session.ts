@@ -101,6 +101,8 @@ export interface Session extends Queryable {
   /** As the options of the session say: its statements share a transaction, or each is committed by itself. */
   readonly mode: Mode
   readonly state: SessionState
+  /** With `retry`: the number of this run of the handler, or of the function of scope(), from 1 on. Otherwise 1. */
+  readonly attempt: number
   /** Aborts when the session ends. */
   readonly signal: AbortSignal
 }

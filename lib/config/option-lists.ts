@@ -1,5 +1,5 @@
 import {
-  either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOneOf, isPort, isText, isWait,
+  either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOff, isOneOf, isPort, isText, isWait,
   type Rule, type Rules
 } from './option-rules.ts'
 
@@ -15,9 +15,19 @@ const transactionRules: Rules = {
   answerTimeout: isDuration
 }
 
+const retry: Rule = either(isOff, isCount(1), isObject)
+
+/** The fields of the option `retry`. */
+export const retryRules: Rules = {
+  attempts: isCount(1),
+  minDelay: isDuration,
+  maxDelay: isDuration
+}
+
 /** The options of a scope. */
 export const scopeRules: Rules = {
   ...transactionRules,
+  retry,
   settings: isObject,
   role: isText,
   signal: (value) => value instanceof AbortSignal ? null : 'an AbortSignal'
@@ -31,7 +41,8 @@ export const routeRules: Rules = {
   commitOn: isOneOf('send', 'response'),
   commitIf: isFunction,
   streamTimeout: isDuration,
-  onAbort: isOneOf('rollback', 'commit')
+  onAbort: isOneOf('rollback', 'commit'),
+  retry
 }
 
 /** Fields that are passed to pg. */

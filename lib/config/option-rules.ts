@@ -13,6 +13,7 @@ export const expected = (
 const longest = 2147483647
 
 export const isBoolean = expected('true or false', (value) => typeof value === 'boolean')
+export const isOff = expected('false', (value) => value === false)
 export const isFunction = expected('a function', (value) => typeof value === 'function')
 export const isText: Rule = (value) => {
   if (typeof value !== 'string' || value === '') return 'a non-empty string'

@@ -5,6 +5,7 @@ import { askEach, type GivenSettings, readFixed, type RequestSettings } from '..
 import type { RouteOptions, ScopeOptions } from '../../types/options.ts'
 import { checkOptions, quoted } from './option-rules.ts'
 import { routeRules, scopeRules } from './option-lists.ts'
+import { type RetryPolicy, retryPolicyOf } from './retry-policy.ts'
 
 /** How the sessions of an app, a route or a scope work. Computed once for each of them and shared by their sessions. */
 export interface SessionConfig {
@@ -19,6 +20,8 @@ export interface SessionConfig {
   readonly onAbort: 'rollback' | 'commit'
   /** In milliseconds; 0 means no limit. */
   readonly streamTimeout: number
+  /** Null: nothing is run again. */
+  readonly retry: RetryPolicy | null
 }
 
 /**
@@ -60,7 +63,8 @@ export function sessionConfigOf (layers: readonly RouteOptions[], path: string):
   const given = layers.map((layer) => ownFields(defined(layer)))
   const options: RouteOptions = ownFields(...given)
   const { mode = 'transaction', commitOn = 'send', commitIf, onAbort = 'rollback', streamTimeout = 600000 } = options
-  checkCombination(options, given.at(-1)!, path)
+  const retry = retryPolicyOf(options.retry, path)
+  checkCombination(options, given.at(-1)!, retry, path)
   const { fixed, requestSettings } = settingsOf(given, options.role)
   const { idleInTransactionTimeout, ...singleOptions } = options
   const singleSettings = options.readOnly === true ? mergeSettings(fixed, { transaction_read_only: 'on' }) : fixed
@@ -73,18 +77,30 @@ export function sessionConfigOf (layers: readonly RouteOptions[], path: string):
     // In mode 'autocommit' each statement is already committed when a response is sent.
     commitIf: mode === 'autocommit' ? undefined : commitIf,
     onAbort,
-    streamTimeout
+    streamTimeout,
+    // A layer that turns it off for another reason need not say so.
+    retry: mode === 'autocommit' || commitOn === 'response' ? null : retry
   })
 }
 
 /** @param own the options of the last layer: only there is an option without effect an error */
-function checkCombination (options: RouteOptions, own: RouteOptions, path: string): void {
+function checkCombination (
+  options: RouteOptions, own: RouteOptions, retry: RetryPolicy | null, path: string
+): void {
   const withoutEffect = (name: string, why: string): Error =>
     pgScopeError('FST_PG_SCOPE_OPTIONS', `${quoted(path + name)} has no effect ${why}.`)
   if (options.deferrable === true && !(options.isolation === 'serializable' && options.readOnly === true)) {
     throw withoutEffect('deferrable', 'without `isolation: \'serializable\'` and `readOnly: true`')
   }
+  const isRetried = own.retry !== undefined && retry !== null
+  if (isRetried && options.commitOn === 'response') {
+    throw withoutEffect('retry', 'with `commitOn: \'response\'`, where COMMIT is sent after the response: remove one')
+  }
   if (options.mode !== 'autocommit') return
+  if (isRetried) {
+    throw withoutEffect('retry', 'in mode \'autocommit\', where the statements before the failed one are committed: ' +
+      'remove it')
+  }
   for (const name of ['commitOn', 'commitIf', 'onAbort'] as const) {
     if (own[name] !== undefined) {
       throw withoutEffect(name, 'in mode \'autocommit\', where each statement is committed separately: remove it')

@@ -26,6 +26,8 @@ import { buildPool, buildSessionStateReset } from './build-pool.ts'
 import { OpenWork } from './open-work.ts'
 import { checkPingTimeout, ping } from './ping.ts'
 import { withRawLease } from './raw-lease.ts'
+import { committedInPart, Retries } from './retries.ts'
+import { RetryDelays } from './retry-delays.ts'
 import { Shutdown } from './shutdown.ts'
 
 /**
@@ -48,6 +50,7 @@ export class PgEngine implements Engine {
   /** The session of `query()`. */
   readonly #ownSession: AutocommitSession
   readonly #shutdown: Shutdown
+  readonly #delays = new RetryDelays()
 
   constructor (options: ResolvedOptions, log: FastifyBaseLogger) {
     this.#options = options
@@ -142,17 +145,34 @@ export class PgEngine implements Engine {
     fn: (session: Session) => Promise<T> | T, options: ScopeOptions, unawaited?: () => boolean
   ): Promise<T> {
     if (typeof fn !== 'function') throw noFunction('scope', fn)
-    const session = this.session(options) as ManagedSession
-    session.endIsAwaited = true
-    let result: T
-    try {
-      result = await asWorkOf(session, () => runInSession(this.#pool, session, () => fn(session)), unawaited)
-    } catch (error) {
-      await session.end('rollback').catch(() => {})
-      throw error
+    const config = this.#configOf(options)
+    const { signal } = ownFields(options)
+    const retries = this.retries(config, this.#log)
+    for (;;) {
+      const session = this.#openFor(config, signal)
+      session.endIsAwaited = true
+      session.attempt = retries?.attempt ?? 1
+      try {
+        const result = await asWorkOf(session, () => runInSession(this.#pool, session, () => fn(session)), unawaited)
+        await session.end('commit')
+        return result
+      } catch (error) {
+        // The session forgets it as it ends.
+        const { failure } = session
+        await session.end('rollback').catch(() => {})
+        const obstacle = session.hasCommitted ? committedInPart : null
+        if (retries?.permits(error, failure, obstacle) !== true) throw error
+        if (!await retries.delay(error, (stop) => signal === undefined ? () => {} : whenOver(signal, stop))) {
+          throw signal?.aborted === true ? abortedError(signal) : error
+        }
+        retries.next()
+      }
     }
-    await session.end('commit')
-    return result
+  }
+
+  /** The runs of one handler or function; null without the option `retry`. */
+  retries ({ retry }: SessionConfig, log: FastifyBaseLogger): Retries | null {
+    return retry === null ? null : new Retries(retry, this.#delays, this.#counters, log)
   }
 
   current (): Session {
@@ -169,9 +189,20 @@ export class PgEngine implements Engine {
   }
 
   session (options: ScopeOptions = {}): OwnedSession {
-    const config = Object.keys(options).length === 0 ? this.#config : scopeConfig(this.#options.defaults, options)
+    const { retry, signal } = ownFields(options)
+    if (retry !== undefined && retry !== false) {
+      throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`retry` has no effect in `session(options)`, which has no function ' +
+        'to run again: use `scope(fn, { retry })`.')
+    }
+    return this.#openFor(this.#configOf(options), signal)
+  }
+
+  #configOf (options: ScopeOptions): SessionConfig {
+    return Object.keys(options).length === 0 ? this.#config : scopeConfig(this.#options.defaults, options)
+  }
+
+  #openFor (config: SessionConfig, signal: AbortSignal | undefined): ManagedSession {
     const session = this.open(config)
-    const { signal } = ownFields(options)
     if (signal !== undefined) endOnAbort(session, signal)
     return session
   }
@@ -232,6 +263,7 @@ export class PgEngine implements Engine {
 
   /** The app has begun to close: starts `closeTimeout`. New work is still accepted. */
   drain (): void {
+    this.#delays.stop()
     this.#shutdown.drain()
   }
 
@@ -240,6 +272,7 @@ export class PgEngine implements Engine {
   }
 
   close (): Promise<void> {
+    this.#delays.stop()
     return this.#shutdown.close()
   }
 }
@@ -247,11 +280,14 @@ export class PgEngine implements Engine {
 /** Rolls the session back when the signal is aborted. */
 function endOnAbort (session: ManagedSession, signal: AbortSignal): void {
   const abort = (): void => {
-    const error = pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: ' +
-      'the running statement is canceled, and uncommitted work is rolled back.', signal.reason)
-    session.end('rollback', error).catch(() => {})
+    session.end('rollback', abortedError(signal)).catch(() => {})
   }
   if (signal.aborted) return abort()
   const removeListener = whenOver(signal, abort)
   session.signal.addEventListener('abort', removeListener, { once: true })
+}
+
+function abortedError (signal: AbortSignal): Error {
+  return pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: ' +
+    'the running statement is canceled, and uncommitted work is rolled back.', signal.reason)
 }

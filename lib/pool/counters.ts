@@ -2,7 +2,7 @@
 export type Counters = ReturnType<typeof newCounters>
 
 type CounterName = 'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'resent' | 'canceled' |
-  'committed' | 'rolledBack'
+  'committed' | 'rolledBack' | 'retried'
 
 export function newCounters (): Record<CounterName, number> {
   return {
@@ -15,6 +15,7 @@ export function newCounters (): Record<CounterName, number> {
     resent: 0,
     canceled: 0,
     committed: 0,
-    rolledBack: 0
+    rolledBack: 0,
+    retried: 0
   }
 }

@@ -71,6 +71,23 @@ export function endsConnection ({ severity }: pg.DatabaseError): boolean {
   return severity === 'FATAL' || severity === 'PANIC'
 }
 
+/** An error is followed this far along its causes, which may form a circle. */
+const deepest = 20
+
+/**
+ * The SQLSTATE of the serialization failure or deadlock behind an error, or null: libraries wrap the error of pg, and
+ * may bring a pg of their own.
+ */
+export function conflictIn (error: unknown): '40001' | '40P01' | null {
+  let each = error as { code?: unknown, cause?: unknown } | null | undefined
+  for (let depth = 0; depth < deepest && typeof each === 'object' && each !== null; depth++) {
+    const { code } = each
+    if (code === '40001' || code === '40P01') return code
+    each = each.cause as typeof each
+  }
+  return null
+}
+
 /** "cached plan must not change result type": its SQLSTATE, 0A000, is that of all unsupported features. */
 export function isStalePlan (error: unknown): boolean {
   return error instanceof pg.DatabaseError && error.code === '0A000' && error.routine === 'RevalidateCachedQuery'

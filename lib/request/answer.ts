@@ -37,6 +37,16 @@ export class Answer {
     if (!this.#replaced && this.#work.state !== 'committing') takeBackSuccess(reply)
   }
 
+  /** A payload that is a file is now open or errored. Another response may have been sent in the meantime. */
+  opened (reply: FastifyReply, payload: unknown, send: () => void): void {
+    if (reply.sent || reply.raw.headersSent) return discard(payload)
+    try {
+      send()
+    } catch (error) {
+      sendUnsendable(reply, error as Error)
+    }
+  }
+
   send (reply: FastifyReply, done: Done, error: Error | null, payload?: unknown): void {
     try {
       done(error, payload)

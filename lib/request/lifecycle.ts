@@ -5,8 +5,11 @@ import type { ResolvedOptions } from '../config/options.ts'
 import { routeConfig, type SessionConfig } from '../config/session-config.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { ownFields } from '../own-fields.ts'
+import type { ManagedSession } from '../session/managed-session.ts'
 import { settingsFor } from '../session/request-settings.ts'
 import type { Done } from './answer.ts'
+import { EarlySession } from './early-session.ts'
+import { HandlerRun } from './handler-run.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
@@ -26,9 +29,9 @@ export function followRequests (
   const configMark = Symbol(`${decorator}.config`)
   /**
    * Fastify resets each decorator for each request, so one property holds everything: the reply until the session is
-   * used, and its scope from then on.
+   * used (in a handler with `retry`, its runs), and its scope from then on.
    */
-  type Marked = FastifyRequest & { [mark]: RequestScope | SentBody | FastifyReply | null }
+  type Marked = FastifyRequest & { [mark]: RequestScope | HandlerRun | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
     const marked = (request as Marked)[mark]
     return marked instanceof RequestScope ? marked : null
@@ -42,7 +45,8 @@ export function followRequests (
   app.decorateRequest(decorator as 'db', {
     getter (this: FastifyRequest) {
       const marked = (this as Marked)[mark]
-      return (marked instanceof RequestScope ? marked : open(this as Marked, marked)).session
+      const scope = marked instanceof RequestScope ? marked : open(this as Marked, marked)
+      return scope.run === null && scope.config.retry !== null ? early(scope) : scope.session
     }
   })
 
@@ -58,7 +62,7 @@ export function followRequests (
     if (exposeErrors) exposeDetails(error)
     const scope = scopeOf(request)
     if (scope === null) thrown.add(request)
-    else scope.failed(reply)
+    else scope.failed(reply, error)
     done()
   })
 
@@ -91,6 +95,7 @@ export function followRequests (
     const sessionConfig = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [configMark]: sessionConfig })
     settleLast(route, settle)
+    if (sessionConfig.retry !== null) runAgain(route, (request, reply, call) => begin(request as Marked, reply, call))
     if (sessionConfig.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
   })
 
@@ -105,21 +110,40 @@ export function followRequests (
   }
 
   /** @param marked null if none of this plugin's hooks has run yet */
-  function open (request: Marked, marked: SentBody | FastifyReply | null): RequestScope {
+  function open (request: Marked, marked: HandlerRun | SentBody | FastifyReply | null): RequestScope {
     // Fastify creates it anew for each access.
     const { config, url } = request.routeOptions as unknown as { config?: Record<PropertyKey, unknown>, url?: string }
     const declared = config?.[configMark] as SessionConfig | undefined
     const scope = new RequestScope(request, declared ?? unseen(config, request), declared !== undefined)
-    const { requestSettings } = scope.config
-    const settings = requestSettings === null ? undefined : settingsFor(request, requestSettings)
-    const label = `${request.method} ${url ?? request.url}`
-    const session = engine.open(scope.config, settings, (error) => scope.forced(error), label)
-    scope.use(session, thrown.has(request))
+    scope.use(openSession(request, scope, url), thrown.has(request))
     request[mark] = scope
     if (marked === null) scope.attachSocket()
     else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)
+    else if (marked instanceof HandlerRun) scope.attach(marked.use(scope))
     else scope.attach(marked)
     return scope
+  }
+
+  function openSession (request: FastifyRequest, scope: RequestScope, url: string | undefined): ManagedSession {
+    const { requestSettings } = scope.config
+    const settings = requestSettings === null ? undefined : settingsFor(request, requestSettings)
+    const label = `${request.method} ${url ?? request.url}`
+    return engine.open(scope.config, settings, (error) => scope.forced(error), label)
+  }
+
+  /** Runs the handler of a route with `retry`. */
+  function begin (request: Marked, reply: FastifyReply, call: () => unknown): unknown {
+    const scope = scopeOf(request)
+    const { config, url } = request.routeOptions as unknown as { config: Record<PropertyKey, unknown>, url?: string }
+    const retries = engine.retries(config[configMark] as SessionConfig, request.log)!
+    const run: HandlerRun = new HandlerRun({
+      call,
+      newSession: () => openSession(request, scopeOf(request)!, url),
+      usesOtherEngine: () => scopesOf(request).length > 1
+    }, retries, reply)
+    if (scope === null) request[mark] = run
+    else run.use(scope)
+    return run.start()
   }
 
   /** An invalid declaration stops the boot, so no client reads its error. */
@@ -207,4 +231,31 @@ function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) =
     if (isPromiseLike(result)) result.then(() => tell(request), () => {})
     return result
   }
+}
+
+/** The session of a request before its handler runs, on a route with `retry`. */
+function early (scope: RequestScope): EarlySession {
+  scope.early ??= new EarlySession(scope)
+  return scope.early
+}
+
+/** The scopes of a request: one for each engine whose session it uses. */
+function scopesOf (request: FastifyRequest): RequestScope[] {
+  const properties = request as unknown as Record<symbol, unknown>
+  return Object.getOwnPropertySymbols(request).map((symbol) => properties[symbol])
+    .filter((value) => value instanceof RequestScope)
+}
+
+type Begin = (request: FastifyRequest, reply: FastifyReply, call: () => unknown) => unknown
+
+/** On the function that stands for a handler: the handler, and what runs it. */
+const wrapped = Symbol('fastify-pg-scope.wrapped')
+
+/** Fastify passes a GET route to onRoute again, as a HEAD route: its handler is not wrapped a second time. */
+function runAgain (route: FastifyRoute, begin: Begin): void {
+  const { handler } = route
+  if ((handler as unknown as { [wrapped]?: Begin })[wrapped] !== undefined) return
+  route.handler = Object.assign(function (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
+    return begin(request, reply, () => handler.call(this, request, reply))
+  }, { [wrapped]: begin })
 }

@@ -5,11 +5,13 @@ import type { SessionConfig } from '../config/session-config.ts'
 import type { ManagedSession, Outcome } from '../session/managed-session.ts'
 import { asError } from '../exchange/transaction-errors.ts'
 import { whenOver } from '../one-listener.ts'
-import { Answer, type Done, type Headers, sendUnsendable } from './answer.ts'
+import { Answer, type Done, type Headers } from './answer.ts'
 import { isDelivered, isOver } from './delivery.ts'
+import type { EarlySession } from './early-session.ts'
 import type { outcomeOf, RequestOutcome } from './outcome.ts'
 import { takeBackSuccess } from './error-headers.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
+import { answeredMeanwhile, type HandlerRun } from './handler-run.ts'
 import { isStream } from './reply-stream.ts'
 import { RequestWork } from './request-work.ts'
 import { checkPayload, checkSendable, unwrap } from './sendable.ts'
@@ -25,9 +27,13 @@ export class RequestScope {
   readonly config: SessionConfig
   /** The route has this plugin's onSend hook after all other hooks. */
   readonly routed: boolean
+  /** The runs of the handler, with the option `retry`. */
+  run: HandlerRun | null = null
+  /** The session as hooks before the handler see it, with the option `retry`. */
+  early: EarlySession | null = null
   readonly #request: FastifyRequest
-  readonly #work: RequestWork
-  readonly #answer: Answer
+  #work: RequestWork
+  #answer: Answer
   #reply: FastifyReply | null = null
   /** Removes the listener for the socket, which is used while the reply is not known. */
   #detach: (() => void) | null = null
@@ -38,7 +44,7 @@ export class RequestScope {
   /** The body that is being sent, while it may use the session. */
   #body: StreamedBody | null = null
   /** send() has been called for a response. */
-  #answered = false
+  answered = false
 
   constructor (request: FastifyRequest, config: SessionConfig, routed: boolean) {
     this.#request = request
@@ -56,6 +62,15 @@ export class RequestScope {
   use (session: ManagedSession, hasFailed: boolean): void {
     this.#work.session = session
     this.#work.thrown = hasFailed
+  }
+
+  /** The handler runs again, in a session of its own: nothing was sent. */
+  restart (session: ManagedSession): void {
+    this.#work = new RequestWork(this.#request, this.config)
+    this.#answer = new Answer(this.#work)
+    this.answered = false
+    this.use(session, false)
+    this.early?.moveTo(session)
   }
 
   /** Follows the response until 'close', which is emitted exactly once, even if no hook ran. */
@@ -77,7 +92,7 @@ export class RequestScope {
   attachBody (reply: FastifyReply, payload: unknown): void {
     this.attach(reply)
     if (isOver(reply.raw)) return
-    this.#answered = true
+    this.answered = true
     this.#hold(reply, payload, null)
   }
 
@@ -87,21 +102,24 @@ export class RequestScope {
   }
 
   /** An error was thrown. If a success was about to be sent, the error replaces it. */
-  failed (reply: FastifyReply): void {
+  failed (reply: FastifyReply, error: unknown): void {
     this.#work.thrown = true
-    if (this.#answered) this.#answer.failed(reply)
+    this.#work.error = error
+    if (this.answered) this.#answer.failed(reply)
   }
 
   /** A response is about to be sent: settles the work, then calls `done`. */
   send (reply: FastifyReply, payload: unknown, done: Done): void {
     // Another plugin's onRequest hook failed before this plugin's.
     if (this.#reply === null) this.attach(reply)
+    if (this.run?.isAnsweredMeanwhile(payload)) return
     if (isOpening(payload) && !reply.raw.headersSent) {
-      return whenOpened(payload, () => this.#opened(reply, payload, done))
+      return whenOpened(payload, () => this.#answer.opened(reply, payload, () => this.send(reply, payload, done)))
     }
     const work = this.#work
     if (work.state === 'deciding' || work.state === 'committing') {
       this.#answer.drop(payload)
+      this.run?.stop(answeredMeanwhile)
       this.#work.cancel('The request was answered before its work had ended')
       return
     }
@@ -118,7 +136,7 @@ export class RequestScope {
       if (work.thrown && reply.statusCode >= 400) return this.#answer.replaceCommitted(reply, done)
       return done()
     }
-    this.#answered = true
+    this.answered = true
     // An error that replaced a success passes through here again, while ROLLBACK is still in progress.
     if (work.state !== 'open' || this.session.state === 'closed') return done()
     let outcome: ReturnType<typeof outcomeOf>
@@ -134,24 +152,12 @@ export class RequestScope {
     else this.#settle(outcome, reply, payload, done)
   }
 
-  /**
-   * commitIf returned a promise. Whatever cancels a COMMIT also stops this wait: the work is rolled back, and an error
-   * is sent.
-   */
   #decide (outcome: PromiseLike<RequestOutcome>, reply: FastifyReply, payload: unknown, done: Done): void {
     const answer: Done = (error, payload) => this.#answer.send(reply, done, error ?? null, payload)
-    const decided = (next: () => void): void => {
-      if (this.#work.state !== 'deciding') return
-      this.#work.state = 'open'
-      next()
-    }
-    const refuse = (error: Error): void => decided(() => {
-      this.#work.rollBack(asError(error))
-      this.#answer.replace(reply, payload, answer, asError(error))
+    this.#work.decide(outcome, (outcome) => this.#settle(outcome, reply, payload, answer), (error) => {
+      this.#work.rollBack(error)
+      this.#answer.replace(reply, payload, answer, error)
     })
-    this.#work.state = 'deciding'
-    this.#work.stopDeciding = refuse
-    outcome.then((outcome) => decided(() => this.#settle(outcome, reply, payload, answer)), refuse)
   }
 
   #settle (outcome: RequestOutcome, reply: FastifyReply, payload: unknown, done: Done): void {
@@ -167,6 +173,8 @@ export class RequestScope {
     }
     if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
+    const error = outcome === 'refuse' ? failure : this.#work.error
+    if (error !== null && this.run?.repeats(error, payload, this.#work)) return
     if (outcome === 'rollback' && isStream(payload) && !this.#gone) {
       // The rows of the response are read in the transaction, although it is rolled back afterwards.
       if (failure !== null || !this.session.streaming) this.session.settle('rollback').catch(() => {})
@@ -180,14 +188,14 @@ export class RequestScope {
   /** The handler has finished, with onAbort 'commit'. If its client has disconnected, no response may follow. */
   handled (): void {
     setImmediate(() => {
-      if (this.#gone && !this.#answered) this.#endWithoutClient()
+      if (this.#gone && !this.answered) this.#endWithoutClient()
     })
   }
 
   #endWithoutClient (): void {
-    const answered = this.#answered
+    const answered = this.answered
     // A response that is sent in the meantime decides.
-    this.#work.endWithoutClient(this.#reply!, () => this.#answered === answered)
+    this.#work.endWithoutClient(this.#reply!, () => this.answered === answered)
   }
 
   /** `closeTimeout` has elapsed. */
@@ -230,20 +238,11 @@ export class RequestScope {
       if (streaming) this.#answer.send(reply, done, null, '')
       else this.#sendCommitted(reply, done, payload)
     }, (reason) => {
+      if (this.run?.repeats(reason, payload, this.#work)) return
       // settle() leaves the session open.
       this.#work.rollBack()
       this.#answer.replace(reply, payload, done, asError(reason))
     })
-  }
-
-  /** The payload is a file that is now open or errored. Another response may have been sent in the meantime. */
-  #opened (reply: FastifyReply, payload: unknown, done: Done): void {
-    if (reply.sent || reply.raw.headersSent) return discard(payload)
-    try {
-      this.send(reply, payload, done)
-    } catch (error) {
-      sendUnsendable(reply, error as Error)
-    }
   }
 
   /** A stream may have failed while COMMIT was in progress. */
@@ -268,11 +267,12 @@ export class RequestScope {
 
   /** The work continues without its client. On an unknown route the end of the handler cannot be detected. */
   get #outlivesClient (): boolean {
-    return this.config.onAbort === 'commit' && (this.routed || this.#answered)
+    return this.config.onAbort === 'commit' && (this.routed || this.answered)
   }
 
   #closed (): void {
     this.#detach?.()
+    this.run?.stop('the client had disconnected')
     this.#body?.release()
     this.#settleAtClose()
     if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) {
@@ -282,18 +282,18 @@ export class RequestScope {
 
   #settleAtClose (): void {
     if (this.#work.isEnded) return
-    if (this.#answered && this.#delivered) {
+    if (this.answered && this.#delivered) {
       // commitOn 'response'.
       if (this.#work.state !== 'deciding' && this.#work.state !== 'committing') this.#work.commitInBackground()
       return
     }
-    if (!this.#answered && (this.#delivered || this.#reply?.sent === true)) return this.#work.rollBackHijacked()
+    if (!this.answered && (this.#delivered || this.#reply?.sent === true)) return this.#work.rollBackHijacked()
     this.#gone = true
     if (this.#work.state === 'deciding' || this.#work.state === 'committing') {
       if (!this.#outlivesClient) this.#work.cancel('The client went away before its answer')
     } else if (!this.#outlivesClient || this.#body?.outcome === 'rollback') {
       this.#work.rollBack(pgScopeError('FST_PG_SCOPE_CANCELED', 'The client went away before its response was sent: ' +
         'the running statement is canceled, and uncommitted work is rolled back.'))
-    } else if (this.#answered) this.#endWithoutClient()
+    } else if (this.answered) this.#endWithoutClient()
   }
 }

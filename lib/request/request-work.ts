@@ -2,7 +2,8 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import type { SessionConfig } from '../config/session-config.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
-import { outcomeOf } from './outcome.ts'
+import { asError } from '../exchange/transaction-errors.ts'
+import { outcomeOf, type RequestOutcome } from './outcome.ts'
 
 /**
  * - `open`: not decided
@@ -24,6 +25,8 @@ export class RequestWork {
   stopDeciding: (error: Error) => void = () => {}
   /** An error was thrown before the response was sent. */
   thrown = false
+  /** That error, or null if it was thrown before the session was used. */
+  error: unknown = null
   readonly config: SessionConfig
   readonly #request: FastifyRequest
 
@@ -39,6 +42,20 @@ export class RequestWork {
       { status: reply.statusCode, thrown: this.thrown, failed: failure !== null, rollbackOnly },
       this.config.commitIf && (() => this.config.commitIf!(this.#request, reply))
     )
+  }
+
+  /** commitIf returned a promise. Whatever cancels a COMMIT also stops this wait: the response is refused. */
+  decide (
+    outcome: PromiseLike<RequestOutcome>, settle: (outcome: RequestOutcome) => void, refuse: (error: Error) => void
+  ): void {
+    const decided = (next: () => void): void => {
+      if (this.state !== 'deciding') return
+      this.state = 'open'
+      next()
+    }
+    this.state = 'deciding'
+    this.stopDeciding = (error) => decided(() => refuse(asError(error)))
+    outcome.then((outcome) => decided(() => settle(outcome)), this.stopDeciding)
   }
 
   get isEnded (): boolean {

@@ -22,6 +22,10 @@ export type Outcome = 'commit' | 'rollback'
 export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetMember {
   /** Called when close() stops waiting for the session. */
   onForcedClose: ((error: Error) => void) | undefined
+  /** Set by what runs its work again. */
+  attempt: number
+  /** commit() has saved a part of its work. */
+  readonly hasCommitted: boolean
   /** A request or scope(fn) awaits end('commit'), which rejects with any failure that no caller awaited before. */
   endIsAwaited: boolean
   /** performance.now() when the open transaction acquired its connection, or null. */

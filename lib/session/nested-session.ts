@@ -29,6 +29,10 @@ export class NestedSession implements Session {
     return this.#isOpen ? this.#session.state : 'closed'
   }
 
+  get attempt (): number {
+    return this.#session.attempt
+  }
+
   get signal (): AbortSignal {
     return this.#session.signal
   }

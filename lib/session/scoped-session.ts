@@ -78,6 +78,10 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return this.#transactions.losesNothing
   }
 
+  override get hasCommitted (): boolean {
+    return this.#transactions.hasCommitted
+  }
+
   /** The end has begun. */
   get isEnding (): boolean {
     return this.#end.hasBegun

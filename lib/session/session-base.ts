@@ -3,6 +3,7 @@ import { type ManagedSession, type Outcome, sessionClosedError, type SessionHost
 /** What all sessions have in common: a session ends once, for one reason, and aborts its signal then. */
 export abstract class SessionBase {
   arraySetIndex = -1
+  attempt = 1
   onForcedClose: ManagedSession['onForcedClose']
   abstract endIsAwaited: boolean
   protected readonly host: SessionHost
@@ -17,6 +18,11 @@ export abstract class SessionBase {
   constructor (host: SessionHost, label: string | undefined) {
     this.host = host
     this.label = label
+  }
+
+  /** commit() has saved a part of its work. */
+  get hasCommitted (): boolean {
+    return false
   }
 
   abstract end (outcome: Outcome, reason?: Error): Promise<void>

@@ -31,6 +31,8 @@ export class SessionTransactions {
   current: Transaction | null = null
   /** No further transaction begins. */
   isClosed = false
+  /** A transaction before the current one was committed. */
+  hasCommitted = false
   readonly hooks: OutcomeHooks
   /** The open streams. Allocated lazily. */
   #streams: Set<CursorStream> | null = null
@@ -188,6 +190,7 @@ export class SessionTransactions {
 
   /** The next statement begins another transaction. */
   #leave (outcome: 'committed' | 'rolledBack', isEnd: boolean): void {
+    if (outcome === 'committed' && this.current !== null) this.hasCommitted = true
     this.current = null
     if (isEnd) this.isClosed = true
     this.hooks[outcome]()

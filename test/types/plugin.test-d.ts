@@ -53,6 +53,8 @@ await app.register(pgScope, { statementTimeout: '5s' })
 await app.register(pgScope, { isolation: 'read uncommitted' })
 // @ts-expect-error no such level
 await app.register(pgScope, { isolation: 'snapshot' })
+// @ts-expect-error how often?
+await app.register(pgScope, { retry: true })
 // @ts-expect-error no such moment
 await app.register(pgScope, { commitOn: 'request' })
 await app.register(pgScope, { commitIf: async () => true, settings: async () => ({ 'app.tenant': 'a' }), role: async () => 'reader' })
@@ -85,6 +87,9 @@ app.get('/report', { config: { db: { readOnly: true, isolation: 'repeatable read
 app.get('/lookup', { config: { db: { mode: 'autocommit', settings: { 'app.user': 'x' }, role: 'reader' } } }, async () => {})
 app.post('/work', { config: { db: { onAbort: 'commit', commitOn: 'response', commitIf: (_request, reply) => reply.statusCode !== 418 } } }, async () => {})
 expect<Equal<FastifyContextConfig['db'], RouteOptions | undefined>>()
+app.post('/retried', { config: { db: { retry: 3 } } }, async (request) => { typeOf(request.db.attempt).is<number>() })
+app.post('/retried', { config: { db: { retry: { attempts: 5, minDelay: 10, maxDelay: 100 } } } }, async () => {})
+app.post('/once', { config: { db: { retry: false } } }, async () => {})
 // @ts-expect-error no such mode
 app.get('/a', { config: { db: { mode: 'auto' } } }, async () => {})
 // @ts-expect-error not a boolean

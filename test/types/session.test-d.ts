@@ -56,6 +56,8 @@ const count = await db.scope(async inner => {
 typeOf(count).is<number>()
 const immediate = await db.scope(() => 'done' as const, { readOnly: true, role: 'reader', signal: AbortSignal.timeout(1000) })
 typeOf(immediate).is<'done'>()
+await db.scope(async (inner) => typeOf(inner.attempt).is<number>(), { retry: { attempts: 3 } })
+typeOf(db.stats().counters.retried).is<number>()
 // @ts-expect-error a scope has no request to ask
 await db.scope(async () => {}, { settings: request => ({}) })
 // @ts-expect-error nor a reply to wait for

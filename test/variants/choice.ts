@@ -21,7 +21,7 @@ export interface Choice {
 const allVariants = ['1.18/queue', '1.18/null', 'newest/queue', 'newest/null', 'direct/null']
 
 /** What a request, its session and its connection are. The soak mixes all of it. */
-const foundation = [...['session', 'request-outcome', 'connection-loss', 'pool', 'engine', 'startup'].map((name) => `test/integration/${name}`), 'test/integration/soak.test.ts']
+const foundation = [...['session', 'request-outcome', 'connection-loss', 'pool', 'engine', 'startup', 'exactly-once'].map((name) => `test/integration/${name}`), 'test/integration/soak.test.ts']
 
 const names = /^(?:direct|newest|\d+(?:\.\d+)*)(?:\/(?:queue|null))?$/
 

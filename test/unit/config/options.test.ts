@@ -53,6 +53,13 @@ const wrong: [string, unknown, RegExp][] = [
   ['an isolation level that does not exist', { isolation: 'snapshot' }, /^`isolation` must be 'read uncommitted', 'read committed', 'repeatable read' or 'serializable', got "snapshot"\.$/],
   ['deferrable by itself', { deferrable: true }, /^`deferrable` .* `isolation: 'serializable'` and `readOnly: true`\.$/],
   ['commitOn in mode autocommit', { mode: 'autocommit', commitOn: 'response' }, /^`commitOn` has no effect in mode 'autocommit'/],
+  ['a retry of 0', { retry: 0 }, /^`retry` must be false or an integer ≥ 1 or a plain object, got 0\.$/],
+  ['a retry that is true', { retry: true }, /^`retry` must be false or an integer ≥ 1 or a plain object, got true\.$/],
+  ['a field of retry that does not exist', { retry: { times: 3 } }, /^`retry\.times` is not an option\. Options here: attempts, minDelay, maxDelay\.$/],
+  ['no attempt', { retry: { attempts: 0 } }, /^`retry\.attempts` must be an integer ≥ 1, got 0\.$/],
+  ['a shortest delay above the longest', { retry: { minDelay: 50, maxDelay: 10 } }, /^`retry\.minDelay` must be ≤ `retry\.maxDelay` \(10\), got 50\.$/],
+  ['retry in mode autocommit', { mode: 'autocommit', retry: 3 }, /^`retry` has no effect in mode 'autocommit'/],
+  ['retry with a COMMIT after the response', { commitOn: 'response', retry: 3 }, /^`retry` has no effect with `commitOn: 'response'`/],
   ['a setting with a bad name', { settings: { 'app.tenant; drop': 1 } }, /^`settings`: "app\.tenant; drop" is not the name of a setting/],
   ['a setting without a value', { settings: { 'app.tenant': null } }, /^`settings\.app\.tenant` must be a string, a finite number or a boolean, got null/],
   ['a role that is empty', { role: '' }, /^`role` must be a non-empty string or a function, got an empty string/],
@@ -116,6 +123,7 @@ t.test('every option in its right form is accepted', async (t) => {
     onNotice: () => {},
     startupCheck: false
   }
+  checkPluginOptions({ ...full, commitOn: 'send', retry: { attempts: 1, minDelay: 0, maxDelay: 0 } })
   checkPluginOptions(full)
   for (const url of ['postgresql://h/db', 'postgres://app:p%40ss@[::1]:5432/db?sslmode=disable', '/var/run/postgresql', 'socket:/tmp?db=shop']) checkPluginOptions({ connectionString: url })
   t.ok(resolveOptions(full))
@@ -272,4 +280,19 @@ t.test('what register() and autoload pass to every plugin does not stop the boot
   const options = { connectionString, prefix: '/v1', logLevel: 'warn', logSerializers: {} }
   checkPluginOptions(options as PgScopeOptions)
   t.notOk('prefix' in resolveOptions(options as PgScopeOptions).client)
+})
+
+t.test('retry: a number is the most runs; what cannot be repeated does without the default', async (t) => {
+  const path = 'POST /x: config.db.'
+  const defaults = { retry: 4 }
+  t.same(routeConfig(defaults, {}, path).retry, { attempts: 4, minDelay: 20, maxDelay: 1000 })
+  const few = { minDelay: 1, maxDelay: 5 }
+  t.same(routeConfig({}, { retry: few }, path).retry, { attempts: 3, ...few })
+  t.same(routeConfig({}, { retry: { minDelay: 5000 } }, path).retry, { attempts: 3, minDelay: 5000, maxDelay: 5000 })
+  t.same(scopeConfig(defaults, {}).retry, { attempts: 4, minDelay: 20, maxDelay: 1000 })
+  for (const own of [{ retry: false }, { retry: 1 }, { mode: 'autocommit' }, { commitOn: 'response' }] as const) {
+    t.equal(routeConfig(defaults, own, path).retry, null)
+  }
+  t.throws(() => routeConfig(defaults, { mode: 'autocommit', retry: 2 }, path), { code: 'FST_PG_SCOPE_OPTIONS', details: /^POST \/x: `config\.db\.retry` has no effect/ })
+  t.throws(() => scopeConfig(defaults, { mode: 'autocommit', retry: 2 }), { code: 'FST_PG_SCOPE_OPTIONS', details: /^`retry` has no effect/ })
 })

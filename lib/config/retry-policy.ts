@@ -1,0 +1,36 @@
+import type { RetryOptions } from '../../types/options.ts'
+import { checkOptions, optionsError } from './option-rules.ts'
+import { retryRules } from './option-lists.ts'
+import { ownFields } from '../own-fields.ts'
+
+/** How often work whose transaction failed because of a concurrent one is run again, and after which delays. */
+export interface RetryPolicy {
+  /** The most runs, the first included: at least 2. */
+  readonly attempts: number
+  /** The longest delay after the first attempt. Each attempt doubles it. Milliseconds. */
+  readonly minDelay: number
+  /** No delay is longer. Milliseconds. */
+  readonly maxDelay: number
+}
+
+/**
+ * @param path what precedes `retry` in a message
+ * @returns null if work is run once
+ * @throws FST_PG_SCOPE_OPTIONS
+ */
+export function retryPolicyOf (retry: number | false | RetryOptions | undefined, path: string): RetryPolicy | null {
+  if (retry === undefined || retry === false) return null
+  const given = typeof retry === 'number' ? { attempts: retry } : retry
+  checkOptions(given, retryRules, `${path}retry.`)
+  const { attempts = 3, minDelay = 20, maxDelay = Math.max(1000, minDelay) } = ownFields<RetryOptions>(given)
+  if (minDelay > maxDelay) throw optionsError(`${path}retry.minDelay`, `≤ \`retry.maxDelay\` (${maxDelay})`, minDelay)
+  return attempts === 1 ? null : Object.freeze({ attempts, minDelay, maxDelay })
+}
+
+/**
+ * The delay after a failed attempt, in milliseconds: exponential, with full jitter, so that transactions that have met
+ * do not meet again.
+ */
+export function delayAfter ({ minDelay, maxDelay }: RetryPolicy, attempt: number): number {
+  return Math.random() * Math.min(maxDelay, minDelay * 2 ** (attempt - 1))
+}
