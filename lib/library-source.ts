@@ -1,7 +1,7 @@
 // What a query builder runs on, and how its transactions begin there. Shared by the subpath exports.
 import type { Engine } from '../types/engine.ts'
 import type { IsolationLevel } from '../types/options.ts'
-import type { Session } from '../types/session.ts'
+import type { Savepoint, Session } from '../types/session.ts'
 import { pgScopeError } from './errors.ts'
 import { kindOf } from './kind-of.ts'
 
@@ -14,6 +14,8 @@ export interface TransactionModes {
   readOnly?: boolean | undefined
   deferrable?: boolean | undefined
 }
+
+const noop = (): void => {}
 
 const levels: readonly unknown[] = ['read uncommitted', 'read committed', 'repeatable read', 'serializable']
 
@@ -42,47 +44,74 @@ export function runTransaction<T> (
   source: LibrarySource, modes: TransactionModes, fn: (session: Session) => Promise<T> | T
 ): Promise<T> {
   let target: Session | Engine
-  let first: string | null
+  let statements: ModeStatements
   try {
     target = targetOf(source)
-    if (isEngine(target)) return target.scope(fn, checkedModes(modes))
-    first = modeStatement(target, modes)
+    if (isEngine(target)) return target.scope(fn, { ...checkedModes(modes), mode: 'transaction' })
+    statements = modeStatements(target, modes)
   } catch (error) {
     return Promise.reject(error)
   }
-  // Their promises are returned as they are: the session notices a failure that no caller awaits.
-  if (first === null) return target.transaction(fn)
-  if (target.mode === 'autocommit') {
-    return target.transaction(async (session) => {
-      await session.query(first)
-      return fn(session)
-    })
-  }
-  // A failure is reported by the statements after it.
-  target.query(first).catch(() => {})
-  return target.transaction(fn)
+  const { before, inside } = statements
+  // Their promises are returned as they are: the session notices a failure that no caller awaits. A failure of the
+  // modes is reported by the statements after them.
+  if (before !== null) target.query(before).catch(noop)
+  if (inside === null) return target.transaction(fn)
+  return target.transaction((session) => {
+    session.query(inside).catch(noop)
+    return fn(session)
+  })
+}
+
+/** Begins a transaction inside the session's, which its caller ends: a savepoint. */
+export async function beginSavepoint (session: Session, modes: TransactionModes): Promise<Savepoint> {
+  const { before, inside } = modeStatements(session, modes)
+  if (before !== null) session.query(before).catch(noop)
+  const savepoint = await session.savepoint()
+  if (inside !== null) session.query(inside).catch(noop)
+  return savepoint
+}
+
+/** What sets the modes of a transaction inside the session's, before and after its SAVEPOINT. */
+interface ModeStatements {
+  readonly before: string | null
+  readonly inside: string | null
 }
 
 /**
- * SET TRANSACTION for a session, which must be its first statement
- * (https://www.postgresql.org/docs/current/sql-set-transaction.html), or null if nothing was asked for.
+ * SET TRANSACTION for a transaction inside the session's
+ * (https://www.postgresql.org/docs/current/sql-set-transaction.html). The isolation must be set by the session's first
+ * statement, for all of its transaction. READ ONLY may be set inside a savepoint, and ends with it.
  *
  * @throws FST_PG_SCOPE_SESSION_STATE when the session's transaction has begun
  */
-export function modeStatement (session: Session, modes: TransactionModes): string | null {
+export function modeStatements (session: Session, modes: TransactionModes): ModeStatements {
   const { isolation, readOnly, deferrable } = checkedModes(modes)
-  const words = [
-    isolation === undefined ? '' : `ISOLATION LEVEL ${isolation.toUpperCase()}`,
-    readOnly === undefined ? '' : readOnly ? 'READ ONLY' : 'READ WRITE',
-    deferrable === undefined ? '' : deferrable ? 'DEFERRABLE' : 'NOT DEFERRABLE'
-  ].filter((word) => word !== '')
-  if (words.length === 0) return null
-  if (session.state !== 'idle') {
-    throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', `A nested transaction cannot be ${words.join(', ')}: the ` +
+  const isIdle = session.state === 'idle'
+  // Outside of a transaction, in mode 'autocommit', the savepoint is a transaction of its own.
+  if (session.mode === 'autocommit' && isIdle) return { before: null, inside: setTransaction(modes) }
+  // Without READ ONLY, or after a query, DEFERRABLE has no effect. Back to READ WRITE needs an unused transaction.
+  const goesFirst = deferrable === true || (readOnly === false && isIdle)
+  const before = setTransaction({ isolation, deferrable, readOnly: goesFirst ? readOnly : undefined })
+  if (before !== null && !isIdle) {
+    throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', `A nested transaction cannot be ${modeWords(modes)}: the ` +
       'transaction of the session has begun, and PostgreSQL accepts this only before its first statement. Set ' +
       '`isolation` and `readOnly` in the options of the route or of app.db.scope(), or begin this transaction first.')
   }
-  return `SET TRANSACTION ${words.join(' ')}`
+  return { before, inside: goesFirst ? null : setTransaction({ readOnly }) }
+}
+
+function setTransaction (modes: TransactionModes): string | null {
+  const words = modeWords(modes)
+  return words === '' ? null : `SET TRANSACTION ${words}`
+}
+
+function modeWords ({ isolation, readOnly, deferrable }: TransactionModes): string {
+  return [
+    isolation === undefined ? '' : `ISOLATION LEVEL ${isolation.toUpperCase()}`,
+    readOnly === undefined ? '' : readOnly ? 'READ ONLY' : 'READ WRITE',
+    deferrable === undefined ? '' : deferrable ? 'DEFERRABLE' : 'NOT DEFERRABLE'
+  ].filter((word) => word !== '').join(', ')
 }
 
 /** @throws FST_PG_SCOPE_QUERY_INVALID for an isolation level that PostgreSQL does not have */

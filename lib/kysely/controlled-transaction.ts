@@ -1,5 +1,5 @@
 import { ControlledTransaction, type DatabaseConnection, type Driver, type KyselyProps } from 'kysely'
-import { isEngine, modeStatement, targetOf, type TransactionModes } from '../library-source.ts'
+import { beginSavepoint, isEngine, targetOf, type TransactionModes } from '../library-source.ts'
 import type { OwnedSession, Savepoint, Session } from '../../types/session.ts'
 import { noDriver } from './dialect.ts'
 import { SessionConnection } from './session-connection.ts'
@@ -9,8 +9,8 @@ export async function beginControlled (
   { source, log }: SessionConnection, props: KyselyProps, modes: TransactionModes
 ): Promise<ControlledTransaction<any>> {
   const target = targetOf(source)
-  const session = isEngine(target) ? target.session(modes) : target
-  const transaction = isEngine(target) ? wholeOf(session as OwnedSession) : await beginIn(session, modes)
+  const session = isEngine(target) ? target.session({ ...modes, mode: 'transaction' }) : target
+  const transaction = isEngine(target) ? wholeOf(session as OwnedSession) : await beginSavepoint(session, modes)
   const connection = new SessionConnection(session, log)
   return new ControlledTransaction({
     ...props,
@@ -23,18 +23,6 @@ export async function beginControlled (
 
 /** The beginning and the end of a transaction, as a savepoint has them. */
 type Ends = Pick<Savepoint, 'release'> & AsyncDisposable
-
-async function beginIn (session: Session, modes: TransactionModes): Promise<Ends> {
-  const first = modeStatement(session, modes)
-  if (first === null) return session.savepoint()
-  if (session.mode === 'autocommit') {
-    const savepoint = await session.savepoint()
-    await session.query(first)
-    return savepoint
-  }
-  session.query(first).catch(() => {})
-  return session.savepoint()
-}
 
 function wholeOf (session: OwnedSession): Ends {
   return {

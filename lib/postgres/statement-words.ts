@@ -46,6 +46,31 @@ export function statementsOf (text: string): string[] {
   return statements
 }
 
+/** Splits a text into its statements as they are written. The body of BEGIN ATOMIC belongs to its statement. */
+export function splitStatements (text: string): string[] {
+  const parts: string[] = []
+  let start = 0
+  const end = (at: number): void => {
+    const part = text.slice(start, at)
+    const words = statementsOf(part)[0]
+    const isInBody = words !== undefined && (/\bbegin atomic\b/i).test(words) && !/^end$/i.test(lastOf(part))
+    if (isInBody && at < text.length) return
+    if (words !== undefined) parts.push(part)
+    start = at + 1
+  }
+  let from = 0
+  for (let at = nextMark(text, 0); at !== null; at = nextMark(text, from)) {
+    from = endOf(text, at[0], at.index + at[0].length)
+    if (at[0] === ';') end(at.index)
+  }
+  end(text.length)
+  return parts
+}
+
+function lastOf (text: string): string {
+  return statementsOf(text).at(-1) ?? ''
+}
+
 /**
  * The string literals of a text as they are written: in quotes, with a leading `E`, or between dollars. A literal with
  * `U&` gets a backslash at its end.
