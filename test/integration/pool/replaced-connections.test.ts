@@ -107,7 +107,9 @@ kept.test('reset() while a connection is being opened: it serves nothing', async
   const app = Fastify()
   t.teardown(() => app.close())
   await app.register(pgScope, {
-    connectionString: proxy.connectionString(db.connectionString), pool: { max: 1, acquireTimeout: 30000 }, startupCheck: false
+    connectionString: proxy.connectionString(db.connectionString),
+    pool: { max: 1, acquireTimeout: 30000 },
+    startupCheck: false
   })
   proxy.pause()
   const query = app.db.query('SELECT 1 AS one')
