@@ -38,6 +38,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   call.deallocates = known.deallocates
   call.goesFirst = known.goesFirst
   call.changesMode = known.changesMode
+  call.hasOtherEffects = known.hasOtherEffects
   call.traces = known.traces
   known.uses++
   return call

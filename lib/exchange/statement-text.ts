@@ -1,4 +1,4 @@
-import { altersMeaning, hasStablePlan, setsForGood } from '../postgres/meaning.ts'
+import { altersMeaning, hasStablePlan, mayAffectTransaction, setsForGood } from '../postgres/meaning.ts'
 import type { Traces } from '../pool/session-state-reset.ts'
 import { tracesOf } from './session-state-traces.ts'
 import { goesFirst, mayChangeMode } from '../postgres/set-transaction.ts'
@@ -69,6 +69,8 @@ export class KnownText {
   readonly goesFirst: boolean
   /** It may change whether the transaction is read-only or serializable. */
   readonly changesMode: boolean
+  /** It may have an effect on its transaction that is not a write: a setting or a NOTIFY. */
+  readonly hasOtherEffects: boolean
   /** The session state that it may leave on its connection, or null. */
   readonly traces: Traces | null
   uses = 0
@@ -84,6 +86,7 @@ export class KnownText {
     this.kind = this.goesFirst ? 'plain' : textKind(text)
     this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)
     this.altersMeaning = altersMeaning(text)
+    this.hasOtherEffects = mayAffectTransaction(text)
     this.traces = tracesOf(text)
     const statements = rareWords.test(text) ? statementsOf(text) : none
     this.isCopy = statements.some((statement) => copy.test(statement))

@@ -47,6 +47,8 @@ export class Statement {
   goesFirst = false
   /** It may change whether the transaction is read-only or serializable. */
   changesMode = false
+  /** It may have an effect on its transaction that is not a write: a setting or a NOTIFY. */
+  hasOtherEffects = false
   /** The session state that it may leave on its connection, or null. */
   traces: Traces | null = null
   /** It ended the transaction or began another, which only the session may do. */

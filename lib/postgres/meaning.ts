@@ -76,6 +76,19 @@ export function altersMeaning (text: string): boolean {
   })
 }
 
+/** Words of statements whose effect on their transaction the server does not count as a write. */
+const unwritten = /\b(?:set|reset|set_config|notify|pg_notify|listen|unlisten|do|call|execute|prepare|declare)\b|\(/i
+const notifies = /^(?:un)?listen\b|^notify\b|^prepare\b|^declare\b|\b(?:set_config|pg_notify)\b/i
+
+/**
+ * Whether a text may have an effect on its transaction that is not a write: it changes a setting or sends a NOTIFY, by
+ * itself or in a function.
+ */
+export function mayAffectTransaction (text: string): boolean {
+  return unwritten.test(text) && statementsOf(text).some((statement) =>
+    sets.test(statement) || notifies.test(statement) || runsCode.test(statement) || callsOthers(statement))
+}
+
 const setsSession = /^(?:re)?set\b(?! local\b)/i
 const setsLocally = /\bset_config\b.*\btrue\b/i
 

@@ -68,6 +68,16 @@ export class Answer {
     this.send(reply, done, error)
   }
 
+  /** Sends an error from outside of Fastify's hooks. */
+  force (reply: FastifyReply, error: Error): void {
+    try {
+      takeBackSuccess(reply)
+      reply.send(error)
+    } catch { // no answer can be written any more
+      reply.raw.destroy()
+    }
+  }
+
   /** Sends an error although the work is committed. The error says so. */
   replaceCommitted (reply: FastifyReply, done: Done, cause?: unknown): void {
     this.#work.state = 'answer failed'

@@ -11,6 +11,8 @@ import type { Done } from './answer.ts'
 import { EarlySession } from './early-session.ts'
 import { HandlerRun } from './handler-run.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
+import { isHijacked, isUpgrade, onHijack, releaseWhileHijacked } from './hijack.ts'
+import { runLast, runsLast } from './last-hook.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { runAsCurrent } from './current-request.ts'
@@ -74,19 +76,24 @@ export function followRequests (
     done()
   }
 
+  /** Before the handler of a WebSocket: the client sees the switch of protocols after COMMIT was answered. */
+  const upgrade = async (request: FastifyRequest): Promise<void> => {
+    if (isUpgrade(request)) await scopeOf(request)?.upgrade()
+  }
+
   // For routes unknown to the onRoute hook below: 404 handlers, and routes declared before the plugin was registered.
   app.addHook('onSend', ((request, reply, payload, done) => {
     if (engine.draining) announceEnd(request.raw, reply)
     const scope = scopeOf(request)
     if (scope === null) {
       const isBody = typeof payload === 'object' && payload !== null
-      if (!isBody || isSeen(request) || settlesLast(request, settle)) done()
+      if (!isBody || isSeen(request) || runsLast(request, settle)) done()
       else settle(request, reply, payload, done)
       return
     }
     // Later hooks, such as compression, can process text but not rows.
     const body = areRows(payload) ? asNdjson(payload, reply) : payload
-    if (scope.routed || settlesLast(request, settle)) done(null, body)
+    if (scope.routed || runsLast(request, settle)) done(null, body)
     else settle(request, reply, body, done)
   }) as OnSend as never)
 
@@ -94,9 +101,18 @@ export function followRequests (
     const { [decorator]: own = {} } = ownFields((route.config ?? {}) as Record<string, unknown>)
     const sessionConfig = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [configMark]: sessionConfig })
-    settleLast(route, settle)
+    runLast(route, 'onSend', settle)
     if (sessionConfig.retry !== null) runAgain(route, (request, reply, call) => begin(request as Marked, reply, call))
+    // Set by @fastify/websocket.
+    const { websocket, wsHandler } = route as { websocket?: boolean, wsHandler?: unknown }
+    if (websocket === true || wsHandler !== undefined) runLast(route, 'preHandler', upgrade)
     if (sessionConfig.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
+  })
+
+  // A WebSocket may stay open for hours.
+  onHijack(app, (request, reply) => {
+    const scope = scopeOf(request)
+    if (scope !== null) hijacked(scope, request, reply)
   })
 
   app.addHook('preClose', (done) => {
@@ -119,8 +135,11 @@ export function followRequests (
     request[mark] = scope
     if (marked === null) scope.attachSocket()
     else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)
-    else if (marked instanceof HandlerRun) scope.attach(marked.use(scope))
-    else scope.attach(marked)
+    else {
+      const reply = marked instanceof HandlerRun ? marked.use(scope) : marked
+      scope.attach(reply)
+      if (isHijacked(reply)) hijacked(scope, request, reply)
+    }
     return scope
   }
 
@@ -144,6 +163,12 @@ export function followRequests (
     if (scope === null) request[mark] = run
     else run.use(scope)
     return run.start()
+  }
+
+  function hijacked (scope: RequestScope, request: FastifyRequest, reply: FastifyReply): void {
+    if (!isUpgrade(request)) return releaseWhileHijacked(scope.session, reply)
+    scope.upgrade().catch((error) => request.log.error({ err: error }, 'the work of a request that was upgraded, to ' +
+      'a WebSocket for example, is not committed'))
   }
 
   /** An invalid declaration stops the boot, so no client reads its error. */
@@ -182,47 +207,6 @@ class SentBody {
     this.payload = payload
   }
 }
-
-/**
- * Keeps this plugin's hook the last of a route's onSend hooks, even if other plugins append theirs later. An error in a
- * hook that ran after COMMIT could not undo it.
- */
-function settleLast (route: FastifyRoute, settle: OnSend): void {
-  let hooks: unknown[] = []
-  const set = (value: unknown): void => {
-    hooks = (Array.isArray(value) ? value : value === undefined ? [] : [value]).filter((hook) => hook !== settle)
-  }
-  set(route.onSend)
-  Object.defineProperty(route, 'onSend', {
-    configurable: true,
-    enumerable: true,
-    get () {
-      const place = hooks.indexOf(settle)
-      if (place !== -1) hooks.splice(place, 1)
-      hooks.push(settle)
-      return hooks
-    },
-    set
-  })
-}
-
-/**
- * The same for a 404 handler and for a route that was declared before the plugin. Fastify has already created their
- * list of hooks, so the first request appends this plugin's hook. It also runs for that request, because Fastify checks
- * for the end of the list after each hook.
- *
- * @returns false if this version of Fastify keeps the list elsewhere
- */
-function settlesLast (request: FastifyRequest, settle: OnSend): boolean {
-  contextKey ??= Object.getOwnPropertySymbols(request).find(({ description }) => description === 'fastify.context')
-  if (contextKey === undefined) return false
-  const hooks = (request as unknown as Record<symbol, { onSend?: unknown[] | null }>)[contextKey]?.onSend
-  if (!Array.isArray(hooks)) return false
-  if (hooks.at(-1) !== settle) hooks.push(settle)
-  return true
-}
-
-let contextKey: symbol | undefined
 
 function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) => void): void {
   const { handler } = route

@@ -9,7 +9,6 @@ import { Answer, type Done, type Headers } from './answer.ts'
 import { isDelivered, isOver } from './delivery.ts'
 import type { EarlySession } from './early-session.ts'
 import type { outcomeOf, RequestOutcome } from './outcome.ts'
-import { takeBackSuccess } from './error-headers.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
 import { answeredMeanwhile, type HandlerRun } from './handler-run.ts'
 import { isStream } from './reply-stream.ts'
@@ -198,6 +197,12 @@ export class RequestScope {
     this.#work.endWithoutClient(this.#reply!, () => this.answered === answered)
   }
 
+  /** The request is about to become another protocol: its work ends here. @throws why nothing is committed */
+  upgrade (): Promise<void> {
+    this.answered = true
+    return this.#work.settle(this.#reply!)
+  }
+
   /** `closeTimeout` has elapsed. */
   forced (error: Error): void {
     const work = this.#work
@@ -205,12 +210,7 @@ export class RequestScope {
     if (work.state === 'deciding') return work.stopDeciding(error)
     if (this.#body !== null) return this.#body.forced(error)
     work.state = 'given up'
-    try {
-      takeBackSuccess(this.#reply)
-      this.#reply.send(error)
-    } catch { // no answer can be written any more
-      this.#reply.raw.destroy()
-    }
+    this.#answer.force(this.#reply, error)
   }
 
   #commit (reply: FastifyReply, headers: Headers, payload: unknown, done: Done): void {

@@ -1,5 +1,6 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { pgScopeError } from '../errors.ts'
+import { isPromiseLike } from '../kind-of.ts'
 import type { SessionConfig } from '../config/session-config.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { asError } from '../exchange/transaction-errors.ts'
@@ -65,6 +66,21 @@ export class RequestWork {
   rollBack (reason?: Error): void {
     this.state = 'given up'
     this.session.end('rollback', reason).catch(() => {})
+  }
+
+  /** Ends the session, and with it the work of the request. @throws why nothing is committed */
+  async settle (reply: FastifyReply): Promise<void> {
+    this.state = 'committing'
+    try {
+      let outcome = this.outcome(reply)
+      // Without the check, calls that follow in this turn of the event loop would still be accepted.
+      if (isPromiseLike(outcome)) outcome = await outcome
+      await this.session.end(outcome === 'rollback' ? 'rollback' : 'commit')
+      this.state = 'committed'
+    } catch (error) {
+      this.rollBack()
+      throw asError(error)
+    }
   }
 
   /** Rolls back what is not committed: if COMMIT has not been sent, because statements are running, it never is. */

@@ -29,6 +29,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   readonly nothingAwaited = true
   endIsAwaited: boolean
   readonly rollbackOnly = false
+  readonly isResting = false
   readonly #statementConfig: TransactionConfig
   readonly #transactionConfig: TransactionConfig
   readonly #requestSettings: (() => Settings | Promise<Settings>) | undefined
@@ -106,7 +107,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
       const call = readStatement(text, callback ?? values, true)
       this.host.vet(call.text)
       // A text of several statements cannot share a Sync with a setting. It is one transaction in any case.
-      if (call.several && this.#hasSettings) {
+      if (call.several && this.#sendsSettings) {
         return this.transaction((session) => session.query(text as string, values))
       }
       const single = new SingleStatement(this.host, call, this.#statementConfig, this.label, (single, error) => {
@@ -124,8 +125,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     }
   }
 
-  /** A statement travels with settings. */
-  get #hasSettings (): boolean {
+  get #sendsSettings (): boolean {
     return this.#requestSettings !== undefined || settingStatement(this.#statementConfig, noSettings) !== null
   }
 

@@ -86,6 +86,7 @@ export class CursorStream extends Readable {
       this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select, CursorStream)
       const declare = this.#origin.declare(select.values)
       declare.altersMeaning = select.altersMeaning
+      declare.hasOtherEffects = select.hasOtherEffects
       declare.traces = select.traces
       openStreams.add(this)
       const first = this.#origin.fetch(this.#fetchText)

@@ -109,6 +109,10 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return isIdle && this.failure === null
   }
 
+  get isResting (): boolean {
+    return this.#savepoints.isEmpty && this.#rollbackOnly === null && this.#transactions.isResting
+  }
+
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     const late = this.#callError()
     if (late !== null) return rejected(late)
@@ -117,8 +121,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       call = readStatement(text, callback ?? values)
       this.host.vet(call.text)
     } catch (error) {
-      this.#order.invalid(error)
-      return rejected(error)
+      return this.#rejectInvalid(error)
     }
     call.signal?.listen((error) => {
       if (!this.#order.cancel(call.signal!)) call.fail(error)
@@ -136,11 +139,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
     const late = this.#callError()
     if (late !== null) return rejected(late)
-    if (typeof fn !== 'function') {
-      const error = noFunction('transaction', fn)
-      this.#order.invalid(error)
-      return rejected(error)
-    }
+    if (typeof fn !== 'function') return this.#rejectInvalid(noFunction('transaction', fn))
     this.#nested ??= new NestedTransactions(this.#hostOfSavepoints)
     return this.#nested.run(fn)
   }
@@ -149,9 +148,12 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     const late = this.#callError()
     if (late !== null) return rejected(late)
     const invalid = invalidName(name)
-    if (invalid === null) return openSavepoint(this.#hostOfSavepoints, name)
-    this.#order.invalid(invalid)
-    return rejected(invalid)
+    return invalid === null ? openSavepoint(this.#hostOfSavepoints, name) : this.#rejectInvalid(invalid)
+  }
+
+  #rejectInvalid (error: unknown): Promise<never> {
+    this.#order.invalid(error)
+    return rejected(error)
   }
 
   /** savepoint() for the whole transaction of a session that was not used before: nothing is sent for it. */

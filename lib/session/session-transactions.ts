@@ -47,6 +47,8 @@ export class SessionTransactions {
   #requestSettings: (() => Settings | Promise<Settings>) | undefined
   /** A statement may have made the transaction read-write or serializable. */
   #mayHaveChangedMode = false
+  /** A statement may have had an effect on the current transaction that is not a write. */
+  #hasOtherEffects = false
 
   constructor (
     host: SessionHost, config: TransactionConfig, owner: TransactionsOwner, savepoints: Savepoints,
@@ -110,8 +112,21 @@ export class SessionTransactions {
     return this.#config.losesNothing && !this.#mayHaveChangedMode
   }
 
+  /**
+   * The transaction is open, nothing is in progress, and as far as is known here it can end without a loss. Whether it
+   * has written anything, the server knows.
+   */
+  get isResting (): boolean {
+    return this.state === 'active' && this.nothingAwaited && !this.isStreaming && this.hooks.count === 0 &&
+      !this.#hasOtherEffects
+  }
+
   submit (statements: readonly Statement[]): void {
-    for (const { changesMode } of statements) this.#mayHaveChangedMode ||= changesMode
+    if (this.open === null) this.#hasOtherEffects = false
+    for (const { changesMode, hasOtherEffects } of statements) {
+      this.#mayHaveChangedMode ||= changesMode
+      this.#hasOtherEffects ||= hasOtherEffects
+    }
     if (this.open === null) this.#begin(statements)
     else this.open.submit(this.#withSavepoints(this.open, statements))
   }
