@@ -26,7 +26,8 @@ const statusOf = {
   FST_PG_SCOPE_COMMIT_FAILED: 500,
   FST_PG_SCOPE_COMMIT_UNKNOWN: 500,
   FST_PG_SCOPE_ANSWER_FAILED: 500,
-  FST_PG_SCOPE_EMBEDDED: 500
+  FST_PG_SCOPE_EMBEDDED: 500,
+  FST_PG_SCOPE_TESTING: 500
 } as const
 
 export type PgScopeErrorCode = keyof typeof statusOf
@@ -74,6 +75,9 @@ const publicSentences: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_ANSWER_FAILED: 'The work is saved, but its answer could not be sent.'
 }
 
+/** Codes of tools for development and tests: their errors never reach a client. */
+const forDevelopers: ReadonlySet<PgScopeErrorCode> = new Set(['FST_PG_SCOPE_EMBEDDED', 'FST_PG_SCOPE_TESTING'])
+
 function publicMessage (code: PgScopeErrorCode): string {
   const fallback = statusOf[code] === 503 ? 'Not available now; try again later.' : 'The request failed.'
   return `${code}: ${publicSentences[code] ?? fallback}`
@@ -110,8 +114,7 @@ export function pgScopeError (code: PgScopeErrorCode, details: string, cause?: u
   hide(error, 'stack', error.stack)
   hide(error, detailsKey, details)
   if (cause !== undefined) hide(error, 'cause', cause)
-  // startPostgres() is for development: its errors never reach a client.
-  if (code !== 'FST_PG_SCOPE_EMBEDDED') error.message = publicMessage(code)
+  if (!forDevelopers.has(code)) error.message = publicMessage(code)
   const seconds = retryAfter[code]
   if (seconds !== undefined) error.headers = { 'retry-after': seconds }
   return error

@@ -16,6 +16,8 @@ export interface PoolParts {
   readonly counters: Counters
   readonly watch: PoolerWatch
   readonly sessionState: SessionStateReset | null
+  /** Settings for the startup packet of the next connection. */
+  baseline (): Record<string, string>
 }
 
 /** Creates the pool and its source of connections. */
@@ -28,7 +30,7 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
     target: parts.target,
     counters: parts.counters,
     sessionState: parts.sessionState,
-    baseline: () => watch.baseline(),
+    baseline: parts.baseline,
     prepared: () => watch.prepared(),
     pooled: () => watch.pooler.kind !== 'none',
     connected: (connection, parameters) => watch.inspect(connection, parameters, keepsConnections),

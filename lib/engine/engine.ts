@@ -22,9 +22,12 @@ import { currentSession, followRequest, type RunInRequest, runInSession } from '
 import type { ManagedSession, SessionHost } from '../session/managed-session.ts'
 import { rejected } from '../session/rejected.ts'
 import { ScopedSession } from '../session/scoped-session.ts'
-import { buildPool, buildSessionStateReset } from './build-pool.ts'
+import { divert, type DivertibleEngine } from '../stand-in.ts'
+import { abortedError, endOnAbort } from './abort.ts'
+import { buildPool, buildSessionStateReset, type PoolParts } from './build-pool.ts'
 import { OpenWork } from './open-work.ts'
 import { checkPingTimeout, ping } from './ping.ts'
+import { PoolInUse } from './pool-in-use.ts'
 import { withRawLease } from './raw-lease.ts'
 import { committedInPart, Retries } from './retries.ts'
 import { RetryDelays } from './retry-delays.ts'
@@ -34,7 +37,7 @@ import { Shutdown } from './shutdown.ts'
  * `app.db`: owns the pool, opens sessions and closes all of it. The plugin creates one engine per registration. The
  * hooks of lib/request open a session for each request that uses `request.db`.
  */
-export class PgEngine implements Engine {
+export class PgEngine implements Engine, DivertibleEngine {
   readonly #options: ResolvedOptions
   readonly #log: FastifyBaseLogger
   /** The configuration of sessions without options of their own. */
@@ -45,8 +48,9 @@ export class PgEngine implements Engine {
   readonly #watch: PoolerWatch
   /** null if connections are not reset between sessions. */
   readonly #sessionState: SessionStateReset | null
-  readonly #pool: Pool
-  readonly #host: SessionHost
+  /** Names the pool that the sessions use. */
+  readonly #host: SessionHost & { pool: Pool }
+  readonly #pools: PoolInUse
   /** The session of `query()`. */
   readonly #ownSession: AutocommitSession
   readonly #shutdown: Shutdown
@@ -60,17 +64,23 @@ export class PgEngine implements Engine {
     const { transaction, singleStatement } = this.#config
     this.#watch = new PoolerWatch(options, this.#target, transaction.timeouts, log)
     this.#sessionState = buildSessionStateReset(options, this.#watch)
-    this.#pool = buildPool(options, {
+    const parts: PoolParts = {
       target: this.#target,
       counters: this.#counters,
       watch: this.#watch,
-      sessionState: this.#sessionState
+      sessionState: this.#sessionState,
+      baseline: () => this.#watch.baseline()
+    }
+    this.#host = this.#buildHost(buildPool(options, parts, log))
+    this.#pools = new PoolInUse(this.#host, options, parts, {
+      open: this.#work,
+      isQuerying: () => this.#ownSession.working,
+      isClosing: () => this.#shutdown.closing
     }, log)
-    this.#host = this.#buildHost()
     this.#ownSession = new AutocommitSession(this.#host, singleStatement, transaction)
     this.#shutdown = new Shutdown({
       work: this.#work,
-      pool: this.#pool,
+      pools: this.#pools,
       counters: this.#counters,
       ownSession: this.#ownSession,
       log,
@@ -78,9 +88,9 @@ export class PgEngine implements Engine {
     })
   }
 
-  #buildHost (): SessionHost {
+  #buildHost (pool: Pool): SessionHost & { pool: Pool } {
     return {
-      pool: this.#pool,
+      pool,
       counters: this.#counters,
       pending: this.#work.pending,
       vet: (text) => this.#watch.vet(text),
@@ -99,10 +109,10 @@ export class PgEngine implements Engine {
     if (!this.#options.startupCheck) return
     await this.#inspectServer()
     try {
-      await this.#pool.warm()
+      await this.#host.pool.warm()
     } catch (error) {
       // The boot fails, so close() will not be called: close the connections that are already open.
-      await this.#pool.close()
+      await this.#pools.close()
       throw error
     }
   }
@@ -153,7 +163,8 @@ export class PgEngine implements Engine {
       session.endIsAwaited = true
       session.attempt = retries?.attempt ?? 1
       try {
-        const result = await asWorkOf(session, () => runInSession(this.#pool, session, () => fn(session)), unawaited)
+        const run = (): Promise<T> => runInSession(this.#host.pool, session, () => fn(session))
+        const result = await asWorkOf(session, run, unawaited)
         await session.end('commit')
         return result
       } catch (error) {
@@ -176,7 +187,7 @@ export class PgEngine implements Engine {
   }
 
   current (): Session {
-    const session = currentSession(this.#pool)
+    const session = currentSession(this.#host.pool)
     if (session !== null) return session
     throw pgScopeError('FST_PG_SCOPE_NO_SESSION', 'current() was called outside of a request, a scope(fn) and a ' +
       'transaction(fn) of this engine, or by code that has lost its async context, such as a worker or a timer that ' +
@@ -185,7 +196,7 @@ export class PgEngine implements Engine {
 
   /** A request begins. @returns runs a function with the session of the request as the current one */
   followRequest (session: () => Session | null): RunInRequest {
-    return followRequest(this.#pool, session)
+    return followRequest(this.#host.pool, session)
   }
 
   session (options: ScopeOptions = {}): OwnedSession {
@@ -233,7 +244,7 @@ export class PgEngine implements Engine {
   async lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T> {
     if (this.#shutdown.closing) throw closedError()
     if (typeof fn !== 'function') throw noFunction('lease', fn)
-    return withRawLease(this.#pool, this.#work, this.#log, fn)
+    return withRawLease(this.#host.pool, this.#work, this.#log, fn)
   }
 
   stats (): Stats {
@@ -241,10 +252,10 @@ export class PgEngine implements Engine {
     let oldest = now
     for (const { since } of this.#work.sessions) if (since !== null && since < oldest) oldest = since
     return {
-      strategy: this.#pool.kind,
+      strategy: this.#host.pool.kind,
       max: this.#options.pool.max,
       serverVersion: this.#watch.serverVersion,
-      ...this.#pool.stats(),
+      ...this.#host.pool.stats(),
       oldestTransaction: Math.round(now - oldest),
       counters: { ...this.#counters }
     }
@@ -258,7 +269,11 @@ export class PgEngine implements Engine {
 
   async reset (): Promise<void> {
     if (this.#shutdown.closing) throw closedError()
-    await this.#pool.reset()
+    await this.#host.pool.reset()
+  }
+
+  [divert] (open: Parameters<DivertibleEngine[typeof divert]>[0]): Promise<() => Promise<void>> {
+    return this.#pools.divert(open)
   }
 
   /** The app has begun to close: starts `closeTimeout`. New work is still accepted. */
@@ -275,19 +290,4 @@ export class PgEngine implements Engine {
     this.#delays.stop()
     return this.#shutdown.close()
   }
-}
-
-/** Rolls the session back when the signal is aborted. */
-function endOnAbort (session: ManagedSession, signal: AbortSignal): void {
-  const abort = (): void => {
-    session.end('rollback', abortedError(signal)).catch(() => {})
-  }
-  if (signal.aborted) return abort()
-  const removeListener = whenOver(signal, abort)
-  session.signal.addEventListener('abort', removeListener, { once: true })
-}
-
-function abortedError (signal: AbortSignal): Error {
-  return pgScopeError('FST_PG_SCOPE_CANCELED', 'The signal of this session was aborted: ' +
-    'the running statement is canceled, and uncommitted work is rolled back.', signal.reason)
 }

@@ -1,16 +1,16 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import type { Counters } from '../pool/counters.ts'
-import type { Pool } from '../pool/pool.ts'
 import type { AutocommitSession } from '../session/autocommit-session.ts'
 import type { OpenWork } from './open-work.ts'
+import type { PoolInUse } from './pool-in-use.ts'
 
 /** How long canceled work may take to end before the pool closes its sockets. In milliseconds. */
 const grace = 1000
 
 export interface ShutdownParts {
   readonly work: OpenWork
-  readonly pool: Pool
+  readonly pools: PoolInUse
   readonly counters: Counters
   /** The session of `app.db.query()`. */
   readonly ownSession: AutocommitSession
@@ -56,7 +56,7 @@ export class Shutdown {
   }
 
   async #close (): Promise<void> {
-    const { work, ownSession, pool } = this.#parts
+    const { work, ownSession, pools } = this.#parts
     this.drain()
     while (!work.isEmpty || ownSession.working) {
       await Promise.race([
@@ -66,13 +66,13 @@ export class Shutdown {
       ])
     }
     clearTimeout(this.#deadline!)
-    await pool.close()
+    await pools.close()
     work.changed()
   }
 
   /** closeTimeout has elapsed: cancels and rolls back the work that is still open. */
   #force (): void {
-    const { work, ownSession, pool, counters, log, closeTimeout } = this.#parts
+    const { work, ownSession, pools, counters, log, closeTimeout } = this.#parts
     const error = pgScopeError('FST_PG_SCOPE_CLOSED', 'The app is closing, and the work did not end within ' +
       `${closeTimeout} ms (\`closeTimeout\`): it is rolled back.`)
     log.warn(
@@ -93,7 +93,7 @@ export class Shutdown {
     setTimeout(() => {
       work.abandon()
       // The pool closes the sockets of connections that still do not answer.
-      pool.close().then(() => work.changed())
+      pools.close().then(() => work.changed())
     }, grace)
   }
 }

@@ -1,12 +1,15 @@
 import { pgScopeError } from '../errors.ts'
+import type { PoolLimits } from './pool-limits.ts'
 
 /** @param cause the last error of the server while the session waited */
-export function exhaustedError (max: number, waiting: number, acquireTimeout: number, cause: unknown): Error {
+export function exhaustedError (
+  { max, acquireTimeout, note }: PoolLimits, waiting: number, cause: unknown
+): Error {
   return pgScopeError('FST_PG_SCOPE_POOL_EXHAUSTED',
     `No connection became available within ${acquireTimeout} ms (pool.acquireTimeout): ` +
     `all ${max} are in use and ${waiting} more sessions wait. ` +
-    'Look for transactions that stay open while their handler does something else, raise pool.max, ' +
-    'or set pool.maxWaiting to reject earlier.', cause)
+    'Look for transactions that stay open while their handler does something else' +
+    (note === undefined ? ', raise pool.max, or set pool.maxWaiting to reject earlier.' : `. ${note}`), cause)
 }
 
 export function queueFullError (max: number, inUse: number, waiting: number): Error {
@@ -23,11 +26,11 @@ export function queueTooSlowError (max: number, waiting: number, wait: number, a
     `longer than pool.acquireTimeout (${acquireTimeout} ms). Retry later, or raise pool.max.`)
 }
 
-export function deadlockError (max: number): Error {
+export function deadlockError ({ max, note }: PoolLimits): Error {
   return pgScopeError('FST_PG_SCOPE_POOL_DEADLOCK',
     `All ${max} connections are held by work that waits for a second one, so none would ever be returned. ` +
-    'Do the inner work in the session that is already open (request.db, or the session passed to scope(fn)), ' +
-    'or raise pool.max above the number of requests that need two.')
+    'Do the inner work in the session that is already open (request.db, or the session passed to scope(fn))' +
+    (note === undefined ? ', or raise pool.max above the number of requests that need two.' : `. ${note}`))
 }
 
 export function closedError (): Error {

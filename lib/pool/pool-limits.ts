@@ -17,4 +17,6 @@ export interface PoolLimits {
   readonly prePing: boolean
   /** Milliseconds after which a lease that is still held is reported; 0 disables reports. */
   readonly leakDetectionThreshold: number
+  /** Why `max` is what it is, if the user has not set it: a sentence for errors. */
+  readonly note?: string
 }

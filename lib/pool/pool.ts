@@ -292,6 +292,6 @@ export class Pool {
   #deadlocked (waiter: AcquireRequest): void {
     if (!this.giveUp(waiter)) return
     this.#host.counters.refused++
-    waiter.refused(deadlockError(this.#limits.max))
+    waiter.refused(deadlockError(this.#limits))
   }
 }

@@ -33,7 +33,8 @@ export class TimeoutDiagnosis extends PoolObserver {
    * @param leased connections in use
    * @param waiting other waiters in the queue
    */
-  timedOut ({ acquireTimeout, max }: PoolLimits, leased: number, waiting: number): Error {
+  timedOut (limits: PoolLimits, leased: number, waiting: number): Error {
+    const { acquireTimeout, max } = limits
     // Only what happened while this waiter was in the queue counts.
     const requested = performance.now() - acquireTimeout
     const last = this.#lastRefusal
@@ -42,6 +43,6 @@ export class TimeoutDiagnosis extends PoolObserver {
     const isServing = !this.#keeps && refusal === undefined && this.#lastGrant >= requested
     return leased < max && !isServing
       ? connectError(refusal ?? new Error(`no connection within ${acquireTimeout} ms`), this.#target)
-      : exhaustedError(max, waiting, acquireTimeout, refusal)
+      : exhaustedError(limits, waiting, refusal)
   }
 }

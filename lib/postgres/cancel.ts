@@ -3,6 +3,7 @@ import type { Readable } from 'node:stream'
 import pg from 'pg'
 import { ownFields } from '../own-fields.ts'
 import { letExit } from '../process-exit.ts'
+import { isStandInSocket } from '../stand-in.ts'
 
 /** How long the server may take to accept a CancelRequest. Milliseconds. */
 const cancelRequestTimeout = 500
@@ -22,7 +23,9 @@ export function cancelRequest (client: pg.Client): Promise<boolean> {
   } = client as pg.Client & { processID: number | null, secretKey: number }
   // A pooler may have announced no key for CancelRequests.
   if (processID === null) return Promise.resolve(true)
-  const wire = new pg.Connection(ownFields<object>({ ssl }) as pg.ConnectionConfig) as pg.Connection & {
+  const { stream: socket } = client.connection
+  const stream = isStandInSocket(socket) ? socket.another() : undefined
+  const wire = new pg.Connection(ownFields<object>({ ssl, stream }) as pg.ConnectionConfig) as pg.Connection & {
     connect (portOrPath: number | string, host?: string): void
     requestSsl (): void
     cancel (processID: number, secretKey: number): void

@@ -9,7 +9,7 @@ const lib = fileURLToPath(new URL('../../lib', import.meta.url))
 const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
 
 /** Subpath exports, which the core does not import. */
-const subpaths = ['cli', 'embedded', 'drizzle', 'kysely', 'pg']
+const subpaths = ['cli', 'embedded', 'testing', 'drizzle', 'kysely', 'pg']
 
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 
@@ -49,9 +49,10 @@ t.test('a subpath export builds on the public types and on small helpers, not on
     const own = subpathOf(file)
     if (own === null) continue
     const others = targets.filter((target) => target.includes(sep) && subpathOf(target) !== own)
-    // The rules of options and the words of statements know nothing of the core.
-    const helpers = [join('config', 'option-rules.ts'), join('postgres', 'statement-words.ts')]
-    t.same(others.filter((target) => !helpers.includes(target)), [], file)
+    // The rules of options, and what is known of PostgreSQL, know nothing of the core.
+    const independent = (target: string): boolean =>
+      target === join('config', 'option-rules.ts') || target.startsWith(`postgres${sep}`)
+    t.same(others.filter((target) => !independent(target)), [], file)
     t.notOk(targets.includes('index.ts'), file)
   }
 })

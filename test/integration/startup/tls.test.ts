@@ -1,32 +1,14 @@
-import { chown, copyFile, chmod, readFile, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile } from 'node:fs/promises'
 import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
+import { certificate, switchTlsOn } from '../../../harness/server-tls.ts'
 import { onlyDirect } from '../../../harness/variant.ts'
-import { waitFor } from '../../../harness/wait-for.ts'
 
-// For 127.0.0.1 and localhost; known to everybody, so of no use but here.
-const certificate = join(import.meta.dirname, '../../../harness/tls/test-only.crt')
 const ca = await readFile(certificate, 'utf8')
 const db = await startTestPostgres(t, { password: 's3cret' })
-await switchTlsOn()
-
-/** PostgreSQL wants a key that is its own and that nobody else may read. */
-async function switchTlsOn (): Promise<void> {
-  const { rows: [{ folder }] } = await db.query('SELECT current_setting(\'data_directory\') AS folder')
-  const { uid, gid } = await stat(folder)
-  for (const [name, from] of [['server.crt', certificate], ['server.key', certificate.replace('.crt', '.key')]] as const) {
-    const to = join(folder, name)
-    await copyFile(from, to)
-    await chmod(to, 0o600)
-    await chown(to, uid, gid)
-  }
-  await db.query('ALTER SYSTEM SET ssl = on')
-  await db.query('SELECT pg_reload_conf()')
-  await waitFor(async () => (await db.query('SHOW ssl')).rows[0].ssl === 'on', { message: 'TLS is on' })
-}
+await switchTlsOn(db)
 
 async function boot (t: Test, options: PgScopeOptions) {
   const app = Fastify()
