@@ -15,7 +15,7 @@ const notYet = [
 export default [
   ...neostandard({
     ts: true,
-    ignores: ['**/dist/**', '.tap/**']
+    ignores: ['**/dist/**', '.tap/**', 'site/content/**', 'site/.vitepress/cache/**']
   }),
   {
     files: ['lib/**/*.ts', 'types/**/*.ts'],
@@ -23,7 +23,7 @@ export default [
     rules: { '@stylistic/max-len': ['error', length] }
   },
   {
-    files: ['test/**/*.ts', 'harness/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'template/**/*.ts'],
+    files: ['test/**/*.ts', 'harness/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'template/**/*.ts', 'site/**/*.ts'],
     ignores: notYet,
     plugins: { '@stylistic': stylistic },
     rules: {
