@@ -236,6 +236,15 @@ export interface PgScopeOptions extends ConnectionFields, RouteOptions {
    */
   sessionState?: 'reset' | 'keep' | undefined
   /**
+   * When the connection is lost after COMMIT was sent and before it was answered, another connection is asked whether
+   * the transaction is committed (https://www.postgresql.org/docs/current/functions-info.html): then the session goes
+   * on as if COMMIT had been answered, or fails with FST_PG_SCOPE_CONNECTION_LOST (503). The question is repeated while
+   * the transaction is in progress, for up to `pool.acquireTimeout`. What nobody can know remains
+   * FST_PG_SCOPE_COMMIT_UNKNOWN. It costs one small statement for each transaction, and no round trip. Needs PostgreSQL
+   * 13. Default false.
+   */
+  resolveCommits?: boolean | undefined
+  /**
    * A connection that is held longer than this is logged, with route and stack, and again when it comes back.
    * Milliseconds, default 0: off.
    */

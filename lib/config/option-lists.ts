@@ -72,6 +72,7 @@ export const pluginRules: Rules = {
   ...routeRules,
   pooler: isOneOf('auto', 'none', 'session', 'transaction'),
   preparedStatements: either(isBoolean, isCount(0)),
+  resolveCommits: isBoolean,
   sessionState: isOneOf('reset', 'keep'),
   leakDetectionThreshold: isDuration,
   closeTimeout: isDuration,

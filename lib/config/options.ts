@@ -20,6 +20,7 @@ export interface ResolvedOptions {
   readonly pooler: NonNullable<PgScopeOptions['pooler']>
   readonly preparedStatements: boolean | number | undefined
   readonly sessionState: 'reset' | 'keep'
+  readonly resolveCommits: boolean
   readonly closeTimeout: number
   readonly onNotice: PgScopeOptions['onNotice']
   readonly startupCheck: boolean
@@ -65,6 +66,7 @@ export function resolveOptions (given: PgScopeOptions): ResolvedOptions {
     pooler: options.pooler ?? 'auto',
     preparedStatements: options.preparedStatements,
     sessionState: options.sessionState ?? 'reset',
+    resolveCommits: options.resolveCommits ?? false,
     closeTimeout: options.closeTimeout ?? 10000,
     onNotice: options.onNotice,
     startupCheck: options.startupCheck ?? true,

@@ -31,6 +31,7 @@ import { PoolInUse } from './pool-in-use.ts'
 import { withRawLease } from './raw-lease.ts'
 import { committedInPart, Retries } from './retries.ts'
 import { RetryDelays } from './retry-delays.ts'
+import { buildSessionHost } from './session-host.ts'
 import { Shutdown } from './shutdown.ts'
 
 /**
@@ -71,7 +72,7 @@ export class PgEngine implements Engine, DivertibleEngine {
       sessionState: this.#sessionState,
       baseline: () => this.#watch.baseline()
     }
-    this.#host = this.#buildHost(buildPool(options, parts, log))
+    this.#host = buildSessionHost(buildPool(options, parts, log), options, { ...parts, work: this.#work }, log)
     this.#pools = new PoolInUse(this.#host, options, parts, {
       open: this.#work,
       isQuerying: () => this.#ownSession.working,
@@ -86,17 +87,6 @@ export class PgEngine implements Engine, DivertibleEngine {
       log,
       closeTimeout: options.closeTimeout
     })
-  }
-
-  #buildHost (pool: Pool): SessionHost & { pool: Pool } {
-    return {
-      pool,
-      counters: this.#counters,
-      pending: this.#work.pending,
-      vet: (text) => this.#watch.vet(text),
-      report: (error, message) => this.#log.error({ err: error }, message),
-      ended: (session) => this.#work.ended(session)
-    }
   }
 
   /**
@@ -126,6 +116,10 @@ export class PgEngine implements Engine, DivertibleEngine {
     const { pooler, version, serverVersion, oneSchema } = found
     if (this.#config.transaction.timeouts.transaction_timeout !== undefined && version < 170000) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`transactionTimeout` requires PostgreSQL 17 or later, ' +
+        `and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}: remove the option.`)
+    }
+    if (this.#options.resolveCommits && version < 130000) {
+      throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`resolveCommits` requires PostgreSQL 13 or later, ' +
         `and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}: remove the option.`)
     }
     this.#watch.found(pooler)

@@ -1,9 +1,12 @@
+import { isPgScopeError, type PgScopeError } from '../errors.ts'
 import type { CommitLatency, PendingCommit } from '../pool/hand-over.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import type { Pipeline } from './pipeline.ts'
 import { Statement } from './statement.ts'
 import { commitError, unknownOutcome } from './transaction-errors.ts'
+import type { TransactionHost } from './transaction-host.ts'
+import type { UnansweredStatements } from './unanswered-statements.ts'
 
 /** How long ROLLBACK may take to be answered. Milliseconds. */
 const rollbackTimeout = 5000
@@ -11,8 +14,40 @@ const rollbackTimeout = 5000
 /** What the answer to COMMIT proves. 'rolled back': the transaction had failed. An error: why COMMIT failed. */
 export type CommitOutcome = 'committed' | 'rolled back' | Error
 
-/** Sends COMMIT and judges its answer. */
+/**
+ * Sends COMMIT and judges its answer. If it is never answered, and the identity of the transaction is known, another
+ * connection is asked for the outcome.
+ *
+ * @param ended the transaction has ended, and its connection is free. `failure` is why it had failed before, or null
+ */
 export function sendCommit (
+  statements: UnansweredStatements, { pool, counters, outcomes }: TransactionHost, latency: CommitLatency,
+  ended: (failure: Error | null) => void, done: (outcome: CommitOutcome) => void
+): void {
+  const pipeline = statements.pipeline!
+  const { identity } = statements.queue
+  const judged = (outcome: CommitOutcome): void => {
+    if (outcome === 'committed') counters.committed++
+    done(outcome)
+  }
+  let failed: Error | null = null
+  const question = identity === null ? null : identity.beforeCommit()
+  // Under a Sync of its own: COMMIT ends the transaction even if the question fails, for the session behind it.
+  if (question !== null) {
+    pipeline.send([question], 'statement', (failure) => { failed = (failure?.error ?? null) as Error | null })
+  }
+  judgeCommit(pipeline, pool, latency, (outcome) => {
+    ended(failed)
+    if (outcomes === null || identity === null || !isUnknown(outcome)) return judged(outcome)
+    outcomes.resolve(identity, outcome.cause).then((error) => judged(error ?? 'committed'), judged)
+  })
+}
+
+function isUnknown (outcome: CommitOutcome): outcome is PgScopeError {
+  return isPgScopeError(outcome) && outcome.code === 'FST_PG_SCOPE_COMMIT_UNKNOWN'
+}
+
+function judgeCommit (
   pipeline: Pipeline, pool: Pool, latency: CommitLatency, done: (outcome: CommitOutcome) => void
 ): void {
   const commit = new Statement('COMMIT', [], true)

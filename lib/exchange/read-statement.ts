@@ -39,6 +39,7 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
   call.goesFirst = known.goesFirst
   call.changesMode = known.changesMode
   call.hasOtherEffects = known.hasOtherEffects
+  call.writes = known.writes
   call.traces = known.traces
   known.uses++
   return call

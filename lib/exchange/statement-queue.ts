@@ -1,5 +1,6 @@
 import type { Statement } from './statement.ts'
 import type { StatementSignal } from './statement-signal.ts'
+import type { TransactionIdentity } from './transaction-identity.ts'
 
 /** Sent statements are cut off the array only when there are at least this many of them. */
 const cutAt = 1000
@@ -10,6 +11,8 @@ const cutAt = 1000
  * number of waiting ones.
  */
 export class StatementQueue {
+  /** Asks for the id of the transaction after the first statement that writes; null without `resolveCommits`. */
+  identity: TransactionIdentity | null = null
   #statements: Statement[] = []
   /** How many at the front of the array were taken. */
   #taken = 0
@@ -30,6 +33,8 @@ export class StatementQueue {
       this.#isMeaningAltered ||= statement.altersMeaning
       if (this.#isMeaningAltered) statement.automatic = false
       this.#statements.push(statement)
+      const question = this.identity === null ? null : this.identity.after(statement)
+      if (question !== null) this.#statements.push(question)
     }
   }
 

@@ -47,6 +47,7 @@ const maxUsesBeforePreparing = 500
 
 /** A text without these words neither copies nor deallocates, and is not split into statements. */
 const rareWords = /\b(?:copy|deallocate|discard)\b/i
+const reads = /^\s*(?:select|values|show|set|table|explain)\b/i
 const copy = /^copy\b/i
 const deallocate = /^(?:deallocate|discard all)\b/i
 const none: readonly string[] = []
@@ -71,6 +72,8 @@ export class KnownText {
   readonly changesMode: boolean
   /** It may have an effect on its transaction that is not a write: a setting or a NOTIFY. */
   readonly hasOtherEffects: boolean
+  /** It does not begin like a statement that only reads, which may write all the same, by a function. */
+  readonly writes: boolean
   /** The session state that it may leave on its connection, or null. */
   readonly traces: Traces | null
   uses = 0
@@ -82,6 +85,7 @@ export class KnownText {
   constructor (text: string) {
     this.#text = text
     this.goesFirst = goesFirst(text)
+    this.writes = !reads.test(text)
     this.changesMode = mayChangeMode(text)
     this.kind = this.goesFirst ? 'plain' : textKind(text)
     this.endsPrepared = this.kind === 'transaction-control' && endsPrepared(text)

@@ -45,6 +45,8 @@ export class Statement {
   deallocates = false
   /** It is sent before the settings if it is the first statement of the transaction. */
   goesFirst = false
+  /** It may write rows, by its first word. */
+  writes = false
   /** It may change whether the transaction is read-only or serializable. */
   changesMode = false
   /** It may have an effect on its transaction that is not a write: a setting or a NOTIFY. */

@@ -1,11 +1,19 @@
 import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { Counters } from '../pool/counters.ts'
 import type { Pool } from '../pool/pool.ts'
+import type { TransactionIdentity } from './transaction-identity.ts'
 
 /** What a transaction or a single statement needs of the engine. */
 export interface TransactionHost {
   readonly pool: Pool
   readonly counters: Counters
+  /** Finds out the outcome of a COMMIT that is not answered; null without `resolveCommits`. */
+  readonly outcomes: Outcomes | null
+}
+
+export interface Outcomes {
+  /** @returns null if the transaction is committed, otherwise the error for its session */
+  resolve (identity: TransactionIdentity, lost: unknown): Promise<Error | null>
 }
 
 /** The session that a transaction belongs to. */

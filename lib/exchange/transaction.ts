@@ -7,6 +7,7 @@ import { connectionLost, endedByStatement, transactionAborted, withStatus } from
 import { type CancelableTransaction, TransactionCancel } from './transaction-cancel.ts'
 import { TransactionFailure } from './transaction-failure.ts'
 import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
+import { TransactionIdentity } from './transaction-identity.ts'
 import type { TransactionConfig, Settings } from './transaction-config.ts'
 import { abortedBySignal, type StartingTransaction, TransactionStart } from './transaction-start.ts'
 import type { Pipeline, PipelineOwner } from './pipeline.ts'
@@ -45,6 +46,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     this.label = label
     this.#host = host
     this.#config = config
+    if (host.outcomes !== null && !config.losesNothing) this.#statements.queue.identity = new TransactionIdentity()
     this.#start = new TransactionStart(this, host, config)
     this.#cancel = new TransactionCancel(this, this.#start, this.#statements)
     this.#start.use(settings)
@@ -128,12 +130,12 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   commit (): Promise<void> {
     this.#progress.to('settling')
     return new Promise((resolve, reject) => {
-      sendCommit(this.#statements.pipeline!, this.#host.pool, this.#config.commitLatency, (outcome) => {
+      sendCommit(this.#statements, this.#host, this.#config.commitLatency, (failure) => {
+        this.#failure.error ??= failure
         this.#finish()
-        if (outcome === 'committed') {
-          this.#host.counters.committed++
-          resolve()
-        } else reject(outcome === 'rolled back' ? this.refusal() : outcome)
+      }, (outcome) => {
+        if (outcome === 'committed') resolve()
+        else reject(outcome === 'rolled back' ? this.refusal() : outcome)
       })
     })
   }

@@ -53,6 +53,7 @@ await app.register(pgScope, { statementTimeout: '5s' })
 await app.register(pgScope, { isolation: 'read uncommitted' })
 // @ts-expect-error no such level
 await app.register(pgScope, { isolation: 'snapshot' })
+await app.register(pgScope, { resolveCommits: true })
 // @ts-expect-error how often?
 await app.register(pgScope, { retry: true })
 // @ts-expect-error no such moment

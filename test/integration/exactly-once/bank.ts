@@ -40,16 +40,18 @@ export interface Bank {
   entries (): Promise<string[]>
 }
 
+/** @param parent default: the file */
+export type BankTest = (
+  name: string, options: BankOptions, body: (t: Test, bank: Bank) => Promise<void>, parent?: Test
+) => Promise<unknown>
+
 /** Starts a server for one file; each test gets an app, four accounts with 100 each, two doctors on call, no entry. */
-export async function bankCases (file: Test): Promise<{
-  postgres: TestPostgres
-  test: (name: string, options: BankOptions, body: (t: Test, bank: Bank) => Promise<void>) => Promise<unknown>
-}> {
+export async function bankCases (file: Test): Promise<{ postgres: TestPostgres, test: BankTest }> {
   const postgres = await startTestPostgres(file)
   await postgres.query(schema)
   return {
     postgres,
-    test: (name, options, body) => file.test(name, async (t) => {
+    test: (name, options, body, parent = file) => parent.test(name, async (t) => {
       await postgres.query('TRUNCATE account, doctor, entry')
       await postgres.query('INSERT INTO account SELECT id, 100 FROM generate_series(1, 4) AS id')
       await postgres.query('INSERT INTO doctor VALUES (\'alice\', true), (\'bob\', true)')

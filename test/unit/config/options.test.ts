@@ -60,6 +60,7 @@ const wrong: [string, unknown, RegExp][] = [
   ['a shortest delay above the longest', { retry: { minDelay: 50, maxDelay: 10 } }, /^`retry\.minDelay` must be ≤ `retry\.maxDelay` \(10\), got 50\.$/],
   ['retry in mode autocommit', { mode: 'autocommit', retry: 3 }, /^`retry` has no effect in mode 'autocommit'/],
   ['retry with a COMMIT after the response', { commitOn: 'response', retry: 3 }, /^`retry` has no effect with `commitOn: 'response'`/],
+  ['resolveCommits in words', { resolveCommits: 'yes' }, /^`resolveCommits` must be true or false, got "yes"\.$/],
   ['a setting with a bad name', { settings: { 'app.tenant; drop': 1 } }, /^`settings`: "app\.tenant; drop" is not the name of a setting/],
   ['a setting without a value', { settings: { 'app.tenant': null } }, /^`settings\.app\.tenant` must be a string, a finite number or a boolean, got null/],
   ['a role that is empty', { role: '' }, /^`role` must be a non-empty string or a function, got an empty string/],

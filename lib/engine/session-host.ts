@@ -1,0 +1,33 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { ResolvedOptions } from '../config/options.ts'
+import { OutcomeResolver } from '../exchange/outcome-resolver.ts'
+import type { PoolerWatch } from '../pgbouncer/watch.ts'
+import type { Counters } from '../pool/counters.ts'
+import type { Pool } from '../pool/pool.ts'
+import type { SessionHost } from '../session/managed-session.ts'
+import type { OpenWork } from './open-work.ts'
+
+export interface SessionHostParts {
+  readonly counters: Counters
+  readonly work: OpenWork
+  readonly watch: PoolerWatch
+}
+
+/** What the sessions of an engine share. It names the pool that they use. */
+export function buildSessionHost (
+  pool: Pool, { resolveCommits, pool: { acquireTimeout } }: ResolvedOptions, parts: SessionHostParts,
+  log: FastifyBaseLogger
+): SessionHost & { pool: Pool } {
+  const { counters, work, watch } = parts
+  const host: SessionHost & { pool: Pool, outcomes: OutcomeResolver | null } = {
+    pool,
+    counters,
+    outcomes: null,
+    pending: work.pending,
+    vet: (text) => watch.vet(text),
+    report: (error, message) => log.error({ err: error }, message),
+    ended: (session) => work.ended(session)
+  }
+  if (resolveCommits) host.outcomes = new OutcomeResolver(host, acquireTimeout, log)
+  return host
+}

@@ -1,0 +1,70 @@
+import { Statement } from './statement.ts'
+
+/**
+ * The id of the transaction, null if it has written nothing; what the id belongs to: the system, its timeline (null on
+ * a standby) and the time of the server; and the isolation level. The names are qualified, as an application may have
+ * functions of the same names.
+ */
+const question = `SELECT pg_catalog.pg_current_xact_id_if_assigned()::text,
+(SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
+CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
+pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isolation')`
+
+/** What a server says about the transaction that runs on it. */
+export interface Identity {
+  /** Null if the transaction has written nothing so far. */
+  readonly id: string | null
+  /** The system identifier (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM). */
+  readonly system: string
+  /** As it stands in the names of WAL files. */
+  readonly timeline: string | null
+  /** The time of the server, as text. */
+  readonly time: string
+  readonly isolation: string
+}
+
+class IdentityQuestion extends Statement {
+  readonly #answered: (identity: Identity) => void
+
+  constructor (answered: (identity: Identity) => void) {
+    super(question)
+    this.automatic = true
+    this.#answered = answered
+  }
+
+  override row ([id, system, timeline, time, isolation]: unknown[]): void {
+    this.#answered({ id, system, timeline, time, isolation } as Identity)
+  }
+}
+
+/**
+ * Asks for the identity of a transaction, so that its outcome can be found out if COMMIT's answer is lost
+ * (`resolveCommits`). The question travels with the first statement that writes, or with COMMIT: it costs no round
+ * trip.
+ */
+export class TransactionIdentity {
+  /** The last answer, or null. */
+  known: Identity | null = null
+  /** The question that travels with COMMIT is not answered. */
+  isAsking = false
+  /** The question travels with an earlier statement. */
+  #isAsked = false
+
+  /** The question that must follow a caller's statement, or null. */
+  after ({ writes }: Statement): Statement | null {
+    if (!writes || this.#isAsked) return null
+    this.#isAsked = true
+    return new IdentityQuestion((identity) => { this.known = identity })
+  }
+
+  /** The question that must precede COMMIT, or null: the id is known, or other statements have written since. */
+  beforeCommit (): Statement | null {
+    if (this.known !== null && this.known.id !== null) return null
+    this.isAsking = true
+    return new IdentityQuestion((identity) => {
+      this.known = identity
+      this.isAsking = false
+    })
+  }
+}
