@@ -68,5 +68,21 @@ function modesOf ({ isolationLevel, accessMode, deferrable }: PgTransactionConfi
 /** An error of the plugin has a status and a safe message, which Drizzle's own error around it would hide. */
 function throwUnwrapped (error: unknown): never {
   const cause = error instanceof Error ? error.cause : undefined
-  throw isPgScopeError(cause) ? cause : error
+  if (isPgScopeError(cause)) throw cause
+  if (error instanceof Error && 'query' in error && 'params' in error) hideValues(error as QueryError)
+  throw error
+}
+
+/** Drizzle's DrizzleQueryError. */
+interface QueryError extends Error {
+  readonly query: string
+  readonly params: unknown
+}
+
+/** Fastify sends the message of an error to the client, and a logger writes its stack and its enumerable properties. */
+function hideValues (error: QueryError): void {
+  const { message, query, params } = error
+  error.message = `Failed query: ${query}`
+  if (error.stack !== undefined) error.stack = error.stack.replace(message, () => error.message)
+  Object.defineProperty(error, 'params', { value: params, configurable: true, enumerable: false, writable: true })
 }

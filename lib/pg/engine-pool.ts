@@ -125,9 +125,8 @@ class PooledClient extends SessionClient {
   }
 
   override release (error?: Error | boolean): void {
-    if (this.#isReleased) {
-      throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'release() was called on a client that has been released.')
-    }
+    // No other code can have this client by now. Knex releases the client of a stream twice.
+    if (this.#isReleased) return
     this.#isReleased = true
     super.release(error)
     this.#released(this, error)

@@ -151,6 +151,23 @@ t.test('what uses the outer database inside of a transaction belongs to it, and 
   t.same(await people(), ['Ada', 'Grace', 'second', 'outside'])
 })
 
+t.test('no value is in the answer or in the log of a query that failed, and its error keeps them', async (t) => {
+  const lines: string[] = []
+  const { app } = await startShop(t, postgres, {}, { write: (line: string) => { lines.push(line) } })
+  app.get('/', async ({ db }) => {
+    const error = await on(db).insert(person).values({ fullName: 'secret value', balance: 'no number' as never }).catch((error) => error)
+    t.match(error, { cause: { code: '22P02' } })
+    // Drizzle 1.0 leaves them out.
+    if (error.params !== undefined) t.same(error.params, ['secret value', 'no number'])
+    throw error
+  })
+  const response = await app.inject('/')
+  t.equal(response.statusCode, 500)
+  t.match(response.json().message, /^Failed query: insert into/)
+  t.match(lines.join(), /Failed query: insert into/)
+  t.notMatch(`${response.body} ${lines.join()}`, /secret value/)
+})
+
 t.test('errors of the plugin are not wrapped, so their status is kept', async (t) => {
   const { app } = await startShop(t, postgres)
   app.get('/', async ({ db }) => {

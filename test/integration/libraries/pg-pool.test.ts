@@ -86,7 +86,7 @@ t.test('elsewhere each statement is committed by itself, and BEGIN … COMMIT ar
   await client.query(insert, ['dropped'])
   client.release()
   await t.rejects(client.query('SELECT 1'), { code: 'FST_PG_SCOPE_SESSION_STATE', details: /released/ })
-  t.throws(() => client.release(), { code: 'FST_PG_SCOPE_SESSION_STATE' })
+  client.release()
   await pool.query('BEGIN; INSERT INTO person (full_name) VALUES (\'c\'); COMMIT')
   await t.rejects(pool.query('BEGIN'), { code: 'FST_PG_SCOPE_TRANSACTION_CONTROL', details: /pool\.connect\(\)/ })
   const rows: unknown[] = []

@@ -1,5 +1,5 @@
 // The tables that the tests of query builders use, and an app in front of them.
-import Fastify from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
 import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
 import { type PgProxy, startPgProxy } from '../../../harness/pg-proxy.ts'
@@ -19,12 +19,18 @@ const tables = `
   INSERT INTO person (full_name, balance) VALUES ('Ada', 10), ('Grace', 20);
   INSERT INTO pet (owner_id, name) VALUES (1, 'Rex'), (1, 'Tom'), (2, 'Kit')`
 
-/** An app on a database of its own. Nothing was counted yet, and one connection is open. */
-export async function startShop (t: Test, postgres: TestPostgres, options: PgScopeOptions = {}) {
+/**
+ * An app on a database of its own. Nothing was counted yet, and one connection is open.
+ *
+ * @param log where errors are logged
+ */
+export async function startShop (
+  t: Test, postgres: TestPostgres, options: PgScopeOptions = {}, log?: { write: (line: string) => void }
+) {
   const database = await postgres.createDatabase()
   await postgres.query(tables, undefined, database)
   const proxy: PgProxy = await startPgProxy(t, postgres)
-  const app = Fastify()
+  const app = log === undefined ? Fastify() : Fastify({ logger: { level: 'error', stream: log } }) as unknown as FastifyInstance
   t.teardown(() => app.close())
   await app.register(pgScope, { connectionString: proxy.connectionString(database), ...options })
   await app.db.query('SELECT 1')
