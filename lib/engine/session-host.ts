@@ -26,6 +26,9 @@ export function buildSessionHost (
     pending: work.pending,
     vet: (text) => watch.vet(text),
     report: (error, message) => log.error({ err: error }, message),
+    waitsLong: (text, label) => log.warn({ statement: text.slice(0, 1000), ...(label && { route: label }) },
+      'a statement has waited for seconds until a transaction(fn) of its session ends: inside fn, use the session ' +
+      'that fn is given, and await nothing that waits outside of it'),
     ended: (session) => work.ended(session)
   }
   if (resolveCommits) host.outcomes = new OutcomeResolver(host, acquireTimeout, log)

@@ -20,7 +20,7 @@ export interface StreamSession {
    * Sends what `declare` returns when it is the caller's turn. `declare` gets the savepoint in which the cursor is
    * opened.
    */
-  open (declare: (savepoint: Savepoint | null) => Statement[]): void
+  open (text: string, declare: (savepoint: Savepoint | null) => Statement[]): void
   /** Sends statements in the open transaction; fails them if there is none. */
   fetch (statements: Statement[]): void
   /**
@@ -92,7 +92,7 @@ export class CursorStream extends Readable {
       const first = this.#origin.fetch(this.#fetchText)
       this.#next = declare.promise.then(() => first.promise)
       this.#next.catch(noop)
-      session.open((savepoint) => {
+      session.open(select.text, (savepoint) => {
         if (this.destroyed) return this.#signalFailure()
         this.savepoint = savepoint
         return [declare, first]

@@ -12,6 +12,8 @@ export interface SessionHost extends TransactionHost {
   vet (text: string): void
   /** Logs an error that no caller receives: of a hook, or of a COMMIT that is not awaited. */
   report (error: unknown, message: string): void
+  /** Logs a statement that waits for a transaction(fn) for seconds. @param label method and route of the request */
+  waitsLong (text: string, label: string | undefined): void
   /** The session has ended. */
   ended (session: ManagedSession): void
 }

@@ -51,7 +51,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.requestOf = requestOf
     this.#transactions = new SessionTransactions(host, config, this, this.#savepoints, requestSettings, label)
     this.#end = new SessionEnd(this, this.#savepoints, this.#transactions, this.#caller)
-    this.#order = new StatementOrder(this, host, this.#savepoints, this.#transactions)
+    this.#order = new StatementOrder(this, host, this.#savepoints, this.#transactions, label)
   }
 
   get mode (): Session['mode'] {

@@ -2,6 +2,7 @@ import { InvalidCall } from '../exchange/call.ts'
 import type { Statement } from '../exchange/statement.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
 import type { StreamSession } from './cursor-stream.ts'
+import { LongWait } from './long-wait.ts'
 import type { SessionHost } from './managed-session.ts'
 import type { Savepoint } from './savepoint.ts'
 import type { Savepoints } from './savepoints.ts'
@@ -22,25 +23,45 @@ export class StatementOrder implements StreamSession {
   readonly #host: SessionHost
   readonly #savepoints: Savepoints
   readonly #transactions: SessionTransactions
+  readonly #label: string | undefined
+  /** Allocated lazily. */
+  #longWait: LongWait | null = null
 
   constructor (
-    session: CallAcceptance, host: SessionHost, savepoints: Savepoints, transactions: SessionTransactions
+    session: CallAcceptance, host: SessionHost, savepoints: Savepoints, transactions: SessionTransactions,
+    label: string | undefined
   ) {
     this.#session = session
     this.#host = host
     this.#savepoints = savepoints
     this.#transactions = transactions
+    this.#label = label
   }
 
   add (statements: Statement[]): void {
     if (this.#savepoints.isEmpty) this.#submit(statements)
-    else this.#inTurn(() => this.#submit(statements), (error) => fail(statements, error))
+    else this.#inTurn(statements[0]!.text, () => this.#submit(statements), (error) => fail(statements, error))
   }
 
   /** Waits for a running transaction(fn), unless the connection is lost, because fn may await the call. */
-  #inTurn (go: () => void, reject: (error: Error) => void): void {
-    if (this.#transactions.isLost && !this.#savepoints.settles) go()
-    else this.#savepoints.inTurn(go, reject)
+  #inTurn (text: string, start: () => void, reject: (error: Error) => void): void {
+    if (this.#transactions.isLost && !this.#savepoints.settles) return start()
+    let waits = true
+    let endWait: (() => void) | null = null
+    const ended = (): void => {
+      waits = false
+      endWait?.()
+    }
+    this.#savepoints.inTurn(() => {
+      ended()
+      start()
+    }, (error) => {
+      ended()
+      reject(error)
+    })
+    if (!waits) return
+    this.#longWait ??= new LongWait((text) => this.#host.waitsLong(text, this.#label))
+    endWait = this.#longWait.begin(text)
   }
 
   #submit (statements: Statement[]): void {
@@ -67,8 +88,8 @@ export class StatementOrder implements StreamSession {
     return this.#transactions.current?.cancel(signal) === true
   }
 
-  open (declare: (savepoint: Savepoint | null) => Statement[]): void {
-    this.#inTurn(() => {
+  open (text: string, declare: (savepoint: Savepoint | null) => Statement[]): void {
+    this.#inTurn(text, () => {
       const statements = declare(this.#savepoints.top)
       if (statements.length > 0) this.#submit(statements)
     }, (error) => fail(declare(null), error))
