@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { call, openBank } from './helpers/bank.ts'
+import { call, openSandboxedBank } from './helpers/bank.ts'
 
-const app = await openBank()
+const app = await openSandboxedBank()
 
 test('a new account is answered with its id, and can be read', async () => {
   const { status, body } = await call(app, 'POST', '/accounts', { owner: 'Ada', balance: 10_000 })

@@ -1,14 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { openAccount, openBank, readEntries } from './helpers/bank.ts'
+import { openAccount, openSandboxedBank, readEntries } from './helpers/bank.ts'
 
-const app = await openBank()
-
-test('an empty ledger is an empty body', async () => {
-  const { statusCode, body } = await app.inject('/ledger')
-  assert.equal(statusCode, 200)
-  assert.equal(body, '')
-})
+const app = await openSandboxedBank()
 
 test('every transfer is a line, in the order of the ids', async () => {
   const [ada, grace] = [await openAccount(app, 'Ada', 0), await openAccount(app, 'Grace', 0)]
@@ -19,4 +13,10 @@ test('every transfer is a line, in the order of the ids', async () => {
   const entries = readEntries(body)
   assert.deepEqual(entries.map(({ amount }) => amount), Array.from({ length: 1000 }, (_, index) => index + 1))
   assert.ok(entries.every(({ from, to }) => from === ada && to === grace))
+})
+
+test('an empty ledger is an empty body, also after a test that has filled it', async () => {
+  const { statusCode, body } = await app.inject('/ledger')
+  assert.equal(statusCode, 200)
+  assert.equal(body, '')
 })

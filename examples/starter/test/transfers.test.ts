@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict'
 import { beforeEach, test } from 'node:test'
-import { balanceOf, call, openAccount, openBank, readEntries } from './helpers/bank.ts'
+import { balanceOf, call, openAccount, openSandboxedBank, readEntries } from './helpers/bank.ts'
 
-const app = await openBank()
+const app = await openSandboxedBank()
 let ada: number
 let grace: number
 

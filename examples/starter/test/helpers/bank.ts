@@ -1,5 +1,6 @@
-import { after } from 'node:test'
+import { after, afterEach } from 'node:test'
 import type { FastifyInstance, InjectOptions } from 'fastify'
+import { openSandbox } from 'fastify-pg-scope/testing'
 import { buildApp } from '../../src/app.ts'
 
 /**
@@ -12,6 +13,14 @@ export async function openBank (env: Record<string, string> = {}): Promise<Fasti
   const app = buildApp({ env: { LOG_LEVEL: 'silent', ...env } })
   after(() => app.close())
   await app.ready()
+  return app
+}
+
+/** The same for a file whose tests must not see each other's rows: what a test has saved is undone after it. */
+export async function openSandboxedBank (): Promise<FastifyInstance> {
+  const app = await openBank()
+  const sandbox = await openSandbox(app)
+  afterEach(() => sandbox.rollback())
   return app
 }
 
