@@ -9,14 +9,17 @@ const resetSettings = 'RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL'
 
 /** Constraints that are deferrable and checked at once by default. */
 const immediateConstraints =
-  'SELECT pg_catalog.string_agg(DISTINCT pg_catalog.format(\'%I.%I\', n.nspname, c.conname), \', \') ' +
-  'FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_namespace n ON n.oid = c.connamespace ' +
-  'WHERE c.condeferrable AND NOT c.condeferred AND NOT pg_catalog.pg_is_other_temp_schema(n.oid) ' +
-  'AND pg_catalog.has_schema_privilege(n.oid, \'USAGE\')'
+  'SELECT pg_catalog.string_agg(connamespace::pg_catalog.regnamespace || ' +
+  'pg_catalog.format(\'.%I\', conname), \', \') FROM pg_catalog.pg_constraint WHERE condeferrable AND NOT condeferred ' +
+  'AND NOT pg_catalog.pg_is_other_temp_schema(connamespace) ' +
+  'AND pg_catalog.has_schema_privilege(connamespace, \'USAGE\')'
 
 /** What DISCARD ALL does (https://www.postgresql.org/docs/current/sql-discard.html), which no transaction accepts. */
 const discardAll = 'CLOSE ALL;DEALLOCATE ALL;UNLISTEN *;SELECT pg_catalog.pg_advisory_unlock_all();' +
   'DISCARD PLANS;DISCARD TEMP;DISCARD SEQUENCES'
+
+/** Leaves what was done in the savepoint to the outer transaction, and sets the savepoint again. */
+const next = `RELEASE SAVEPOINT ${savepoint};SAVEPOINT ${savepoint}`
 
 const isolation = 'BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE'
 
@@ -43,10 +46,10 @@ export class OuterTransaction {
     this.#settings = limits.map((name) => `SET LOCAL ${name} = 0`).join(';')
   }
 
-  async begin (): Promise<void> {
+  async begin (first = ''): Promise<void> {
     const readOnly = 'SELECT pg_catalog.current_setting(\'default_transaction_read_only\')'
     const { error, rows } = await this.server.query(
-      `${isolation};${this.#settings};SAVEPOINT ${savepoint};${readOnly}`
+      `${first}${isolation};${this.#settings};SAVEPOINT ${savepoint};${readOnly}`
     )
     if (error !== null) throw new Error(errorFields(error).M)
     this.server.isInTransaction = true
@@ -55,9 +58,7 @@ export class OuterTransaction {
 
   /** Undoes everything, and begins anew. */
   async restart (): Promise<void> {
-    this.server.isInTransaction = false
-    await this.server.query('ROLLBACK')
-    await this.begin()
+    await this.begin('ROLLBACK;')
   }
 
   /**
@@ -79,17 +80,13 @@ export class OuterTransaction {
 
   async #end (statements: string): Promise<Buffer | null> {
     const { error, rows } = await this.server.query(
-      `${statements};${resetSettings};${this.#settings};${immediateConstraints}`
+      `${statements};${resetSettings};${this.#settings};${immediateConstraints};${next}`
     )
-    if (error === null) {
-      const names = rows.at(-1)
-      const constraints = names === null ? '' : `SET CONSTRAINTS ${names} IMMEDIATE;`
-      const last = await this.server.query(`${constraints}RELEASE SAVEPOINT ${savepoint};SAVEPOINT ${savepoint}`)
-      if (last.error === null) return null
-      await this.rollback()
-      return last.error
+    if (error !== null) await this.rollback()
+    else if (rows.at(-1) !== null) {
+      const last = await this.server.query(`SET CONSTRAINTS ${rows.at(-1)} IMMEDIATE;${next}`)
+      if (last.error !== null) await this.rollback()
     }
-    await this.rollback()
     return error
   }
 

@@ -218,6 +218,15 @@ for (const strategy of strategies) {
   })
 }
 
+t.test('with resolveCommits and retry, requests are committed and rolled back as without', async (t) => {
+  const { run, inside } = await open(t, { resolveCommits: true, retry: 2 })
+  t.match(await run(named('a')), { status: 200 })
+  t.match(await run(named('b'), '/auto'), { status: 200 })
+  t.match(await run("INSERT INTO things VALUES ('c', 'nobody')"), { status: 409, body: { code: 'FST_PG_SCOPE_CONSTRAINT_VIOLATION' } })
+  t.match(await run([named('c'), 'SELECT 1/0']), { status: 500 })
+  t.same(await inside(), ['a', 'b'])
+})
+
 t.test('a transaction that is idle for long does not end the sandbox', async (t) => {
   const { run, inside } = await open(t, { idleInTransactionTimeout: 100 })
   await run(named('a'))

@@ -11,7 +11,7 @@ const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text)')
 
 const jest = JSON.stringify({
-  rootDir: folder, testMatch: ['**/with-jest.*'], testEnvironment: 'node', transform: {}, moduleFileExtensions: ['js', 'mjs', 'cjs']
+  rootDir: folder, testMatch: ['**/with-jest.*'], testEnvironment: 'node', testTimeout: 60_000, transform: {}, moduleFileExtensions: ['js', 'mjs', 'cjs']
 })
 /** The program of a package. */
 const bin = (name: string, path: string): string => join(require.resolve(`${name}/package.json`), '..', path)
