@@ -10,7 +10,8 @@ const resetSettings = 'RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL'
 /** Constraints that are deferrable and checked at once by default. */
 const immediateConstraints =
   'SELECT pg_catalog.string_agg(connamespace::pg_catalog.regnamespace || ' +
-  'pg_catalog.format(\'.%I\', conname), \', \') FROM pg_catalog.pg_constraint WHERE condeferrable AND NOT condeferred ' +
+  'pg_catalog.format(\'.%I\', conname), \', \') FROM pg_catalog.pg_constraint ' +
+  'WHERE condeferrable AND NOT condeferred ' +
   'AND NOT pg_catalog.pg_is_other_temp_schema(connamespace) ' +
   'AND pg_catalog.has_schema_privilege(connamespace, \'USAGE\')'
 
