@@ -11,7 +11,7 @@ const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE things (name text)')
 
 const jest = JSON.stringify({
-  rootDir: folder, testMatch: ['**/with-jest.*'], testEnvironment: 'node', testTimeout: 60_000, transform: {}, moduleFileExtensions: ['js', 'mjs', 'cjs']
+  rootDir: folder, testMatch: ['**/with-jest.*'], testEnvironment: 'node', transform: {}, moduleFileExtensions: ['js', 'mjs', 'cjs']
 })
 /** The program of a package. */
 const bin = (name: string, path: string): string => join(require.resolve(`${name}/package.json`), '..', path)
@@ -20,7 +20,7 @@ const runners: Record<string, [args: string[], passed: RegExp]> = {
   'node:test, as an ES module and in CommonJS': [['--test', '--test-reporter=tap', 'with-node.mjs', 'with-node.cjs'], /^# pass 4$/m],
   tap: [['with-tap.mjs'], /^ok 2 - second/m],
   vitest: [[bin('vitest', 'vitest.mjs'), 'run', '--root', folder, '--dir', folder, '--config', 'vitest.config.mjs'], /Tests\s.*2 passed/],
-  'jest, as an ES module and in CommonJS': [['--experimental-vm-modules', bin('jest', 'bin/jest.js'), '--config', jest], /Tests:\s.*4 passed, 4 total/]
+  'jest, as an ES module and in CommonJS': [['--experimental-vm-modules', bin('jest', 'bin/jest.js'), '--testTimeout=60000', '--config', jest], /Tests:\s.*4 passed, 4 total/]
 }
 
 // All at the same time, as the files of a run: they share the database and do not see each other.
