@@ -26,6 +26,10 @@ const statusOf = {
   FST_PG_SCOPE_COMMIT_FAILED: 500,
   FST_PG_SCOPE_COMMIT_UNKNOWN: 500,
   FST_PG_SCOPE_ANSWER_FAILED: 500,
+  FST_PG_SCOPE_IDEMPOTENCY_KEY: 400,
+  FST_PG_SCOPE_IDEMPOTENCY_CONFLICT: 409,
+  FST_PG_SCOPE_IDEMPOTENCY_MISMATCH: 422,
+  FST_PG_SCOPE_IDEMPOTENCY_ANSWER: 500,
   FST_PG_SCOPE_EMBEDDED: 500,
   FST_PG_SCOPE_TESTING: 500
 } as const
@@ -61,7 +65,8 @@ const retryAfter: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_POOL_DEADLOCK: '1',
   FST_PG_SCOPE_CLOSED: '1',
   FST_PG_SCOPE_CONNECTION_LOST: '1',
-  FST_PG_SCOPE_SERIALIZATION_FAILURE: '1'
+  FST_PG_SCOPE_SERIALIZATION_FAILURE: '1',
+  FST_PG_SCOPE_IDEMPOTENCY_CONFLICT: '1'
 }
 
 /** What a client needs to know in addition to the code and the status. */
@@ -72,6 +77,9 @@ const publicSentences: Partial<Record<PgScopeErrorCode, string>> = {
   FST_PG_SCOPE_SERIALIZATION_FAILURE: 'The request conflicts with another one; nothing is saved, try again.',
   FST_PG_SCOPE_COMMIT_FAILED: 'The transaction failed; none of it is saved.',
   FST_PG_SCOPE_COMMIT_UNKNOWN: 'The work may be saved or not.',
+  FST_PG_SCOPE_IDEMPOTENCY_KEY: 'This request needs a valid idempotency key of its own.',
+  FST_PG_SCOPE_IDEMPOTENCY_CONFLICT: 'The first request with this idempotency key is still in progress; try again.',
+  FST_PG_SCOPE_IDEMPOTENCY_MISMATCH: 'This idempotency key belongs to another request.',
   FST_PG_SCOPE_ANSWER_FAILED: 'The work is saved, but its answer could not be sent.'
 }
 

@@ -70,6 +70,32 @@ export interface ScopeOptions extends TransactionOptions {
   signal?: AbortSignal | undefined
 }
 
+/** How a route honours the header Idempotency-Key. */
+export interface IdempotencyOptions {
+  /** The header with the key. Default 'idempotency-key'. */
+  header?: string | undefined
+  /** A request without a key is answered with 400 (FST_PG_SCOPE_IDEMPOTENCY_KEY). Default false: it runs as usual. */
+  required?: boolean | undefined
+  /**
+   * The sender that the key belongs to, such as the id of the user, or a promise of it: two senders may use the same
+   * key. It is called after the preHandler hooks, so after the authentication. By default all requests share their
+   * keys: give it wherever a sender must not read the answers of another one.
+   */
+  keyOf?: ((request: FastifyRequest) => MaybePromise<string>) | undefined
+  /**
+   * What a repeated request must have in common with the first one, or a promise of it; another request with the key is
+   * answered with 422 (FST_PG_SCOPE_IDEMPOTENCY_MISMATCH). Default: a hash of method, URL and parsed body.
+   */
+  fingerprint?: ((request: FastifyRequest) => MaybePromise<string>) | undefined
+  /** How long an answer is kept. Milliseconds, ≥ 1, default 86400000: a day. */
+  ttl?: number | undefined
+  /**
+   * How long a repeated request waits for the first one, which is still in progress. After that it is answered with 409
+   * (FST_PG_SCOPE_IDEMPOTENCY_CONFLICT). Milliseconds, ≥ 1, default 5000.
+   */
+  wait?: number | undefined
+}
+
 /** For a route: `config: { db: { … } }`. */
 export interface RouteOptions extends TransactionOptions {
   /**
@@ -115,6 +141,14 @@ export interface RouteOptions extends TransactionOptions {
    * handler may run twice. Not with mode 'autocommit' nor with `commitOn: 'response'`.
    */
   retry?: number | false | RetryOptions | undefined
+  /**
+   * Only for a route. A request with the header Idempotency-Key
+   * (https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/) is done once: its answer is saved
+   * by the transaction of its work, and a repeated request gets that answer, with `idempotency-replayed: true`. Needs
+   * the table that `fastify-pg-scope/idempotency` exports. Not with mode 'autocommit', `readOnly`,
+   * `commitOn: 'response'` and `onAbort: 'commit'`.
+   */
+  idempotency?: boolean | IdempotencyOptions | undefined
 }
 
 export interface PoolOptions {
@@ -201,7 +235,7 @@ export interface Notice {
  * The options of `app.register(pgScope, options)`. Without connection fields DATABASE_URL and pg's PG… variables are
  * read.
  */
-export interface PgScopeOptions extends ConnectionFields, RouteOptions {
+export interface PgScopeOptions extends ConnectionFields, Omit<RouteOptions, 'idempotency'> {
   /** postgres://user:password@host:5432/database. Parameters that are not supported stop the boot. */
   connectionString?: string | undefined
   /** The name on app, request and a route's `config`. Default 'db'. */

@@ -45,6 +45,22 @@ export const routeRules: Rules = {
   retry
 }
 
+/** The options of a route alone. */
+export const ownRouteRules: Rules = {
+  ...routeRules,
+  idempotency: either(isBoolean, isObject)
+}
+
+/** The fields of the option `idempotency`. */
+export const idempotencyRules: Rules = {
+  header: (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? null : 'the name of a header',
+  required: isBoolean,
+  keyOf: isFunction,
+  fingerprint: isFunction,
+  ttl: isWait,
+  wait: isWait
+}
+
 /** Fields that are passed to pg. */
 export const connectionRules: Rules = {
   host: isText,

@@ -4,7 +4,8 @@ import { ownFields } from '../own-fields.ts'
 import { askEach, type GivenSettings, readFixed, type RequestSettings } from '../session/request-settings.ts'
 import type { RouteOptions, ScopeOptions } from '../../types/options.ts'
 import { checkOptions, quoted } from './option-rules.ts'
-import { routeRules, scopeRules } from './option-lists.ts'
+import { ownRouteRules, scopeRules } from './option-lists.ts'
+import { type IdempotencyPolicy, idempotencyPolicyOf } from './idempotency-policy.ts'
 import { type RetryPolicy, retryPolicyOf } from './retry-policy.ts'
 
 /** How the sessions of an app, a route or a scope work. Computed once for each of them and shared by their sessions. */
@@ -22,6 +23,8 @@ export interface SessionConfig {
   readonly streamTimeout: number
   /** Null: nothing is run again. */
   readonly retry: RetryPolicy | null
+  /** Null: a repeated request is a new one. */
+  readonly idempotency: IdempotencyPolicy | null
 }
 
 /**
@@ -31,7 +34,7 @@ export interface SessionConfig {
  * @throws FST_PG_SCOPE_OPTIONS
  */
 export function routeConfig (defaults: RouteOptions, route: unknown, path: string): SessionConfig {
-  checkOptions(route, routeRules, path)
+  checkOptions(route, ownRouteRules, path)
   return sessionConfigOf([defaults, route as RouteOptions], path)
 }
 
@@ -79,7 +82,8 @@ export function sessionConfigOf (layers: readonly RouteOptions[], path: string):
     onAbort,
     streamTimeout,
     // A layer that turns it off for another reason need not say so.
-    retry: mode === 'autocommit' || commitOn === 'response' ? null : retry
+    retry: mode === 'autocommit' || commitOn === 'response' ? null : retry,
+    idempotency: idempotencyPolicyOf(options, path)
   })
 }
 

@@ -2,8 +2,10 @@ import type { FastifyReply } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import { committedInPart, type Retries } from '../engine/retries.ts'
 import { isPromiseLike } from '../kind-of.ts'
+import { conflictIn } from '../postgres/sqlstate.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { isOver } from './delivery.ts'
+import type { IdempotentRequest } from './idempotent-request.ts'
 import { announceError, ReplyState } from './reply-state.ts'
 import { isStream } from './reply-stream.ts'
 import type { RequestWork } from './request-work.ts'
@@ -11,10 +13,15 @@ import type { RequestWork } from './request-work.ts'
 /** Why a handler is not run again, as a part of a sentence. */
 export const answeredMeanwhile = 'the request was answered in the meantime'
 
+/** How long a key is asked for again after conflicts. Milliseconds. */
+const longestConflict = 5000
+
 /** What a HandlerRun needs of its request. */
 export interface HandlerCall {
   /** Calls the handler. */
   call (): unknown
+  /** The session of this run, which is made if the request has not used it. */
+  session (): ManagedSession
   /** Opens the session of the next run. */
   newSession (): ManagedSession
   /** Another engine has a session of this request: its work would be done twice. */
@@ -46,7 +53,10 @@ export class HandlerRun {
   /** Null until the session of the request is used. */
   scope: RunScope | null = null
   readonly #call: HandlerCall
-  readonly #retries: Retries
+  /** Null without the option `retry`. */
+  readonly #retries: Retries | null
+  /** Null if the request has no idempotency key. */
+  readonly #idempotent: IdempotentRequest | null
   #before!: ReplyState
   /** Why no further attempt is made, or null. */
   #obstacle: string | null = null
@@ -54,8 +64,11 @@ export class HandlerRun {
   #endDelay: (() => void) | null = null
   #isBetween = false
 
-  constructor (call: HandlerCall, retries: Retries, reply: FastifyReply) {
+  constructor (
+    call: HandlerCall, retries: Retries | null, idempotent: IdempotentRequest | null, reply: FastifyReply
+  ) {
     this.#call = call
+    this.#idempotent = idempotent
     this.#retries = retries
     this.reply = reply
   }
@@ -75,6 +88,38 @@ export class HandlerRun {
   }
 
   #run (): unknown {
+    const idempotent = this.#idempotent
+    if (idempotent === null) return this.#handle()
+    return this.#withKey(idempotent, performance.now()).catch((error) => this.#failed(error))
+  }
+
+  /** @param since performance.now() when it began to wait for the key */
+  async #withKey (idempotent: IdempotentRequest, since: number): Promise<unknown> {
+    try {
+      if (!await idempotent.begin(this.#call.session(), this.reply)) return idempotent.replay(this.reply)
+    } catch (error) {
+      // Under REPEATABLE READ the row of a concurrent request, which is committed now, is seen by a new transaction.
+      const isTooLate = performance.now() - since > longestConflict
+      if (conflictIn(error) === null || this.#obstacle !== null || isTooLate) throw error
+      await this.scope!.session.end('rollback')
+      this.#restart()
+      return this.#withKey(idempotent, since)
+    }
+    const result = this.#handle()
+    return result === undefined ? this.reply : result
+  }
+
+  /** A response has passed its serialization. @returns the payload to send */
+  pass (payload: unknown): unknown {
+    return this.#idempotent === null ? payload : this.#idempotent.pass(this.reply, payload)
+  }
+
+  /** COMMIT is about to be sent. */
+  saveAnswer (session: ManagedSession): void {
+    this.#idempotent?.save(session)
+  }
+
+  #handle (): unknown {
     let result: unknown
     try {
       result = this.#call.call()
@@ -100,7 +145,8 @@ export class HandlerRun {
    * @param obstacle why not, as far as the caller knows, or null
    */
   permits (error: unknown, obstacle: string | null): boolean {
-    return this.#retries.permits(error, this.scope?.session.failure ?? null, obstacle ?? this.#found())
+    const failure = this.scope?.session.failure ?? null
+    return this.#retries !== null && this.#retries.permits(error, failure, obstacle ?? this.#found())
   }
 
   /** Why the handler cannot run again now, or null. */
@@ -156,27 +202,31 @@ export class HandlerRun {
     })
   }
 
+  /** The scope goes on in a new session. */
+  #restart (): void {
+    const session = this.#call.newSession()
+    session.attempt = this.#retries?.attempt ?? 1
+    this.scope!.restart(session)
+  }
+
   /** @returns the result of the next attempt, in which the reply stands for "later" */
   async #repeat (error: unknown): Promise<unknown> {
     const { scope } = this
     this.#isBetween = true
     this.#before.restore()
     await scope?.session.end('rollback', attemptEnded()).catch(() => {})
-    const elapsed = await this.#retries.delay(error, (stop) => {
+    const retries = this.#retries!
+    const elapsed = await retries.delay(error, (stop) => {
       this.#endDelay = stop
       if (this.#obstacle !== null) stop()
       return () => { this.#endDelay = null }
     })
     this.#isBetween = false
     const obstacle = this.#found()
-    if (obstacle !== null) this.#retries.explain(error, obstacle)
+    if (obstacle !== null) retries.explain(error, obstacle)
     if (!elapsed || obstacle !== null) throw error
-    this.#retries.next()
-    if (scope !== null) {
-      const session = this.#call.newSession()
-      session.attempt = this.#retries.attempt
-      scope.restart(session)
-    }
+    retries.next()
+    if (scope !== null) this.#restart()
     const result = this.#run()
     return result === undefined ? this.reply : result
   }

@@ -10,6 +10,7 @@ import { settingsFor } from '../session/request-settings.ts'
 import type { Done } from './answer.ts'
 import { EarlySession } from './early-session.ts'
 import { HandlerRun } from './handler-run.ts'
+import { IdempotentRequest, keyOf } from './idempotent-request.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { isHijacked, isUpgrade, onHijack, releaseWhileHijacked } from './hijack.ts'
 import { runLast, runsLast } from './last-hook.ts'
@@ -92,7 +93,12 @@ export function followRequests (
       return
     }
     // Later hooks, such as compression, can process text but not rows.
-    const body = areRows(payload) ? asNdjson(payload, reply) : payload
+    let body = areRows(payload) ? asNdjson(payload, reply) : payload
+    try {
+      if (scope.run !== null) body = scope.run.pass(body)
+    } catch (error) { // an answer that cannot be kept
+      return done(error as Error)
+    }
     if (scope.routed || runsLast(request, settle)) done(null, body)
     else settle(request, reply, body, done)
   }) as OnSend as never)
@@ -102,7 +108,9 @@ export function followRequests (
     const sessionConfig = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
     route.config = Object.assign({}, route.config, { [configMark]: sessionConfig })
     runLast(route, 'onSend', settle)
-    if (sessionConfig.retry !== null) runAgain(route, (request, reply, call) => begin(request as Marked, reply, call))
+    if (sessionConfig.retry !== null || sessionConfig.idempotency !== null) {
+      runAgain(route, (request, reply, call) => begin(request as Marked, reply, call))
+    }
     // Set by @fastify/websocket.
     const { websocket, wsHandler } = route as { websocket?: boolean, wsHandler?: unknown }
     if (websocket === true || wsHandler !== undefined) runLast(route, 'preHandler', upgrade)
@@ -150,16 +158,22 @@ export function followRequests (
     return engine.open(scope.config, settings, (error) => scope.forced(error), label)
   }
 
-  /** Runs the handler of a route with `retry`. */
+  /** Runs the handler of a route with `retry` or `idempotency`. */
   function begin (request: Marked, reply: FastifyReply, call: () => unknown): unknown {
     const scope = scopeOf(request)
     const { config, url } = request.routeOptions as unknown as { config: Record<PropertyKey, unknown>, url?: string }
-    const retries = engine.retries(config[configMark] as SessionConfig, request.log)!
+    const sessionConfig = config[configMark] as SessionConfig
+    const { idempotency } = sessionConfig
+    const key = idempotency === null ? null : keyOf(request, idempotency)
+    const idempotent = key === null ? null : new IdempotentRequest(request, idempotency!, key)
+    const retries = engine.retries(sessionConfig, request.log)
+    if (retries === null && idempotent === null) return call()
     const run: HandlerRun = new HandlerRun({
       call,
+      session: () => (scopeOf(request) ?? open(request, run)).session,
       newSession: () => openSession(request, scopeOf(request)!, url),
       usesOtherEngine: () => scopesOf(request).length > 1
-    }, retries, reply)
+    }, retries, idempotent, reply)
     if (scope === null) request[mark] = run
     else run.use(scope)
     return run.start()

@@ -231,6 +231,7 @@ export class RequestScope {
     }
     const status = reply.statusCode
     this.#work.state = 'committing'
+    this.run?.saveAnswer(this.session)
     const committed = body ? this.session.settle('commit') : this.session.end('commit')
     committed.then(() => {
       this.#work.state = 'committed'

@@ -8,6 +8,8 @@ const noop = (): void => {}
 /** What commit() and rollback() need of their session. */
 export interface SettlementHost {
   readonly endIsAwaited: boolean
+  /** commit() and rollback() are refused. */
+  readonly soleEnd: boolean
   /** Why the call is rejected when its turn comes, or null. */
   tooLateError (): Error | null
   /** A call was rejected before it began: the session fails. */
@@ -45,8 +47,8 @@ export class CallerSettlement {
   }
 
   run (name: 'commit' | 'rollback', settle: () => Promise<void>, host: SettlementHost): Promise<void> {
-    if (this.#savepoints.isCallerInside) {
-      const error = insideTransaction(name)
+    if (this.#savepoints.isCallerInside || host.soleEnd) {
+      const error = host.soleEnd ? endedByRequest(name) : insideTransaction(name)
       host.invalid(error)
       return rejected(error)
     }
@@ -76,4 +78,14 @@ export class CallerSettlement {
 function insideTransaction (name: string): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside transaction(fn), ` +
     'whose savepoint would be lost. Let fn resolve or throw instead.')
+}
+
+function endedByRequest (name: string): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called in a request with an idempotency key, ` +
+    'whose key, work and answer are saved by one transaction. Use transaction(fn) to undo a part of the work.')
+}
+
+export function rollbackOnlyError (reason: string): Error {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'commit() was called after setRollbackOnly()' +
+    `${reason && ` (${reason})`}.`)
 }

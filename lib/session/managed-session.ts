@@ -1,6 +1,7 @@
 import { pgScopeError } from '../errors.ts'
 import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { ArraySetMember } from '../array-set.ts'
+import type { WireValue } from '../postgres/messages.ts'
 import type { OwnedSession } from '../../types/session.ts'
 import type { TransactionHost } from '../exchange/transaction-host.ts'
 
@@ -26,6 +27,10 @@ export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetM
   onForcedClose: ((error: Error) => void) | undefined
   /** Set by what runs its work again. */
   attempt: number
+  /** The transaction must be ended by end(): commit() and rollback() are refused. */
+  soleEnd: boolean
+  /** Sends a statement that nobody awaits: it shares the round trip of COMMIT, which fails if it fails. */
+  addToEnd (text: string, values: WireValue[]): void
   /** commit() has saved a part of its work. */
   readonly hasCommitted: boolean
   /** A request or scope(fn) awaits end('commit'), which rejects with any failure that no caller awaited before. */

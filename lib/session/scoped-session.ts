@@ -1,11 +1,13 @@
-import { noFunction, pgScopeError } from '../errors.ts'
+import { noFunction } from '../errors.ts'
 import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
+import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
+import type { WireValue } from '../postgres/messages.ts'
 import type { Call } from '../exchange/call.ts'
 import { readStatement } from '../exchange/read-statement.ts'
 import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
 import { asError } from '../exchange/transaction-errors.ts'
-import { CallerSettlement } from './caller-settlement.ts'
+import { CallerSettlement, rollbackOnlyError } from './caller-settlement.ts'
 import { CursorStream, failedStream } from './cursor-stream.ts'
 import { type ManagedSession, type Outcome, type SessionHost, transactionEndedError } from './managed-session.ts'
 import { invalidName, openSavepoint } from './imperative-savepoint.ts'
@@ -80,6 +82,10 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   override get hasCommitted (): boolean {
     return this.#transactions.hasCommitted
+  }
+
+  override addToEnd (text: string, values: WireValue[]): void {
+    this.#order.add([new Statement(text, values)])
   }
 
   /** The end has begun. */
@@ -187,19 +193,14 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   commit (): Promise<void> {
     return this.#settleForCaller('commit', async () => {
-      if (this.#rollbackOnly !== null) {
-        const reason = this.#rollbackOnly && ` (${this.#rollbackOnly})`
-        throw pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', `commit() was called after setRollbackOnly()${reason}.`)
-      }
+      if (this.#rollbackOnly !== null) throw rollbackOnlyError(this.#rollbackOnly)
       await this.#transactions.commit(false)
     })
   }
 
   rollback (): Promise<void> {
-    return this.#settleForCaller('rollback', async () => {
-      await this.#transactions.rollback()
-      this.#caller.forgetFailure()
-    })
+    return this.#settleForCaller('rollback', () =>
+      this.#transactions.rollback().then(() => this.#caller.forgetFailure()))
   }
 
   #settleForCaller (name: 'commit' | 'rollback', settle: () => Promise<void>): Promise<void> {

@@ -1,9 +1,11 @@
+import type { WireValue } from '../postgres/messages.ts'
 import { type ManagedSession, type Outcome, sessionClosedError, type SessionHost } from './managed-session.ts'
 
 /** What all sessions have in common: a session ends once, for one reason, and aborts its signal then. */
 export abstract class SessionBase {
   arraySetIndex = -1
   attempt = 1
+  soleEnd = false
   onForcedClose: ManagedSession['onForcedClose']
   abstract endIsAwaited: boolean
   protected readonly host: SessionHost
@@ -24,6 +26,8 @@ export abstract class SessionBase {
   get hasCommitted (): boolean {
     return false
   }
+
+  addToEnd (_text: string, _values: WireValue[]): void {}
 
   abstract end (outcome: Outcome, reason?: Error): Promise<void>
 

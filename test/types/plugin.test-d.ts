@@ -91,6 +91,9 @@ expect<Equal<FastifyContextConfig['db'], RouteOptions | undefined>>()
 app.post('/retried', { config: { db: { retry: 3 } } }, async (request) => { typeOf(request.db.attempt).is<number>() })
 app.post('/retried', { config: { db: { retry: { attempts: 5, minDelay: 10, maxDelay: 100 } } } }, async () => {})
 app.post('/once', { config: { db: { retry: false } } }, async () => {})
+app.post('/idempotent', { config: { db: { idempotency: { required: true, keyOf: async (request) => request.ip, ttl: 1000 } } } }, async () => {})
+// @ts-expect-error only a route is idempotent
+await app.register(pgScope, { idempotency: true })
 // @ts-expect-error no such mode
 app.get('/a', { config: { db: { mode: 'auto' } } }, async () => {})
 // @ts-expect-error not a boolean

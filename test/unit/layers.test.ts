@@ -9,7 +9,7 @@ const lib = fileURLToPath(new URL('../../lib', import.meta.url))
 const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
 
 /** Subpath exports, which the core does not import. */
-const subpaths = ['cli', 'embedded', 'testing', 'drizzle', 'graphql', 'kysely', 'pg']
+const subpaths = ['cli', 'embedded', 'idempotency', 'testing', 'drizzle', 'graphql', 'kysely', 'pg']
 
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 

@@ -161,6 +161,7 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
     },
     strategy: 'queue',
     pooler: 'auto',
+    resolveCommits: false,
     sessionState: 'reset',
     defaults: { idleInTransactionTimeout: 60000 },
     closeTimeout: 10000,
