@@ -3,6 +3,8 @@ import { modeStatements, type TransactionModes } from '../library-source.ts'
 import type { OwnedSession, Savepoint, Session } from '../../types/session.ts'
 import { asDriverError } from './driver-error.ts'
 
+const noop = (): void => {}
+
 /** The transaction itself, without a name, or a SAVEPOINT in it. */
 interface Level {
   readonly name: string | null
@@ -29,6 +31,8 @@ export class LibraryTransaction {
   /** The session of this transaction alone, or null. */
   readonly #own: OwnedSession | null
   #end!: () => void
+  /** A failure of the session that nobody awaits, until this transaction has ended. */
+  #unfinished: Promise<void> | null = null
 
   constructor (order: TransactionOrder, own: OwnedSession | null) {
     this.#order = order
@@ -43,6 +47,16 @@ export class LibraryTransaction {
   /** Null if its calls need not wait: see library-transactions.ts. */
   get turn (): Promise<void> | null {
     return this.#order.turnOf(this)
+  }
+
+  /** From now on the session cannot be committed before this transaction has ended: half of it must not be kept. */
+  mustEnd (): void {
+    // In mode 'autocommit' the session sees to it.
+    if (this.session.mode === 'autocommit') return
+    const unfinished = this.session.transaction(() => { throw unfinishedError() })
+    this.#unfinished = unfinished
+    // Neither an unhandled rejection nor, by its own then(), an awaited failure.
+    Promise.prototype.then.call(unfinished, undefined, noop)
   }
 
   /** SET TRANSACTION. @returns the text to send, or null */
@@ -78,6 +92,8 @@ export class LibraryTransaction {
     try {
       if (this.aborted !== null) return
       this.#order.abortInside(this)
+      // The end of the session waits for a rollback that has begun.
+      this.#settle()
       await (this.#own ?? this.levels[0]?.savepoint)?.[Symbol.asyncDispose]()
     } finally {
       this.end()
@@ -108,12 +124,22 @@ export class LibraryTransaction {
 
   abort (error: Error): void {
     this.aborted = error
-    this.#end()
+    this.#finish()
   }
 
   end (): void {
     this.#order.ended(this)
+    this.#finish()
+  }
+
+  #finish (): void {
+    this.#settle()
     this.#end()
+  }
+
+  /** The session may be committed. */
+  #settle (): void {
+    this.#unfinished?.catch(noop)
   }
 
   async #release (from: number): Promise<void> {
@@ -129,4 +155,9 @@ export class LibraryTransaction {
     throw pgScopeError('FST_PG_SCOPE_SESSION_STATE',
       'RELEASE or ROLLBACK TO named a savepoint that does not exist, or has been released or rolled back.')
   }
+}
+
+function unfinishedError (): Error {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'A transaction that a library has begun was neither ' +
+    'committed nor rolled back before the end of its session, which is rolled back. Await it.')
 }

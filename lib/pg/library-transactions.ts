@@ -51,6 +51,7 @@ export class LibraryTransactions implements TransactionOrder {
     while (this.#beginning !== null) await this.#beginning.ended
     const transaction = this.#beginning = new LibraryTransaction(this, null)
     try {
+      transaction.mustEnd()
       transaction.levels.push({ name: null, savepoint: await beginSavepoint(this.session, modes) })
       this.#open.push(transaction)
       await nextTurn()

@@ -120,3 +120,32 @@ t.test('the client of an outer transaction, used inside of an inner one, is reje
   })
   t.same(await people(), ['Ada', 'Grace', 'kept'])
 })
+
+t.test('a session does not commit half of a transaction that its library has not ended', async (t) => {
+  const { app, db, people } = await startShop(t, postgres)
+  const unfinished = { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED', details: /neither committed nor rolled back/ }
+  const begin = async (session: Session): Promise<pg.PoolClient> => {
+    const client = clientOf(session)
+    await client.query('BEGIN')
+    await add(client, 'half')
+    return client
+  }
+  app.post('/', async (request) => {
+    transaction(request.db, async (client) => {
+      await add(client, 'half')
+      await sleep(20)
+      await add(client, 'too late')
+    }).catch(() => {})
+    await sleep(5)
+    return {}
+  })
+  t.match((await app.inject({ method: 'POST', url: '/' })).json(), { statusCode: 500, code: unfinished.code })
+  await t.rejects(db.scope(begin), unfinished)
+  await t.rejects(db.scope((session) => session.transaction(begin)), unfinished)
+  await using session = db.session()
+  await begin(session)
+  await t.rejects(session.commit(), unfinished)
+  await session.rollback()
+  await db.scope(async (session) => { (await begin(session)).release() })
+  t.same(await people(), ['Ada', 'Grace'])
+})

@@ -1,0 +1,41 @@
+import t from 'tap'
+import { stepsOf } from '../../../lib/pg/control-statement.ts'
+import { splitStatements } from '../../../lib/postgres/statement-words.ts'
+
+t.test('a text without transaction control is sent as it is', async (t) => {
+  for (const text of [
+    'SELECT 1', 'SELECT 1; SELECT 2', "SELECT 'a; COMMIT'", 'SELECT $$; BEGIN; $$', 'SELECT 1 -- ; ROLLBACK', '', ';',
+    'SELECT CASE WHEN true THEN 1 END', 'SET search_path TO a', "SET TRANSACTION SNAPSHOT '1'", 'SELECT begin FROM commit',
+    'CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT 2; END', 'DO $$ BEGIN NULL; END $$'
+  ]) t.equal(stepsOf(text), null, text)
+})
+
+t.test('each command is recognised, with its modes and names', async (t) => {
+  const kinds: [string, object][] = [
+    ['BEGIN', { kind: 'begin', modes: { isolation: undefined, readOnly: undefined, deferrable: undefined } }],
+    ['/* a */ start transaction isolation level\n repeatable read, read only', { kind: 'begin', modes: { isolation: 'repeatable read', readOnly: true } }],
+    ['BEGIN READ WRITE NOT DEFERRABLE', { kind: 'begin', modes: { readOnly: false, deferrable: false } }],
+    ['SET TRANSACTION DEFERRABLE', { kind: 'set', modes: { deferrable: true } }],
+    ['COMMIT', { kind: 'commit', chain: false }], ['end work and chain', { kind: 'commit', chain: true }],
+    ['ROLLBACK AND NO CHAIN', { kind: 'rollback', chain: false }], ['Abort Transaction;', { kind: 'rollback', chain: false }],
+    ['SAVEPOINT A$1', { kind: 'savepoint', name: 'a$1' }], ['RELEASE SAVEPOINT "A ""b"" ; c"', { kind: 'release', name: 'A "b" ; c' }],
+    ['rollback to x -- the last', { kind: 'rollbackTo', name: 'x' }]
+  ]
+  for (const [text, step] of kinds) t.match(stepsOf(text), [step], text)
+})
+
+t.test('statements in a row stay one text, between those of transaction control', async (t) => {
+  t.match(stepsOf("BEGIN; SELECT 1; SELECT ';'; SAVEPOINT s; SELECT 3; COMMIT; "), [
+    { kind: 'begin' }, { text: " SELECT 1; SELECT ';'" }, { kind: 'savepoint' }, { text: ' SELECT 3' }, { kind: 'commit' }
+  ])
+})
+
+t.test('what ends another transaction is no step', async (t) => {
+  t.equal(stepsOf("COMMIT PREPARED 'a'"), null)
+  t.equal(stepsOf("ROLLBACK PREPARED 'a'"), null)
+})
+
+t.test('a text is split at semicolons that end a statement, and the body of BEGIN ATOMIC is not', async (t) => {
+  const body = 'CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE 1 WHEN 1 THEN 1 END; SELECT 2; END'
+  t.same(splitStatements(`SELECT ';'; ;${body}; SELECT 3 /* ; */`), ["SELECT ';'", body, ' SELECT 3 /* ; */'])
+})
