@@ -22,6 +22,12 @@ export interface Counters {
   timedOut: number
   /** Sessions rejected at once: the queue was full or too slow, or the pool was deadlocked. */
   refused: number
+  /** Sessions among them that were rejected because the pool was deadlocked. */
+  deadlocks: number
+  /** Leases that were held longer than `leakDetectionThreshold`. */
+  leaks: number
+  /** Batches of sessions that were answered, with one statement or with several. */
+  roundTrips: number
   /** First batches sent again because their connection was dead. */
   resent: number
   /** CancelRequests sent. */

@@ -9,6 +9,7 @@ import { SessionStateReset } from '../pool/session-state-reset.ts'
 import { KeepAliveSource } from '../pool/sources/keep-alive-source.ts'
 import { SingleUseSource } from '../pool/sources/single-use-source.ts'
 import type { Target } from '../postgres/target.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import { noticeObserver } from './notices.ts'
 
 export interface PoolParts {
@@ -18,6 +19,7 @@ export interface PoolParts {
   readonly sessionState: SessionStateReset | null
   /** Settings for the startup packet of the next connection. */
   baseline (): Record<string, string>
+  readonly engineIdentity: EngineIdentity
 }
 
 /** Creates the pool and its source of connections. */
@@ -29,6 +31,7 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
     client,
     target: parts.target,
     counters: parts.counters,
+    engineIdentity: parts.engineIdentity,
     sessionState: parts.sessionState,
     baseline: parts.baseline,
     prepared: () => watch.prepared(),
@@ -39,7 +42,7 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
   }
   const source = keepsConnections ? new KeepAliveSource(host, limits) : new SingleUseSource(host, limits)
   const { leakDetectionThreshold } = limits
-  return new Pool(source, host, limits, leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, log)])
+  return new Pool(source, host, limits, leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, parts.counters, log)])
 }
 
 /** @returns null if session state is kept, or if no connection serves a second session */
@@ -51,10 +54,13 @@ export function buildSessionStateReset (
   return new SessionStateReset(() => !watch.poolsTransactions)
 }
 
-function leakDetector (threshold: number, log: FastifyBaseLogger): LeakDetector {
+function leakDetector (threshold: number, counters: Counters, log: FastifyBaseLogger): LeakDetector {
   return new LeakDetector(
     threshold,
-    (report) => log.warn(report, 'a connection is held longer than leakDetectionThreshold'),
+    (report) => {
+      counters.leaks++
+      log.warn(report, 'a connection is held longer than leakDetectionThreshold')
+    },
     (report) => log.warn(report, 'a connection that was held longer than leakDetectionThreshold has come back')
   )
 }

@@ -2,6 +2,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Engine, Pooler, RawClient, Stats } from '../../types/engine.ts'
 import type { ScopeOptions } from '../../types/options.ts'
 import type { OwnedSession, Session } from '../../types/session.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import type { ResolvedOptions } from '../config/options.ts'
 import { scopeConfig, type SessionConfig } from '../config/session-config.ts'
 import { noFunction, pgScopeError } from '../errors.ts'
@@ -45,6 +46,7 @@ export class PgEngine implements Engine, DivertibleEngine {
   readonly #config: SessionConfig
   readonly #target: Target
   readonly #counters = newCounters()
+  readonly #identity: EngineIdentity
   readonly #work = new OpenWork()
   readonly #watch: PoolerWatch
   /** null if connections are not reset between sessions. */
@@ -62,6 +64,7 @@ export class PgEngine implements Engine, DivertibleEngine {
     this.#log = log
     this.#config = scopeConfig(options.defaults, {})
     this.#target = targetOf(options.client)
+    this.#identity = Object.freeze({ db: this, decorator: options.decorator, ...this.#target })
     const { transaction, singleStatement } = this.#config
     this.#watch = new PoolerWatch(options, this.#target, transaction.timeouts, log)
     this.#sessionState = buildSessionStateReset(options, this.#watch)
@@ -70,6 +73,7 @@ export class PgEngine implements Engine, DivertibleEngine {
       counters: this.#counters,
       watch: this.#watch,
       sessionState: this.#sessionState,
+      engineIdentity: this.#identity,
       baseline: () => this.#watch.baseline()
     }
     this.#host = buildSessionHost(buildPool(options, parts, log), options, { ...parts, work: this.#work }, log)

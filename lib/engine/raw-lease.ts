@@ -46,6 +46,7 @@ async function acquire (pool: Pool, work: OpenWork, owner: ConnectionOwner): Pro
       context: currentWork(),
       label: undefined,
       entry: null,
+      trace: null,
       granted: resolve,
       refused: reject
     }))

@@ -5,10 +5,12 @@ import type { PoolerWatch } from '../pgbouncer/watch.ts'
 import type { Counters } from '../pool/counters.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { SessionHost } from '../session/managed-session.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import type { OpenWork } from './open-work.ts'
 
 export interface SessionHostParts {
   readonly counters: Counters
+  readonly engineIdentity: EngineIdentity
   readonly work: OpenWork
   readonly watch: PoolerWatch
 }
@@ -18,10 +20,11 @@ export function buildSessionHost (
   pool: Pool, { resolveCommits, pool: { acquireTimeout } }: ResolvedOptions, parts: SessionHostParts,
   log: FastifyBaseLogger
 ): SessionHost & { pool: Pool } {
-  const { counters, work, watch } = parts
+  const { counters, engineIdentity, work, watch } = parts
   const host: SessionHost & { pool: Pool, outcomes: OutcomeResolver | null } = {
     pool,
     counters,
+    engineIdentity,
     outcomes: null,
     pending: work.pending,
     vet: (text) => watch.vet(text),

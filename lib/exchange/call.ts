@@ -105,6 +105,7 @@ export class Call extends Statement {
     this.#settle()
     // No result: the text held no command. One result of a text with several: the semicolon was part of a string.
     const [result = this.#result(pg.types), ...others] = this.#results
+    if (this.trace !== null) this.trace.answered(this, this.#results.at(-1))
     this.#resolve((others.length > 0 ? this.#results : result) as QueryResult)
   }
 
@@ -112,6 +113,7 @@ export class Call extends Statement {
     // It was settled already if its signal was aborted while it waited.
     if (this.#isSettled) return
     this.#settle()
+    if (this.trace !== null) this.trace.fail(error)
     this.#resolve(Promise.reject(error).catch(rethrow).catch((error: Error) => {
       // The error was created where the answer was read; its stack must lead to the caller that awaits the promise. V8
       // follows the chain of promises from a running handler to that await only after two hops, hence the additional

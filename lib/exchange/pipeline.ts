@@ -7,6 +7,7 @@ import { abandon, type Running } from './cancellation.ts'
 import type { Statement } from './statement.ts'
 import type { StatementQueue } from './statement-queue.ts'
 import type { StatementSignal } from './statement-signal.ts'
+import { traceSent } from './statement-trace.ts'
 
 /** The transaction or single statement that a pipeline belongs to. */
 export interface PipelineOwner {
@@ -89,6 +90,7 @@ export class Pipeline implements Running, ConnectionUser {
     const last = statements.at(-1)!
     const holds = last.holdsPipeline
     if (holds) this.#holding = last
+    if (last.trace !== null) traceSent(statements)
     this.send(statements, 'statement', (failure) => {
       this.#unawaited -= unawaited
       if (holds) this.#holding = null
@@ -101,6 +103,7 @@ export class Pipeline implements Running, ConnectionUser {
     statements: readonly Statement[], kind: 'statement' | 'end', done: (failure: BatchFailure | null) => void
   ): void {
     this.unanswered++
+    this.lease.sent()
     const answered = watchForAnswer(this, batchTimeout(this.#answerTimeout, statements), kind)
     send(this.lease, statements, (_batch, failure) => {
       answered()

@@ -2,6 +2,7 @@ import { isClosedOrCanceled, pgScopeError } from '../errors.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
 import { Changes } from '../changes.ts'
+import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
@@ -18,6 +19,8 @@ import type { Call } from './call.ts'
 import { PendingSettings } from './pending-settings.ts'
 import { Pipeline, type PipelineOwner } from './pipeline.ts'
 import type { Statement } from './statement.ts'
+import { statementChannel } from '../telemetry/channels.ts'
+import { traceStatement } from './statement-trace.ts'
 
 /**
  * One statement that commits by itself, on a connection that it holds for one round trip. An autocommit session makes
@@ -31,6 +34,7 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
   readonly context = currentWork()
   readonly label: string | undefined
   entry: QueueEntry | null = null
+  trace: AcquireTrace | null = null
   arraySetIndex = -1
   /** Null until it is sent for the first time. */
   #pipeline: Pipeline | null = null
@@ -68,12 +72,20 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
 
   /** @param settings the settings computed for the request */
   start (settings: Settings | Promise<Settings> | undefined): void {
+    if (statementChannel.hasSubscribers) this.#trace()
     if (!isPromiseLike(settings)) return this.#acquire(settings)
     this.#pending = new PendingSettings(settings, (settings) => this.#acquire(settings), (error) => this.refused(error))
   }
 
-  get awaitsSettings (): boolean {
-    return this.#pending?.isPending === true
+  #trace (): void {
+    const { text, name } = this.#call
+    const engine = this.#host.engineIdentity
+    this.#call.trace = traceStatement(text, name, { engine, route: this.label, kind: 'query', mode: 'autocommit' })
+  }
+
+  /** Cancels a statement that waits for `settings(request)` or `role(request)`. */
+  dropUnsent (error: Error): void {
+    if (this.#pending?.isPending === true) this.cancel(error)
   }
 
   #acquire (settings: Settings | undefined): void {

@@ -4,6 +4,7 @@ import type { WireValue } from '../postgres/messages.ts'
 import { attribute } from '../statement-error.ts'
 import type { Traces } from '../pool/session-state-reset.ts'
 import type { StatementSignal } from './statement-signal.ts'
+import type { StatementTrace } from './statement-trace.ts'
 
 /**
  * An internal statement: BEGIN, COMMIT, a setting. Only the tag of its answer matters. A caller's statement is a Call.
@@ -41,6 +42,8 @@ export class Statement {
   isCopy = false
   /** The caller's signal, or null. */
   signal: StatementSignal | null = null
+  /** Its tracing channel; null without subscribers, and for internal statements. */
+  trace: StatementTrace | null = null
   /** It removes prepared statements from the connection. */
   deallocates = false
   /** It is sent before the settings if it is the first statement of the transaction. */

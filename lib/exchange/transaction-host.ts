@@ -2,11 +2,14 @@ import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { Counters } from '../pool/counters.ts'
 import type { Pool } from '../pool/pool.ts'
 import type { TransactionIdentity } from './transaction-identity.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 
 /** What a transaction or a single statement needs of the engine. */
 export interface TransactionHost {
   readonly pool: Pool
   readonly counters: Counters
+  /** For telemetry. */
+  readonly engineIdentity: EngineIdentity
   /** Finds out the outcome of a COMMIT that is not answered; null without `resolveCommits`. */
   readonly outcomes: Outcomes | null
 }

@@ -1,5 +1,6 @@
 import { isPromiseLike } from '../kind-of.ts'
 import type { Connection } from '../pool/connection.ts'
+import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { Lease } from '../pool/lease.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
@@ -17,7 +18,6 @@ import type { TransactionHost } from './transaction-host.ts'
 /** The transaction that starts. */
 export interface StartingTransaction {
   readonly owner: ConnectionOwner
-  readonly label: string | undefined
   /** The settings are known, and may change what the text of statements means. */
   settingsAlterMeaning (): void
   /** `settings(request)` or `role(request)` failed: no connection is acquired. */
@@ -39,6 +39,7 @@ export class TransactionStart implements AcquireRequest {
   readonly context = currentWork()
   readonly label: string | undefined
   entry: QueueEntry | null = null
+  trace: AcquireTrace | null = null
   readonly #transaction: StartingTransaction
   readonly #host: TransactionHost
   readonly #config: TransactionConfig
@@ -51,10 +52,12 @@ export class TransactionStart implements AcquireRequest {
   #isUnprepared = false
   #resends: ResendPolicy | null = null
 
-  constructor (transaction: StartingTransaction, host: TransactionHost, config: TransactionConfig) {
+  constructor (
+    transaction: StartingTransaction, host: TransactionHost, config: TransactionConfig, label: string | undefined
+  ) {
     this.#transaction = transaction
     this.owner = transaction.owner
-    this.label = transaction.label
+    this.label = label
     this.#host = host
     this.#config = config
   }

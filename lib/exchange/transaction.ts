@@ -10,6 +10,7 @@ import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
 import { TransactionIdentity } from './transaction-identity.ts'
 import type { TransactionConfig, Settings } from './transaction-config.ts'
 import { abortedBySignal, type StartingTransaction, TransactionStart } from './transaction-start.ts'
+import { type TransactionTrace, traceTransaction } from './transaction-trace.ts'
 import type { Pipeline, PipelineOwner } from './pipeline.ts'
 import { Progress, type TransactionState } from './states.ts'
 import type { Statement } from './statement.ts'
@@ -28,7 +29,6 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   /** performance.now() when it acquired its connection, or null. */
   since: number | null = null
   readonly owner: TransactionOwner
-  readonly label: string | undefined
   readonly #host: TransactionHost
   readonly #config: TransactionConfig
   readonly #progress = new Progress()
@@ -37,17 +37,18 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   readonly #statements = new UnansweredStatements()
   readonly #cancel: TransactionCancel
   readonly #suspect = new SuspectFailure()
+  readonly #trace: TransactionTrace | null
 
   constructor (
     host: TransactionHost, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined,
     owner: TransactionOwner, label?: string
   ) {
     this.owner = owner
-    this.label = label
     this.#host = host
     this.#config = config
     if (host.outcomes !== null && !config.losesNothing) this.#statements.queue.identity = new TransactionIdentity()
-    this.#start = new TransactionStart(this, host, config)
+    this.#start = new TransactionStart(this, host, config, label)
+    this.#trace = traceTransaction(host.engineIdentity, label, config.begin, config.readOnly)
     this.#cancel = new TransactionCancel(this, this.#start, this.#statements)
     this.#start.use(settings)
   }
@@ -92,7 +93,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   settingsFailed (error: Error): void {
     this.neverAcquired = true
     this.fail(error)
-    this.#failQueued(error)
+    this.#statements.failQueued(error)
   }
 
   /** No statement is queued or unanswered. */
@@ -134,8 +135,10 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
         this.#failure.error ??= failure
         this.#finish()
       }, (outcome) => {
-        if (outcome === 'committed') resolve()
-        else reject(outcome === 'rolled back' ? this.refusal() : outcome)
+        const result = outcome === 'rolled back' ? this.refusal() : outcome
+        this.#trace?.committed(result, this.since)
+        if (result === 'committed') resolve()
+        else reject(result)
       })
     })
   }
@@ -158,6 +161,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
       await sendRollback(pipeline, this.#host.pool, mayHandOver ? this.#config.commitLatency : null)
     }
     this.#finish()
+    this.#trace?.rolledBack(this.#failure.error, this.since)
   }
 
   #finish (): void {
@@ -219,7 +223,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
 
   refused (error: Error): void {
     this.fail(error)
-    this.#failQueued(error)
+    this.#statements.failQueued(error)
     this.owner.lost()
   }
 
@@ -287,11 +291,6 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   fail (error: unknown): void {
     this.#failure.error ??= error as Error
     if (this.state === 'opening' || this.state === 'active') this.#progress.to('failed')
-  }
-
-  #failQueued (error: Error): void {
-    for (const statement of this.#statements.takeQueued()) statement.fail(error)
-    this.changed()
   }
 
   #refuseQueued (): void {

@@ -44,6 +44,11 @@ export class UnansweredStatements {
     return this.queue.takeAll()
   }
 
+  failQueued (error: Error): void {
+    for (const statement of this.takeQueued()) statement.fail(error)
+    this.changed()
+  }
+
   /** Resolves when every statement is answered. */
   async settled (): Promise<void> {
     while (!this.isEmpty) await this.#changes.next()

@@ -1,8 +1,8 @@
 /** Events since the engine started: `app.db.stats().counters`. */
 export type Counters = ReturnType<typeof newCounters>
 
-type CounterName = 'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'resent' | 'canceled' |
-  'committed' | 'rolledBack' | 'retried'
+type CounterName = 'opened' | 'destroyed' | 'acquired' | 'handedOver' | 'timedOut' | 'refused' | 'deadlocks' | 'leaks' |
+  'roundTrips' | 'resent' | 'canceled' | 'committed' | 'rolledBack' | 'retried'
 
 export function newCounters (): Record<CounterName, number> {
   return {
@@ -12,6 +12,9 @@ export function newCounters (): Record<CounterName, number> {
     handedOver: 0,
     timedOut: 0,
     refused: 0,
+    deadlocks: 0,
+    leaks: 0,
+    roundTrips: 0,
     resent: 0,
     canceled: 0,
     committed: 0,

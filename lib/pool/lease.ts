@@ -1,10 +1,17 @@
 import { pgScopeError } from '../errors.ts'
 import type { ArraySetMember } from '../array-set.ts'
+import type { EngineIdentity, LeaseEvent } from '../../types/telemetry.ts'
+import type { Operation } from '../telemetry/operation.ts'
+import { traceLease } from './lease-trace.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
+import type { Counters } from './counters.ts'
 import type { ConnectionOwner } from './work-context.ts'
 
 /** The pool, as its leases see it. */
 export interface LeaseKeeper {
+  /** For telemetry. */
+  readonly engineIdentity: EngineIdentity
+  readonly counters: Counters
   /** The lease has ended and the connection is the pool's again. @param keep whether another session may use it */
   returned (lease: Lease, connection: Connection, keep: boolean): void
   /** The lease has ended and its connection passes to the next session, although an answer is pending. */
@@ -27,6 +34,7 @@ export class Lease implements ArraySetMember {
   arraySetIndex = -1
   readonly #connection: Connection
   readonly #keeper: LeaseKeeper
+  readonly #trace: Operation<LeaseEvent> | null
   #returned = false
 
   constructor (connection: Connection, owner: ConnectionOwner, label: string | undefined, keeper: LeaseKeeper) {
@@ -35,6 +43,7 @@ export class Lease implements ArraySetMember {
     this.owner = owner
     this.label = label
     this.reused = connection.reused || connection.pooled
+    this.#trace = traceLease(keeper.engineIdentity, label)
   }
 
   get connection (): Connection {
@@ -48,6 +57,11 @@ export class Lease implements ArraySetMember {
   /** The lease has ended, so another session may use the connection. */
   get isReturned (): boolean {
     return this.#returned
+  }
+
+  /** A batch is sent. */
+  sent (): void {
+    this.#keeper.counters.roundTrips++
   }
 
   usedBy (user: ConnectionUser): this {
@@ -67,8 +81,7 @@ export class Lease implements ArraySetMember {
    */
   handOver (): Connection {
     const { connection } = this
-    this.#returned = true
-    connection.user = null
+    this.#end()
     this.#keeper.handedOver(this)
     return connection
   }
@@ -93,6 +106,7 @@ export class Lease implements ArraySetMember {
 
   #end (): void {
     this.#returned = true
+    this.#trace?.succeed()
     this.#connection.user = null
   }
 }

@@ -1,29 +1,21 @@
-import { failureKind, hasNoServer } from '../postgres/sqlstate.ts'
+import { failureKind } from '../postgres/sqlstate.ts'
 import { connectError } from '../postgres/target.ts'
 import type { Connection } from './connection.ts'
+import { refuse, traceAbandoned, traceAcquire, traceGrant } from './acquire-trace.ts'
 import { Arrivals } from './arrivals.ts'
 import { DeadlockDetector } from './deadlock-detector.ts'
 import { TimeoutDiagnosis } from './timeout-diagnosis.ts'
 import { type CommitLatency, HandOver, type PendingCommit } from './hand-over.ts'
 import { Lease, type LeaseKeeper } from './lease.ts'
 import { Admission } from './admission.ts'
+import { answersPing } from './pre-ping.ts'
+import { retriesLogin } from './login-retry.ts'
 import { closedError, deadlockError } from './pool-errors.ts'
 import type { PoolHost, PoolStats } from './pool-host.ts'
 import type { PoolLimits } from './pool-limits.ts'
 import type { PoolObserver } from './pool-observer.ts'
 import type { ConnectionSource } from './sources/connection-source.ts'
 import { type AcquireRequest, WaitQueue } from './wait-queue.ts'
-
-/** How long a reused connection may take to answer a ping. Milliseconds. */
-const pingTimeout = 1000
-
-/**
- * After a restart of PostgreSQL, PgBouncer refuses the first connection and logs in to the server only then. How
- * long a waiter may wait for that, and the time between two attempts. Milliseconds; a little more than
- * server_login_retry in docs/pgbouncer.ini.
- */
-const loginRetryTimeout = 1500
-const loginRetryInterval = 100
 
 /**
  * Grants leases: at most `max` connections in use, and a bounded queue of waiters, first in, first out.
@@ -66,6 +58,8 @@ export class Pool {
     this.#diagnosis = new TimeoutDiagnosis(source.keepsConnections, host.target)
     this.#observers = [this.#deadlocks, this.#diagnosis, ...observers]
     this.#keeper = {
+      engineIdentity: host.engineIdentity,
+      counters: host.counters,
       returned: (lease, connection, keep) => {
         this.#observeReturn(lease)
         connection.reused = true
@@ -85,11 +79,12 @@ export class Pool {
   }
 
   acquire (waiter: AcquireRequest): void {
-    if (this.#closing !== null) return waiter.refused(closedError())
+    traceAcquire(waiter, this.#host.engineIdentity)
+    if (this.#closing !== null) return refuse(waiter, closedError())
     const refusal = this.#admission.refusal(this.#waiting.length, this.#leased, this.#taken)
     if (refusal !== null) {
       this.#host.counters.refused++
-      return waiter.refused(refusal)
+      return refuse(waiter, refusal)
     }
     this.#waiting.push(waiter)
     for (const observer of this.#observers) observer.requested(waiter)
@@ -98,9 +93,15 @@ export class Pool {
   }
 
   giveUp (waiter: AcquireRequest): boolean {
-    if (!this.#leave(waiter)) return false
-    this.#arrivals.abandon(this.#waiting.length)
+    if (!this.#abandon(waiter)) return false
+    traceAbandoned(waiter)
     return true
+  }
+
+  #abandon (waiter: AcquireRequest): boolean {
+    const waited = this.#leave(waiter)
+    if (waited) this.#arrivals.abandon(this.#waiting.length)
+    return waited
   }
 
   #leave (waiter: AcquireRequest): boolean {
@@ -154,7 +155,7 @@ export class Pool {
 
   async #close (): Promise<void> {
     this.#waiting.stop()
-    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) waiter.refused(closedError())
+    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) refuse(waiter, closedError())
     await this.#source.end()
   }
 
@@ -203,11 +204,8 @@ export class Pool {
   }
 
   #ping (connection: Connection): void {
-    // If the network drops all packets, the connection would take its place in the pool forever.
-    const timer = setTimeout(() => connection.destroy(), Math.min(pingTimeout, this.#limits.acquireTimeout / 2))
-    connection.client.query('')
-      .then(() => this.#hand(connection), () => this.#put(connection, false))
-      .finally(() => clearTimeout(timer))
+    answersPing(connection, this.#limits.acquireTimeout)
+      .then((isAlive) => isAlive ? this.#hand(connection) : this.#put(connection, false))
   }
 
   #grant (connection: Connection): void {
@@ -219,6 +217,7 @@ export class Pool {
     if (connection.reused || !this.#source.keepsConnections) this.#admission.served(this.#waiting.length)
     const lease = new Lease(connection, waiter.owner, waiter.label, this.#keeper)
     for (const observer of this.#observers) observer.granted(lease, waiter)
+    traceGrant(waiter, connection)
     waiter.granted(lease)
   }
 
@@ -268,16 +267,13 @@ export class Pool {
   #refused (error: unknown, began: number): void {
     for (const observer of this.#observers) observer.connectionRefused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()
-    if (hasNoServer(error) && performance.now() - this.#waiting.since < loginRetryTimeout) {
-      setTimeout(() => this.#fetch(), loginRetryInterval)
-      return
-    }
+    if (retriesLogin(error, this.#waiting.since, () => this.#fetch())) return
     const full = failureKind(error) === 'too-many-connections'
     // Waiters can use the next connection that is returned, if this pool has any.
     if (full && this.#taken > 0) return
     // Waiters that were left in the queue until the last connection was refused are rejected with it.
     for (let count = full ? this.#limits.max : 1; count > 0; count--) {
-      if (this.#waiting.since <= began) this.#next()?.refused(connectError(error, this.#host.target))
+      if (this.#waiting.since <= began) refuse(this.#next(), connectError(error, this.#host.target))
     }
     this.#fetch()
   }
@@ -286,12 +282,13 @@ export class Pool {
   #timedOut (waiter: AcquireRequest): void {
     for (const observer of this.#observers) observer.left(waiter)
     this.#host.counters.timedOut++
-    waiter.refused(this.#diagnosis.timedOut(this.#limits, this.#leased, this.#waiting.length))
+    refuse(waiter, this.#diagnosis.timedOut(this.#limits, this.#leased, this.#waiting.length))
   }
 
   #deadlocked (waiter: AcquireRequest): void {
-    if (!this.giveUp(waiter)) return
+    if (!this.#abandon(waiter)) return
     this.#host.counters.refused++
-    waiter.refused(deadlockError(this.#limits))
+    this.#host.counters.deadlocks++
+    refuse(waiter, deadlockError(this.#limits))
   }
 }

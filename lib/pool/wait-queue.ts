@@ -1,5 +1,6 @@
 import { keepFromExit, letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
+import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { ConnectionOwner, WorkContext } from './work-context.ts'
 
 /** A session that asks for a connection. Answered exactly once: granted or rejected. */
@@ -18,6 +19,8 @@ export interface AcquireRequest {
   readonly label: string | undefined
   /** Its entry in the queue, set by the queue; null while it does not wait. */
   entry: QueueEntry | null
+  /** The tracing channel of its last call of acquire(), set by the pool; null without subscribers. */
+  trace?: AcquireTrace | null
   granted (lease: Lease): void
   refused (error: Error): void
 }

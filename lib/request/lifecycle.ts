@@ -154,7 +154,7 @@ export function followRequests (
   function openSession (request: FastifyRequest, scope: RequestScope, url: string | undefined): ManagedSession {
     const { requestSettings } = scope.config
     const settings = requestSettings === null ? undefined : settingsFor(request, requestSettings)
-    const label = `${request.method} ${url ?? request.url}`
+    const label = `${request.method} ${url ?? '(no route)'}`
     return engine.open(scope.config, settings, (error) => scope.forced(error), label)
   }
 

@@ -227,18 +227,22 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.reason ??= reason
     // The settings that a statement waits for may never arrive.
-    if (outcome === 'rollback') this.#dropUnsent()
+    if (outcome === 'rollback') for (const single of this.#running) single.dropUnsent(this.closedError())
     if (this.ending !== null) {
       // The end is waiting for statements, which are cancelled now.
       if (outcome === 'rollback' && reason !== undefined) this.abort(reason)
       return this.ending
     }
-    if (this.unused) {
-      // The fast path of #finish(): the end of nearly every session.
-      this.ending = nothing
-      this.ended()
-    } else this.ending = this.#finish(outcome, reason)
+    this.ending = this.beginEnd(outcome, reason)
     return this.ending
+  }
+
+  protected startEnd (outcome: Outcome, reason?: Error): Promise<void> {
+    if (!this.unused) return this.#finish(outcome, reason)
+    // The fast path of #finish(): the end of nearly every session.
+    this.ending = nothing
+    this.ended()
+    return nothing
   }
 
   /** Resolves when no statement or transaction is in progress. */
@@ -286,11 +290,6 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     if (this.label === undefined) return Promise.reject(error)
     this.#recordFailure(error)
     return rejected(error)
-  }
-
-  /** Cancels statements that wait for `settings(request)` or `role(request)`. */
-  #dropUnsent (): void {
-    for (const single of this.#running) if (single.awaitsSettings) single.cancel(this.closedError())
   }
 
   /** The session of the transaction that a call of the running code belongs to, or null. */

@@ -1,6 +1,7 @@
 import { Readable } from 'node:stream'
 import type { QueryResult } from 'pg'
 import { isPgScopeError } from '../errors.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import type { Savepoint } from './savepoint.ts'
 import { CursorOrigin } from './cursor-call.ts'
 import { readStreamArguments } from './stream-arguments.ts'
@@ -12,6 +13,9 @@ import type { StatementSignal } from '../exchange/statement-signal.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
+  /** For telemetry, like the route. */
+  readonly engine: EngineIdentity
+  readonly route: string | undefined
   /** Rejects statements that cannot work over the session's connections. */
   vet (text: string): void
   /** Fails the session because of a call that was rejected before it was sent. */
@@ -95,6 +99,8 @@ export class CursorStream extends Readable {
       session.open(select.text, (savepoint) => {
         if (this.destroyed) return this.#signalFailure()
         this.savepoint = savepoint
+        this.#origin.trace(declare, 'declare', session)
+        this.#origin.trace(first, 'fetch', session)
         return [declare, first]
       })
       this.#origin.signal?.listen((error) => {
@@ -174,6 +180,7 @@ export class CursorStream extends Readable {
 
   #fetch (): Promise<QueryResult> {
     const fetch = this.#origin.fetch(this.#fetchText)
+    this.#origin.trace(fetch, 'fetch', this.#session)
     this.#session.fetch([fetch])
     // A destroyed stream never reads this promise.
     fetch.promise.catch(noop)

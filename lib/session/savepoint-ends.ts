@@ -78,6 +78,7 @@ export async function releaseSavepoint (host: SavepointHost, savepoint: Savepoin
 /** Undoes the work of a savepoint, and runs the hooks that were registered in it. */
 export async function undoSavepoint (host: SavepointHost, savepoint: Savepoint, cause?: unknown): Promise<void> {
   await rollBackTo(host, savepoint, cause)
+  savepoint.trace?.rolledBack(cause ?? null)
   host.hooks.savepointRolledBack(savepoint)
 }
 

@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { UnawaitedFailures } from '../exchange/observed-promise.ts'
+import type { TransactionTrace } from '../exchange/transaction-trace.ts'
 import type { Transaction } from '../exchange/transaction.ts'
 import { Turns } from './turns.ts'
 
@@ -26,6 +27,8 @@ export class Savepoint {
    */
   sentIn: Transaction | null = null
   isEnded = false
+  /** Its tracing channel; null without subscribers. */
+  trace: TransactionTrace | null = null
   readonly unawaited = new UnawaitedFailures()
   /** The number of outcome hooks when it was called for: later ones may belong to it. */
   hooks = 0
@@ -51,6 +54,7 @@ export class Savepoint {
 
   end (last: number): void {
     this.isEnded = true
+    this.trace?.released()
     this.#last = last
   }
 

@@ -1,7 +1,9 @@
 import { bindToContext } from '../async-context.ts'
 import type { UnawaitedFailures } from '../exchange/observed-promise.ts'
 import { Statement } from '../exchange/statement.ts'
+import { traceTransaction } from '../exchange/transaction-trace.ts'
 import type { Transaction } from '../exchange/transaction.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import { callersFrame, Frame, isCallerRolledBack, outsideFrames, Savepoint } from './savepoint.ts'
 import { type Reject, Turns } from './turns.ts'
 
@@ -25,6 +27,14 @@ export class Savepoints {
    * cost a round trip.
    */
   #toRelease: Savepoint[] = none
+  readonly #engine: EngineIdentity | null
+  readonly #route: string | undefined
+
+  /** For telemetry. */
+  constructor (engine: EngineIdentity | null = null, route?: string) {
+    this.#engine = engine
+    this.#route = route
+  }
 
   /** No savepoint is open, no call holds up the others, and no RELEASE is waiting to be sent. */
   get isEmpty (): boolean {
@@ -129,6 +139,9 @@ export class Savepoints {
     savepoint.name = name ?? unique
     savepoint.identifier = name === undefined ? unique : this.#identifier(name, unique)
     this.#top = savepoint
+    if (savepoint.isOnServer && this.#engine !== null) {
+      savepoint.trace = traceTransaction(this.#engine, this.#route, savepoint.name, false, 'savepoint')
+    }
   }
 
   /**
@@ -185,6 +198,7 @@ export class Savepoints {
 
   /** Starts every waiting call, whose turn can no longer come: the session is closed, and rejects them. */
   startAll (): void {
+    for (let each = this.#top; each !== null; each = each.parent) each.trace?.rolledBack(null)
     this.#waiting.run(() => true)
     for (let frame = this.#frame; frame !== null; frame = frame.parent?.frame ?? null) frame.waiting.run(() => true)
   }

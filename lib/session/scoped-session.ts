@@ -4,7 +4,6 @@ import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import type { Call } from '../exchange/call.ts'
-import { readStatement } from '../exchange/read-statement.ts'
 import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
 import { asError } from '../exchange/transaction-errors.ts'
 import { CallerSettlement, rollbackOnlyError } from './caller-settlement.ts'
@@ -33,7 +32,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   endIsAwaited: boolean
   readonly firstFailure = null
   readonly requestOf: object | null
-  readonly #savepoints = new Savepoints()
+  readonly #savepoints = new Savepoints(this.host.engineIdentity, this.label)
   readonly #transactions: SessionTransactions
   readonly #order: StatementOrder
   readonly #caller = new CallerSettlement(this.#savepoints)
@@ -124,8 +123,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     if (late !== null) return rejected(late)
     let call: Call
     try {
-      call = readStatement(text, callback ?? values)
-      this.host.vet(call.text)
+      call = this.#order.read(text, callback ?? values)
     } catch (error) {
       return this.#rejectInvalid(error)
     }
@@ -172,7 +170,6 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return this.#savepoints.isCallerInside
   }
 
-  /** Allocated lazily. */
   get #hostOfSavepoints (): SavepointHost {
     const transactions = this.#transactions
     this.#savepointHost ??= {
@@ -247,8 +244,12 @@ export class ScopedSession extends SessionBase implements ManagedSession {
       return mustFail ? this.ending.then(() => { throw this.closedError() }) : this.ending
     }
     this.reason = reason
-    this.ending = this.#end.begin(this.rollbackOnly ? 'rollback' : outcome, this.failure)
+    this.ending = this.beginEnd(this.rollbackOnly ? 'rollback' : outcome)
     return this.ending
+  }
+
+  protected startEnd (outcome: Outcome): Promise<void> {
+    return this.#end.begin(outcome, this.failure)
   }
 
   finished (): void {

@@ -1,4 +1,6 @@
 import type { WireValue } from '../postgres/messages.ts'
+import { settleChannel } from '../telemetry/channels.ts'
+import { traceSettle } from './settle-trace.ts'
 import { type ManagedSession, type Outcome, sessionClosedError, type SessionHost } from './managed-session.ts'
 
 /** What all sessions have in common: a session ends once, for one reason, and aborts its signal then. */
@@ -43,6 +45,14 @@ export abstract class SessionBase {
 
   [Symbol.asyncDispose] (): Promise<void> {
     return this.close()
+  }
+
+  /** Begins the end, which is called once. */
+  protected abstract startEnd (outcome: Outcome, reason?: Error): Promise<void>
+
+  protected beginEnd (outcome: Outcome, reason?: Error): Promise<void> {
+    if (!settleChannel.hasSubscribers) return this.startEnd(outcome, reason)
+    return traceSettle(this.host.engineIdentity, this.label, outcome, () => this.startEnd(outcome, reason))
   }
 
   /** The session has ended. */

@@ -213,6 +213,7 @@ export class SessionTransactions {
 
   /** Discards a transaction that failed before it asked for a connection, after the failed work was rolled back. */
   discardUnsent (): void {
+    this.current?.rollback()
     this.current = null
   }
 

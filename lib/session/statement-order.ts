@@ -1,6 +1,10 @@
-import { InvalidCall } from '../exchange/call.ts'
+import { type Call, InvalidCall } from '../exchange/call.ts'
+import { readStatement } from '../exchange/read-statement.ts'
 import type { Statement } from '../exchange/statement.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
+import { traceStatement } from '../exchange/statement-trace.ts'
+import { statementChannel } from '../telemetry/channels.ts'
+import type { EngineIdentity } from '../../types/telemetry.ts'
 import type { StreamSession } from './cursor-stream.ts'
 import { LongWait } from './long-wait.ts'
 import type { SessionHost } from './managed-session.ts'
@@ -19,23 +23,36 @@ export interface CallAcceptance {
 
 /** The order of a session's statements: each is sent when it is the turn of its call. */
 export class StatementOrder implements StreamSession {
+  readonly engine: EngineIdentity
+  readonly route: string | undefined
   readonly #session: CallAcceptance
   readonly #host: SessionHost
   readonly #savepoints: Savepoints
   readonly #transactions: SessionTransactions
-  readonly #label: string | undefined
   /** Allocated lazily. */
   #longWait: LongWait | null = null
 
   constructor (
     session: CallAcceptance, host: SessionHost, savepoints: Savepoints, transactions: SessionTransactions,
-    label: string | undefined
+    route: string | undefined
   ) {
+    this.engine = host.engineIdentity
+    this.route = route
     this.#session = session
     this.#host = host
     this.#savepoints = savepoints
     this.#transactions = transactions
-    this.#label = label
+  }
+
+  /** Checks a call of query(), and makes a statement of it. @throws what is wrong with it */
+  read (text: unknown, values: unknown): Call {
+    const call = readStatement(text, values)
+    this.vet(call.text)
+    if (statementChannel.hasSubscribers) {
+      const { engine, route } = this
+      call.trace = traceStatement(call.text, call.name, { engine, route, kind: 'query', mode: 'transaction' })
+    }
+    return call
   }
 
   add (statements: Statement[]): void {
@@ -60,7 +77,7 @@ export class StatementOrder implements StreamSession {
       reject(error)
     })
     if (!waits) return
-    this.#longWait ??= new LongWait((text) => this.#host.waitsLong(text, this.#label))
+    this.#longWait ??= new LongWait((text) => this.#host.waitsLong(text, this.route))
     endWait = this.#longWait.begin(text)
   }
 

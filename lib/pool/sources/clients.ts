@@ -4,6 +4,7 @@ import { readAnswersOf, type Answers } from '../../postgres/answers.ts'
 import { ServerParameters } from '../../pgbouncer/detect.ts'
 import { Connection, type ConnectionLimits, cutOff, type ScopeClient } from '../connection.ts'
 import type { ConnectionSourceHost } from './connection-source.ts'
+import { traceConnect } from './connect-trace.ts'
 
 /** Method and route of the request whose batch is being answered, if a request sent it. */
 function labelOf (client: pg.Client): string | undefined {
@@ -51,9 +52,12 @@ export class Clients {
 
       override connect (done?: (error: any, client: any) => void): any {
         if (done === undefined) return super.connect()
+        const trace = traceConnect(host.engineIdentity)
         super.connect((error: Error | null, client?: pg.Client) => {
           // pg leaves the socket open if the login fails, because of the password for example.
           if (error != null) cutOff(this)
+          if (error != null) trace?.fail(error)
+          else trace?.succeed()
           done(error, client)
         })
       }

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import type { Notice } from '../../../types/options.ts'
 import type { ServerParameters } from '../../pgbouncer/detect.ts'
+import type { EngineIdentity } from '../../../types/telemetry.ts'
 import type { Connection, ConnectionHost } from '../connection.ts'
 import type { Counters } from '../counters.ts'
 
@@ -43,4 +44,6 @@ export interface ConnectionSourceHost extends ConnectionHost {
    */
   noticed (notice: Notice, label: string | undefined): void
   readonly counters: Counters
+  /** For telemetry. */
+  readonly engineIdentity: EngineIdentity
 }

@@ -1,0 +1,21 @@
+import { hasNoServer } from '../postgres/sqlstate.ts'
+
+/**
+ * After a restart of PostgreSQL, PgBouncer refuses the first connection and logs in to the server only then. How
+ * long a waiter may wait for that, and the time between two attempts. Milliseconds; a little more than
+ * server_login_retry in docs/pgbouncer.ini.
+ */
+const timeout = 1500
+const interval = 100
+
+/**
+ * Retries after such a refusal.
+ *
+ * @param since performance.now() when the first waiter began to wait
+ * @returns whether it does
+ */
+export function retriesLogin (error: unknown, since: number, retry: () => void): boolean {
+  if (!hasNoServer(error) || performance.now() - since >= timeout) return false
+  setTimeout(retry, interval)
+  return true
+}
