@@ -37,6 +37,7 @@ export const groups: { text: string, pages: [file: string, text: string][] }[] =
       ['pgbouncer', 'PgBouncer'],
       ['performance', 'Performance'],
       ['reliability', 'Reliability'],
+      ['telemetry', 'Telemetry'],
       ['benchmark', 'Benchmark']
     ]
   },

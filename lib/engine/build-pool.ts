@@ -42,7 +42,8 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
   }
   const source = keepsConnections ? new KeepAliveSource(host, limits) : new SingleUseSource(host, limits)
   const { leakDetectionThreshold } = limits
-  return new Pool(source, host, limits, leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, parts.counters, log)])
+  const observers = leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, parts.counters, log)]
+  return new Pool(source, host, limits, observers)
 }
 
 /** @returns null if session state is kept, or if no connection serves a second session */

@@ -87,7 +87,6 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     this.#order.add([new Statement(text, values)])
   }
 
-  /** The end has begun. */
   get isEnding (): boolean {
     return this.#end.hasBegun
   }

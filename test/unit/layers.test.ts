@@ -6,10 +6,10 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 
 const lib = fileURLToPath(new URL('../../lib', import.meta.url))
-const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres']
+const layers = ['request', 'engine', 'config', 'session', 'exchange', 'pool', 'pgbouncer', 'postgres', 'telemetry']
 
 /** Subpath exports, which the core does not import. */
-const subpaths = ['cli', 'embedded', 'idempotency', 'testing', 'drizzle', 'graphql', 'kysely', 'pg']
+const subpaths = ['cli', 'embedded', 'idempotency', 'testing', 'drizzle', 'graphql', 'kysely', 'pg', 'metrics', 'otel']
 
 const files = readdirSync(lib, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'))
 
@@ -49,9 +49,9 @@ t.test('a subpath export builds on the public types and on small helpers, not on
     const own = subpathOf(file)
     if (own === null) continue
     const others = targets.filter((target) => target.includes(sep) && subpathOf(target) !== own)
-    // The rules of options, and what is known of PostgreSQL, know nothing of the core.
-    const independent = (target: string): boolean =>
-      target === join('config', 'option-rules.ts') || target.startsWith(`postgres${sep}`)
+    // The rules of options, the channels, and what is known of PostgreSQL, know nothing of the core.
+    const independent = (target: string): boolean => target === join('config', 'option-rules.ts') ||
+      target.startsWith(`postgres${sep}`) || target.startsWith(`telemetry${sep}`)
     t.same(others.filter((target) => !independent(target)), [], file)
     t.notOk(targets.includes('index.ts'), file)
   }
