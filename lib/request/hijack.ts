@@ -20,10 +20,10 @@ export function onHijack (app: FastifyInstance, listener: Listener): void {
   const all = [listener]
   app.decorate(listenersKey as unknown as string, all)
   app.decorateReply('hijack', function hijack (this: FastifyReply) {
-    // This decorator hides Fastify's own method, which is further up in the chain.
-    let proto = Object.getPrototypeOf(this)
-    while (proto.hijack === hijack) proto = Object.getPrototypeOf(proto)
-    proto.hijack.call(this)
+    // This decorator hides the method of Fastify, or of an engine in an enclosing context.
+    let owner = Object.getPrototypeOf(this)
+    while (!Object.hasOwn(owner, 'hijack') || owner.hijack !== hijack) owner = Object.getPrototypeOf(owner)
+    Object.getPrototypeOf(owner).hijack.call(this)
     for (const each of all) each(this.request, this)
     return this
   })
@@ -48,16 +48,23 @@ export function isUpgrade ({ raw }: FastifyRequest): boolean {
  * hours. A transaction with writes stays open for commit(), as long as idleInTransactionTimeout allows.
  */
 export function releaseWhileHijacked (session: ManagedSession, reply: FastifyReply): void {
+  // Each question is a statement, which restarts idleInTransactionTimeout: it is asked once after the last use.
+  let asked: number | null = 0
   let warned: number | null = null
   const check = async (): Promise<void> => {
-    if (session.isClosed) return clearInterval(timer)
-    const { since, isResting } = session
-    if (since === null || (!isResting && (session.state !== 'active' || !session.nothingAwaited))) return
-    if (performance.now() - since < interval || await endUnchanged(session) || warned === since) return
+    const { since, state, nothingAwaited, resting } = session
+    const isIdle = since !== null && state === 'active' && nothingAwaited && performance.now() - since >= interval
+    if (!isIdle || (resting !== null && resting === asked)) return
+    const result = await endUnchanged(session)
+    if (result === 'interrupted') return
+    asked = session.resting
+    if (result === 'ended' || warned === since) return
     warned = since
     reply.log.warn('a hijacked reply holds a connection, because its transaction has work that is not committed: ' +
       'call request.db.commit() as soon as the work is done, or do it in app.db.scope()')
   }
+  // In mode 'autocommit' only a transaction that was asked for holds a connection.
+  if (session.mode === 'autocommit') return
   const timer = setInterval(() => { check().catch(() => {}) }, interval)
   letExit(timer)
   reply.raw.on('close', () => clearInterval(timer))

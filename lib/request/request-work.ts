@@ -70,6 +70,7 @@ export class RequestWork {
 
   /** Ends the session, and with it the work of the request. @throws why nothing is committed */
   async settle (reply: FastifyReply): Promise<void> {
+    if (this.state !== 'open') return
     this.state = 'committing'
     try {
       let outcome = this.outcome(reply)

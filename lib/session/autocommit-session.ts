@@ -29,7 +29,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   readonly nothingAwaited = true
   endIsAwaited: boolean
   readonly rollbackOnly = false
-  readonly isResting = false
+  readonly resting = null
   readonly #statementConfig: TransactionConfig
   readonly #transactionConfig: TransactionConfig
   readonly #requestSettings: (() => Settings | Promise<Settings>) | undefined

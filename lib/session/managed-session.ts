@@ -46,8 +46,11 @@ export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetM
   /** The first error of a statement that failed alone while the session continued (autocommit), or null. */
   readonly firstFailure: unknown
   readonly rollbackOnly: boolean
-  /** A transaction is open, nothing is in progress, and only the server knows whether its end would lose anything. */
-  readonly isResting: boolean
+  /**
+   * A transaction is open, nothing is in progress, and only the server knows whether its end would lose anything: how
+   * often the session was used so far. Otherwise null.
+   */
+  readonly resting: number | null
   /** A cursor has rows that were not read yet. */
   readonly streaming: boolean
   /** Nothing is open, in progress or about to begin: the end has nothing to do and need not be awaited. */

@@ -15,13 +15,14 @@ const question = `SELECT pg_catalog.txid_current_if_assigned() IS NULL
 /**
  * Ends a transaction in which nothing is in progress, if that loses nothing. The next statement begins another one.
  *
- * @returns false if the connection is still held
+ * @returns `interrupted` if the session was used in the meantime, so that the server's answer is out of date
  */
-export async function endUnchanged (session: ManagedSession): Promise<boolean> {
-  if (session.since === null) return true
-  if (!session.isResting) return false
+export async function endUnchanged (session: ManagedSession): Promise<'ended' | 'kept' | 'interrupted'> {
+  const before = session.resting
+  if (before === null) return 'kept'
   const { rows: [row] } = await session.query(question)
-  if (!row!.isUnchanged || !session.isResting) return false
+  if (session.resting !== before + 1) return 'interrupted'
+  if (!row!.isUnchanged) return 'kept'
   await session.commit()
-  return true
+  return 'ended'
 }

@@ -113,8 +113,8 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return isIdle && this.failure === null
   }
 
-  get isResting (): boolean {
-    return this.#savepoints.isEmpty && this.#rollbackOnly === null && this.#transactions.isResting
+  get resting (): number | null {
+    return this.#savepoints.isEmpty && this.#rollbackOnly === null ? this.#transactions.resting : null
   }
 
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {

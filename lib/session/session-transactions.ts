@@ -38,6 +38,8 @@ export class SessionTransactions {
   #streams: Set<CursorStream> | null = null
   /** Failures of transaction(fn) and savepoints that no caller has awaited. Allocated lazily. */
   #unawaited: UnawaitedFailures | null = null
+  /** Calls of submit(). */
+  #submissions = 0
   readonly #host: SessionHost
   readonly #config: TransactionConfig
   readonly #owner: TransactionsOwner
@@ -112,16 +114,15 @@ export class SessionTransactions {
     return this.#config.losesNothing && !this.#mayHaveChangedMode
   }
 
-  /**
-   * The transaction is open, nothing is in progress, and as far as is known here it can end without a loss. Whether it
-   * has written anything, the server knows.
-   */
-  get isResting (): boolean {
-    return this.state === 'active' && this.nothingAwaited && !this.isStreaming && this.hooks.count === 0 &&
+  /** See ManagedSession. */
+  get resting (): number | null {
+    const mayEnd = this.state === 'active' && this.nothingAwaited && !this.isStreaming && this.hooks.count === 0 &&
       !this.#hasOtherEffects
+    return mayEnd ? this.#submissions : null
   }
 
   submit (statements: readonly Statement[]): void {
+    this.#submissions++
     if (this.open === null) this.#hasOtherEffects = false
     for (const { changesMode, hasOtherEffects } of statements) {
       this.#mayHaveChangedMode ||= changesMode

@@ -10,6 +10,7 @@ import { waitFor } from '../../../harness/wait-for.ts'
 import { type LogLine, outcomeCases } from './outcome-cases.ts'
 
 const { test } = await outcomeCases(t)
+let asked = 0
 const insert = 'INSERT INTO note VALUES ($1)'
 const warnings = (log: LogLine[]): string[] => log.filter(({ level }) => level >= 40).map(({ msg }) => msg)
 
@@ -204,4 +205,70 @@ test('a hijacked reply keeps a transaction whose end would lose something', {}, 
   await Promise.all(kept.map(async ([name], i) => {
     t.match((await send(port, { path: `/${i}` })).body, /true$/, name)
   }))
+})
+
+test('a statement that is sent while the server is asked is never committed by that', {}, async (t, { app, listen, saved }) => {
+  app.get('/', async (request, reply) => {
+    await request.db.query('SELECT 1')
+    reply.hijack()
+    reply.raw.flushHeaders()
+    const { db } = request
+    // The question is sent about a second after the first statement. A busy process reads both answers at once.
+    for (let i = 0; i < 30; i++) {
+      await sleep(50)
+      if (db.state === 'idle') continue
+      const asked = db.query('SELECT 2')
+      const until = performance.now() + 20
+      setImmediate(() => { while (performance.now() < until); })
+      await asked
+    }
+    await db.query(insert, ['not asked to be saved'])
+    const written = db.query(insert, ['nor this'])
+    const until = performance.now() + 1500
+    await written
+    while (performance.now() < until) await sleep(10)
+    reply.raw.end('end')
+  })
+  t.match(await send(await listen()), { status: 200, body: 'end' })
+  await waitFor(() => app.db.stats().inUse === 0)
+  t.same(await saved(), [])
+})
+
+test('a hijacked reply with work that is not committed is bounded by idleInTransactionTimeout', {
+  plugin: { idleInTransactionTimeout: 2500 }
+}, async (t, { app, listen, saved }) => {
+  app.get('/', async (request, reply) => {
+    await request.db.query(insert, ['lost'])
+    events(reply as never)
+  })
+  const { socket } = openRequest(await listen(), {})
+  await waitFor(() => app.db.stats().inUse === 1)
+  await waitFor(() => app.db.stats().inUse === 0)
+  t.notOk(socket.destroyed, 'while the reply is still open')
+  socket.destroy()
+  t.same(await saved(), [])
+})
+
+test('a reply can be hijacked where an inner context has an engine of its own', { register: false }, async (t, { app, plugin, listen }) => {
+  const { default: pgScope } = await import('../../../harness/plugin.ts')
+  await app.register(async (child) => {
+    await child.register(pgScope, { ...plugin, decorator: 'inner' })
+    child.get('/', (_request, reply) => { reply.hijack().raw.end('inner') })
+  })
+  await app.register(pgScope, plugin)
+  app.get('/outer', (_request, reply) => { reply.hijack().raw.end('outer') })
+  const port = await listen()
+  t.match(await send(port), { status: 200, body: 'inner' })
+  t.match(await send(port, { path: '/outer' }), { status: 200, body: 'outer' })
+})
+
+test('commitIf decides about a WebSocket once', { plugin: { commitIf: () => ++asked > 0 } }, async (t, { app, listen, saved }) => {
+  asked = 0
+  await app.register(websocket)
+  authenticate(app)
+  app.get('/', { websocket: true }, (socket) => socket.send('{}'))
+  const { socket } = await converse(await listen())
+  socket.terminate()
+  t.equal(asked, 1)
+  t.same(await saved(), ['/'])
 })
