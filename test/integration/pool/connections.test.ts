@@ -220,7 +220,11 @@ kept.test('stats() counts what happens', async (t) => {
       resent: 0,
       canceled: 0,
       committed: 0,
-      rolledBack: 0
+      rolledBack: 0,
+      retried: 0,
+      deadlocks: 0,
+      leaks: 0,
+      roundTrips: 0
     }
   })
   const session = app.db.session()
@@ -246,7 +250,11 @@ kept.test('stats() counts what happens', async (t) => {
     resent: 0,
     canceled: 0,
     committed: 1,
-    rolledBack: 1
+    rolledBack: 1,
+    retried: 0,
+    deadlocks: 0,
+    leaks: 0,
+    roundTrips: 5
   })
   const stats = app.db.stats()
   stats.counters.opened = 99

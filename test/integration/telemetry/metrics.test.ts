@@ -1,5 +1,5 @@
 // What a Prometheus server that scrapes an app can rely on.
-import Fastify from 'fastify'
+import Fastify, { type FastifyRequest } from 'fastify'
 import metricsPlugin from 'fastify-metrics'
 import { Registry } from 'prom-client'
 import t from 'tap'
@@ -31,7 +31,7 @@ t.test('a scrape shows pool, statements and transactions, by the pattern of the 
   app.get('/metrics', async () => register.metrics())
   app.get('/notes/:id', async (request) => (await request.db.query('SELECT 1')).rows)
   app.get('/fails/:id', async (request) => (await request.db.query('SELECT 1/0')).rows)
-  app.setNotFoundHandler({ preHandler: async (request) => { await request.db.query('SELECT 1') } }, async (_request, reply) => reply.code(404).send('no'))
+  app.setNotFoundHandler({ preHandler: async (request: FastifyRequest) => { await request.db.query('SELECT 1') } }, async (_request, reply) => reply.code(404).send('no'))
   for (let id = 0; id < 3; id++) {
     await app.inject(`/notes/${id}`)
     await app.inject(`/fails/${id}`)
