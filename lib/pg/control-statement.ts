@@ -11,11 +11,14 @@ export type Step =
 
 const commands = String.raw`(?:begin|start|commit|end|rollback|abort|savepoint|release|set\s+transaction)\b`
 const first = new RegExp(String.raw`^(?:\s|--[^\n]*(?:\n|$)|\/\*(?:[^*]|\*(?!\/))*\*\/)*${commands}`, 'i')
-const later = new RegExp(String.raw`;[^]*\b${commands}`, 'i')
+const later = new RegExp(String.raw`\b${commands}`, 'i')
 
 /** The steps of a text, or null if none of them is about transactions. */
 export function stepsOf (text: string): Step[] | null {
-  if (!first.test(text) && (!text.includes(';') || !later.test(text))) return null
+  if (!first.test(text)) {
+    const semicolon = text.indexOf(';')
+    if (semicolon === -1 || !later.test(text.slice(semicolon))) return null
+  }
   const steps: Step[] = []
   for (const part of splitStatements(text)) {
     const step = stepOf(part)

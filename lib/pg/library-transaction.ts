@@ -25,6 +25,10 @@ export class LibraryTransaction {
   readonly levels: Level[] = []
   /** Resolves at the end. */
   readonly ended: Promise<void>
+  /** COMMIT or ROLLBACK has ended it. */
+  isOver = false
+  /** What is around it has ended, and its work with it. */
+  isLost = false
   /** Why its work is lost, or null. */
   aborted: Error | null = null
   readonly #order: TransactionOrder
@@ -66,9 +70,10 @@ export class LibraryTransaction {
     const { before, inside } = modeStatements(session, modes)
     if (before !== null) {
       // Nothing was sent yet, and PostgreSQL does not accept it behind a SAVEPOINT.
-      await levels[0]!.savepoint.rollback()
+      const [begun] = levels.splice(0)
+      await begun!.savepoint.rollback()
       session.query(before).catch(() => {})
-      levels.splice(0, levels.length, { name: null, savepoint: await session.savepoint() })
+      this.enter(await session.savepoint())
     }
     return inside
   }
@@ -80,8 +85,9 @@ export class LibraryTransaction {
       await this.#release(0)
       await this.#own?.commit()
     } catch (error) {
-      await this.rollback()
-      throw this.#own === null ? error : asDriverError(error)
+      // Its own failure must not hide the first one.
+      await this.rollback().catch(noop)
+      throw this.#own === null && this.session.mode !== 'autocommit' ? error : asDriverError(error)
     }
     await this.#own?.close()
     this.end()
@@ -89,15 +95,11 @@ export class LibraryTransaction {
 
   /** Undoes all of it, whatever is open inside. */
   async rollback (): Promise<void> {
-    try {
-      if (this.aborted !== null) return
+    if (this.aborted === null) {
       this.#order.abortInside(this)
-      // The end of the session waits for a rollback that has begun.
-      this.#settle()
       await (this.#own ?? this.levels[0]?.savepoint)?.[Symbol.asyncDispose]()
-    } finally {
-      this.end()
     }
+    this.end()
   }
 
   async savepoint (name: string): Promise<void> {
@@ -122,6 +124,22 @@ export class LibraryTransaction {
     return this.levels.length === 0 && this.#own === null
   }
 
+  /** It begins with this savepoint, and is lost with it. */
+  enter (savepoint: Savepoint): void {
+    this.levels.push({ name: null, savepoint })
+    const lose = (): void => { if (this.levels[0]?.savepoint === savepoint) this.#lose() }
+    this.session.afterCommit(lose)
+    this.session.afterRollback(lose)
+  }
+
+  /** Its session has ended its own transaction, or what is around this one was rolled back. */
+  #lose (): void {
+    if (this.isOver || this.aborted !== null) return
+    this.isLost = true
+    this.#order.ended(this)
+    this.abort(lostError())
+  }
+
   abort (error: Error): void {
     this.aborted = error
     this.#finish()
@@ -133,6 +151,7 @@ export class LibraryTransaction {
   }
 
   #finish (): void {
+    this.isOver = true
     this.#settle()
     this.#end()
   }
@@ -155,6 +174,11 @@ export class LibraryTransaction {
     throw pgScopeError('FST_PG_SCOPE_SESSION_STATE',
       'RELEASE or ROLLBACK TO named a savepoint that does not exist, or has been released or rolled back.')
   }
+}
+
+function lostError (): Error {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'A transaction that a library has begun has ended with ' +
+    'what is around it: commit() or rollback() of the session, or the rollback of a savepoint. Send BEGIN first.')
 }
 
 function unfinishedError (): Error {

@@ -1,5 +1,5 @@
 import { setImmediate as nextTurn } from 'node:timers/promises'
-import { pgScopeError } from '../errors.ts'
+import { isPgScopeError, pgScopeError } from '../errors.ts'
 import { beginSavepoint, type TransactionModes } from '../library-source.ts'
 import type { Engine } from '../../types/engine.ts'
 import type { OwnedSession, Session } from '../../types/session.ts'
@@ -48,11 +48,11 @@ export class LibraryTransactions implements TransactionOrder {
   }
 
   async begin (modes: TransactionModes): Promise<LibraryTransaction> {
-    while (this.#beginning !== null) await this.#beginning.ended
+    while (this.#beginning !== null) await this.#withinLimit(this.#beginning.ended)
     const transaction = this.#beginning = new LibraryTransaction(this, null)
     try {
       transaction.mustEnd()
-      transaction.levels.push({ name: null, savepoint: await beginSavepoint(this.session, modes) })
+      transaction.enter(await beginSavepoint(this.session, modes))
       this.#open.push(transaction)
       await nextTurn()
       return transaction
@@ -79,16 +79,29 @@ export class LibraryTransactions implements TransactionOrder {
 
   async #waitFor (transaction: LibraryTransaction): Promise<void> {
     while (transaction.aborted === null && this.#open.at(-1) !== transaction) {
-      const error = await new Promise<Error | null>((resolve) => {
-        const timer = setTimeout(() => resolve(waitedTooLong()), maxWait)
-        this.#waiters.push(() => {
-          clearTimeout(timer)
-          resolve(null)
-        })
-      })
-      if (error !== null) throw error
+      await this.#withinLimit(new Promise((resolve) => { this.#waiters.push(resolve) }))
     }
     if (transaction.aborted !== null) throw transaction.aborted
+  }
+
+  /** @throws when it takes too long, or when the session ends before */
+  async #withinLimit (wait: Promise<void>): Promise<void> {
+    const { signal } = this.session
+    const error = await new Promise<Error | null>((resolve) => {
+      const ended = (): void => settle(signal.reason instanceof Error && isPgScopeError(signal.reason)
+        ? signal.reason
+        : sessionEnded())
+      const timer = setTimeout(() => settle(waitedTooLong()), maxWait)
+      const settle = (error: Error | null): void => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', ended)
+        resolve(error)
+      }
+      signal.addEventListener('abort', ended)
+      wait.then(() => settle(null))
+      if (signal.aborted) ended()
+    })
+    if (error !== null) throw error
   }
 
   /** The transaction is about to be rolled back: so are those inside of it. */
@@ -116,6 +129,11 @@ function waitedTooLong (): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_STATE', `A call in a library's transaction waited ${maxWait} ms for ` +
     'another transaction, which was begun later on the same session and is still open. Inside of the later ' +
     'transaction, use its own client, not that of the one around it.')
+}
+
+function sessionEnded (): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'The session ended while a call of a library waited for another ' +
+    'transaction.')
 }
 
 function rolledBackWithAnother (): Error {

@@ -16,6 +16,15 @@ import { answer, type Callback, readArguments, resultOf } from './statement-argu
 const noop = (): void => {}
 const newResult = (): object => new (pg as unknown as { Result: new () => object }).Result()
 
+/** What one client does on one session or engine. */
+interface Progress {
+  readonly target: Session | Engine
+  /** What the client has begun. */
+  transaction: LibraryTransaction | null
+  /** The last call that later calls have to wait for, or null: a pg client answers in order. */
+  last: Promise<unknown> | null
+}
+
 /**
  * What a library takes for a client of pg: its statements run on a session, or on an engine, where each is committed by
  * itself. What begins and ends transactions there becomes a LibraryTransaction.
@@ -24,13 +33,11 @@ export class SessionClient extends EventEmitter {
   /** A client of pg has it; zapatos looks for it. */
   readonly _connected = true
   readonly processID = null
-  /** Called for each statement outside of the client's transactions. */
+  /** Called for each call. */
   readonly #target: () => Session | Engine
   #types: CustomTypesConfig | undefined
-  /** What this client has begun. */
-  #transaction: LibraryTransaction | null = null
-  /** The last call that later calls have to wait for, or null: a pg client answers in order. */
-  #last: Promise<unknown> | null = null
+  /** For each session and engine that the client was used on: requests that share a client stay apart. */
+  #progress: WeakMap<object, Progress> | null = null
   #connection: EventEmitter | null = null
 
   constructor (target: () => Session | Engine, config?: { types?: CustomTypesConfig | undefined }) {
@@ -49,144 +56,139 @@ export class SessionClient extends EventEmitter {
     return answer(this.#run(text, config), callback)
   }
 
-  #run (text: unknown, config: Record<string, unknown>): Promise<any> {
-    const values = config.values as readonly unknown[] | undefined
-    const isWhole = typeof text !== 'string' || (Array.isArray(values) && values.length > 0)
-    const steps = isWhole ? null : stepsOf(text)
-    if (steps === null) return this.#send(config)
-    return this.#inOrder(() => this.#runSteps(steps, config))
+  /** Where a call runs, and what this client has begun there. */
+  #here (): Progress {
+    const target = this.#target()
+    this.#progress ??= new WeakMap()
+    let here = this.#progress.get(target)
+    if (here === undefined) this.#progress.set(target, here = { target, transaction: null, last: null })
+    return here
   }
 
-  async #runSteps (steps: readonly Step[], config: object): Promise<unknown> {
+  #run (text: unknown, config: Record<string, unknown>): Promise<any> {
+    const values = config.values as readonly unknown[] | undefined
+    try {
+      const here = this.#here()
+      const isWhole = typeof text !== 'string' || (Array.isArray(values) && values.length > 0)
+      const steps = isWhole ? null : stepsOf(text)
+      if (steps === null) return this.#send(here, config)
+      return inOrder(here, () => this.#runSteps(here, steps, config))
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  async #runSteps (here: Progress, steps: readonly Step[], config: object): Promise<unknown> {
     const results: unknown[] = []
-    for (const step of steps) results.push(await this.#runStep(step, config))
+    for (const step of steps) results.push(await this.#runStep(here, step, config))
     return results.length === 1 ? results[0] : results.flat()
   }
 
-  async #runStep (step: Step, config: object): Promise<QueryResult | QueryResult[]> {
-    const transaction = this.#transaction
+  async #runStep (here: Progress, step: Step, config: object): Promise<QueryResult | QueryResult[]> {
+    leaveLost(here, step)
+    const { transaction } = here
     switch (step.kind) {
       case 'plain':
         await transaction?.turn
-        return await this.#query({ ...config, text: step.text })
+        return await send(here, { ...config, text: step.text })
       case 'begin':
-        this.#transaction ??= await this.#begin(step.modes)
+        here.transaction ??= await begin(here.target, step.modes)
         return done('BEGIN')
       case 'set': {
         await transaction?.turn
         const text = transaction === null ? step.text : await transaction.set(step.modes, step.text)
-        return text === null ? done('SET') : await this.#query({ text })
+        return text === null ? done('SET') : await send(here, { text })
       }
       case 'commit':
       case 'rollback':
-        this.#transaction = null
-        // Without BEGIN the server warns, and does nothing.
-        await transaction?.[step.kind]()
-        if (step.chain && transaction !== null) this.#transaction = await this.#begin({})
+        try {
+          // Without BEGIN the server warns, and does nothing.
+          await transaction?.[step.kind]()
+        } finally {
+          if (transaction?.isOver !== false) here.transaction = null
+        }
+        if (step.chain && transaction !== null) here.transaction = await begin(here.target, {})
         return done(step.kind.toUpperCase())
       default:
-        return await this.#atSavepoint(step)
+        return await this.#atSavepoint(here, step)
     }
   }
 
-  async #atSavepoint ({ kind, name }: Extract<Step, { name: string }>): Promise<QueryResult> {
-    const transaction = this.#transaction ??= this.#withoutBegin()
+  async #atSavepoint (here: Progress, { kind, name }: Extract<Step, { name: string }>): Promise<QueryResult> {
+    const transaction = here.transaction ??= withoutBegin(here.target)
     try {
       await transaction.turn
       await transaction[kind](name)
     } finally {
       if (transaction.isEmpty) {
         transaction.end()
-        this.#transaction = null
+        here.transaction = null
       }
     }
     return done(kind === 'rollbackTo' ? 'ROLLBACK' : kind.toUpperCase())
   }
 
-  async #begin (modes: TransactionModes): Promise<LibraryTransaction> {
-    const target = this.#target()
-    return isEngine(target) ? beginOwn(target, modes) : await transactionsOf(target).begin(modes)
-  }
-
-  #withoutBegin (): LibraryTransaction {
-    const target = this.#target()
-    if (!isEngine(target)) return transactionsOf(target).enter()
-    throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'SAVEPOINT, RELEASE and ROLLBACK TO need a transaction: ' +
-      'send BEGIN first.')
-  }
-
   /** Sends one statement, now if nothing stands in front of it. Statements do not wait for each other's answers. */
-  #send (config: object): Promise<any> {
-    if (this.#last !== null) {
-      const sent = this.#last.then(() => this.#sendInTurn(config))
+  #send (here: Progress, config: object): Promise<any> {
+    if (here.last !== null) {
+      const sent = here.last.then(() => sendInTurn(here, config))
       // A session remembers the failure of a statement that nobody awaits.
-      if (this.#transaction !== null || !isEngine(this.#target())) sent.catch(noop)
+      if (here.transaction !== null || !isEngine(here.target)) sent.catch(noop)
       return sent
     }
-    const turn = this.#transaction?.turn ?? null
-    return turn === null ? this.#query(config) : this.#inOrder(() => turn.then(() => this.#query(config)))
-  }
-
-  #sendInTurn (config: object): Promise<any> {
-    const turn = this.#transaction?.turn ?? null
-    return turn === null ? this.#query(config) : turn.then(() => this.#query(config))
-  }
-
-  #query (config: object): Promise<any> {
-    try {
-      const target = this.#transaction?.session ?? this.#target()
-      if (isEngine(target)) checkUnbound(config)
-      return target.query(config as any)
-    } catch (error) {
-      return Promise.reject(error)
-    }
-  }
-
-  /** Starts a call when the one before it has ended, whatever its outcome was. */
-  #inOrder<T> (start: () => Promise<T>): Promise<T> {
-    const call = this.#last === null ? start() : this.#last.then(start)
-    const leave = (): void => { if (this.#last === last) this.#last = null }
-    const last = this.#last = call.then(leave, leave)
-    return call
+    const turn = here.transaction?.turn ?? null
+    return turn === null ? send(here, config) : inOrder(here, () => turn.then(() => send(here, config)))
   }
 
   /** For pg-cursor and pg-query-stream. The session rejects others, with the alternative. */
   #submit (submittable: any, callback?: Callback): any {
     submittable.callback ??= callback
+    const here = this.#here()
     const cursor = cursorOf(submittable)
     if (cursor !== null) {
-      const target = this.#inOrder(async () => {
-        await this.#transaction?.turn
-        return this.#transaction?.session ?? this.#target()
+      const target = inOrder(here, async () => {
+        await here.transaction?.turn
+        return here.transaction?.session ?? here.target
       })
       openCursor(cursor, target, submittable.readableHighWaterMark)
       return submittable
     }
-    const refused: Promise<unknown> = this.#query(submittable)
+    const refused: Promise<unknown> = send(here, submittable)
     if (!(submittable instanceof Readable) && typeof submittable.destroy !== 'function') return refused
     refused.catch((error) => submittable.destroy(error))
     return submittable
   }
 
+  /** Where the client is used now, or null outside of all sessions that it follows. */
+  #found (): Progress | null {
+    try {
+      return this.#here()
+    } catch {
+      return null
+    }
+  }
+
   /** Rolls back what the library has left open. */
   release (_error?: Error | boolean): void {
-    if (this.#transaction === null && this.#last === null) return
+    const here = this.#found()
+    if (here === null || (here.transaction === null && here.last === null)) return
     const roll = async (): Promise<void> => {
-      const transaction = this.#transaction
-      this.#transaction = null
+      const { transaction } = here
+      here.transaction = null
       await transaction?.rollback()
     }
-    this.#inOrder(roll).catch(noop)
+    inOrder(here, roll).catch(noop)
   }
 
   end (callback?: Callback): Promise<void> | undefined {
     this.release()
-    const ended = (this.#last ?? Promise.resolve()).then(() => { this.emit('end') })
+    const ended = (this.#found()?.last ?? Promise.resolve()).then(() => { this.emit('end') })
     return answer(ended, callback)
   }
 
   getTransactionStatus (): string {
-    return this.#transaction === null ? 'I' : this.#transaction.session.state === 'failed' ? 'E' : 'T'
+    const transaction = this.#found()?.transaction ?? null
+    return transaction === null ? 'I' : transaction.session.state === 'failed' ? 'E' : 'T'
   }
 
   getTypeParser (oid: number, format?: 'text' | 'binary'): unknown {
@@ -214,4 +216,43 @@ Object.setPrototypeOf(SessionClient.prototype, pg.Client.prototype)
 
 function done (command: string): QueryResult {
   return resultOf(command, newResult)
+}
+
+async function begin (target: Session | Engine, modes: TransactionModes): Promise<LibraryTransaction> {
+  return isEngine(target) ? beginOwn(target, modes) : await transactionsOf(target).begin(modes)
+}
+
+function withoutBegin (target: Session | Engine): LibraryTransaction {
+  if (!isEngine(target)) return transactionsOf(target).enter()
+  throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'SAVEPOINT, RELEASE and ROLLBACK TO need a transaction: ' +
+    'send BEGIN first.')
+}
+
+/** BEGIN and ROLLBACK leave a transaction that what is around it has ended. Its other calls are rejected. */
+function leaveLost (here: Progress, { kind }: Step): void {
+  if ((kind === 'begin' || kind === 'rollback') && here.transaction?.isLost === true) here.transaction = null
+}
+
+function sendInTurn (here: Progress, config: object): Promise<any> {
+  const turn = here.transaction?.turn ?? null
+  return turn === null ? send(here, config) : turn.then(() => send(here, config))
+}
+
+function send (here: Progress, config: object): Promise<any> {
+  try {
+    const target = here.transaction?.session ?? here.target
+    if (isEngine(target)) checkUnbound(config)
+    return target.query(config as any)
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+/** Starts a call when the one before it has ended, whatever its outcome was. */
+function inOrder<T> (here: Progress, start: () => Promise<T>): Promise<T> {
+  const call = here.last === null ? start() : here.last.then(start)
+  const leave = (): void => { if (here.last === last) here.last = null }
+  const last = here.last = call.then(leave, leave)
+  // A promise of its own: a failure that nobody awaits stays an unhandled rejection outside of sessions.
+  return isEngine(here.target) ? call.then((result) => result) : call
 }
