@@ -5,7 +5,7 @@ import { ownFields } from '../own-fields.ts'
 
 /** How often work whose transaction failed because of a concurrent one is run again, and after which delays. */
 export interface RetryPolicy {
-  /** The most runs, the first included: at least 2. */
+  /** The most attempts, the first included: at least 2. */
   readonly attempts: number
   /** The longest delay after the first attempt. Each attempt doubles it. Milliseconds. */
   readonly minDelay: number
@@ -22,7 +22,8 @@ export function retryPolicyOf (retry: number | false | RetryOptions | undefined,
   if (retry === undefined || retry === false) return null
   const given = typeof retry === 'number' ? { attempts: retry } : retry
   checkOptions(given, retryRules, `${path}retry.`)
-  const { attempts = 3, minDelay = 20, maxDelay = Math.max(1000, minDelay) } = ownFields<RetryOptions>(given)
+  const own = ownFields<RetryOptions>(given)
+  const { attempts = 3, minDelay = Math.min(20, own.maxDelay ?? 20), maxDelay = Math.max(1000, minDelay) } = own
   if (minDelay > maxDelay) throw optionsError(`${path}retry.minDelay`, `≤ \`retry.maxDelay\` (${maxDelay})`, minDelay)
   return attempts === 1 ? null : Object.freeze({ attempts, minDelay, maxDelay })
 }

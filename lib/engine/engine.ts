@@ -8,7 +8,6 @@ import { scopeConfig, type SessionConfig } from '../config/session-config.ts'
 import { noFunction, pgScopeError } from '../errors.ts'
 import { ObservedPromise } from '../exchange/observed-promise.ts'
 import type { Settings } from '../exchange/transaction-config.ts'
-import { whenOver } from '../one-listener.ts'
 import { ownFields } from '../own-fields.ts'
 import { detectPooler } from '../pgbouncer/detect.ts'
 import { PoolerWatch } from '../pgbouncer/watch.ts'
@@ -24,7 +23,7 @@ import type { ManagedSession, SessionHost } from '../session/managed-session.ts'
 import { rejected } from '../session/rejected.ts'
 import { ScopedSession } from '../session/scoped-session.ts'
 import { divert, type DivertibleEngine } from '../stand-in.ts'
-import { abortedError, endOnAbort } from './abort.ts'
+import { delayUnlessAborted, endOnAbort } from './abort.ts'
 import { buildPool, buildSessionStateReset, type PoolParts } from './build-pool.ts'
 import { OpenWork } from './open-work.ts'
 import { checkPingTimeout, ping } from './ping.ts'
@@ -169,17 +168,16 @@ export class PgEngine implements Engine, DivertibleEngine {
         // The session forgets it as it ends.
         const { failure } = session
         await session.end('rollback').catch(() => {})
-        const obstacle = session.hasCommitted ? committedInPart : null
-        if (retries?.permits(error, failure, obstacle) !== true) throw error
-        if (!await retries.delay(error, (stop) => signal === undefined ? () => {} : whenOver(signal, stop))) {
-          throw signal?.aborted === true ? abortedError(signal) : error
-        }
+        if (retries === null || !retries.isConflict(error, failure)) throw error
+        const obstacle = session.hasCommitted ? committedInPart : retries.limit
+        if (obstacle !== null) throw retries.explain(error, obstacle)
+        await delayUnlessAborted(retries, error, failure, signal)
         retries.next()
       }
     }
   }
 
-  /** The runs of one handler or function; null without the option `retry`. */
+  /** The attempts of one handler or function; null without the option `retry`. */
   retries ({ retry }: SessionConfig, log: FastifyBaseLogger): Retries | null {
     return retry === null ? null : new Retries(retry, this.#delays, this.#counters, log)
   }

@@ -5,15 +5,12 @@ import { conflictIn } from '../postgres/sqlstate.ts'
 import { statementOf } from '../statement-error.ts'
 import type { RetryDelays } from './retry-delays.ts'
 
-/** Why work is not run again, as a part of a sentence. */
+/** Why no further attempt is made, as a part of a sentence. */
 export const committedInPart = 'commit() had saved a part of its work'
 
-/**
- * The runs of one handler, or of the function of one scope(), on a connection each. It decides whether another one
- * follows, and delays it.
- */
+/** The attempts of one handler, or of the function of one scope(), with a session each: their number and the delays. */
 export class Retries {
-  /** The number of the current run. */
+  /** The number of the current attempt. */
   attempt = 1
   readonly #policy: RetryPolicy
   readonly #delays: RetryDelays
@@ -28,42 +25,36 @@ export class Retries {
   }
 
   /**
-   * Whether the work may be run again. If not, an error that makes one expect it says why.
+   * Another attempt may help.
    *
-   * @param error what the work has failed with
+   * @param error what the attempt has failed with
    * @param failure the failure of its transaction: a library may have replaced the error without naming a cause
-   * @param obstacle why the work cannot be run again, or null
    */
-  permits (error: unknown, failure: Error | null, obstacle: string | null): boolean {
-    if (conflictIn(error) === null && conflictIn(failure) === null) return false
-    const why = obstacle ?? this.#limit()
-    if (why !== null) this.explain(error, why)
-    return why === null
+  isConflict (error: unknown, failure: Error | null): boolean {
+    return conflictIn(error) !== null || conflictIn(failure) !== null
   }
 
-  #limit (): string | null {
+  /** Why there is no attempt after this one, whatever the work is, or null. */
+  get limit (): string | null {
     const { attempts } = this.#policy
     if (this.attempt >= attempts) return `it was the last of ${attempts} attempts (\`retry\`)`
     return this.#delays.isStopped ? 'the app is closing' : null
   }
 
   /**
-   * Call it after permits(), when the transaction is rolled back.
+   * Call it when the transaction is rolled back and nothing prevents another attempt.
    *
-   * @param onStop is called with a function that ends the delay, and returns one that removes it
-   * @returns false if the delay was ended: the work must not be run again
+   * @param conflict the error of the concurrent transaction
+   * @param onStart is called with a function that ends the delay
+   * @returns false if the delay was ended: no further attempt may be made
    */
-  async delay (error: unknown, onStop: (stop: () => void) => () => void): Promise<boolean> {
+  delay (conflict: unknown, onStart: (stop: () => void) => void): Promise<boolean> {
     const delay = delayAfter(this.#policy, this.attempt)
     const { attempt } = this
-    const sqlstate = conflictIn(error)
-    this.#log.info({ attempt, sqlstate, statement: statementOf(error), delay: Math.round(delay) },
-      'a concurrent transaction prevented the commit: the work is run again')
-    if (!await this.#delays.wait(delay, onStop)) {
-      this.explain(error, this.#limit() ?? 'it was ended before the next attempt')
-      return false
-    }
-    return true
+    const sqlstate = conflictIn(conflict)
+    this.#log.info({ attempt, sqlstate, statement: statementOf(conflict), delay: Math.round(delay) },
+      'a concurrent transaction prevented the commit: the work will be run again after the delay')
+    return this.#delays.wait(delay, onStart)
   }
 
   /** The next attempt begins. */
@@ -72,14 +63,19 @@ export class Retries {
     this.#counters.retried++
   }
 
-  /** The error that says why the work is not run again: it passes here again as it is sent. */
+  /** The error that says why no further attempt is made: it passes here again as it is sent. */
   #explained: unknown = null
 
-  /** Adds the number of the attempt to the final error, and why no other one follows. */
-  explain (error: unknown, why: string): void {
-    if (typeof error !== 'object' || error === null || !Object.isExtensible(error)) return
-    if (error === this.#explained) return
+  /** Adds the number of the attempt to the final error, and why no other one follows. @returns the error */
+  explain (error: unknown, why: string): unknown {
+    if (error !== this.#explained) explain(error, this.attempt, why)
     this.#explained = error
-    Object.assign(error, { attempt: this.attempt, notRetried: why })
+    return error
   }
+}
+
+/** Adds to an error why the work that has failed with it is not run again. */
+export function explain (error: unknown, attempt: number, why: string): void {
+  if (typeof error !== 'object' || error === null || !Object.isExtensible(error)) return
+  Object.assign(error, { attempt, notRetried: why })
 }

@@ -1,16 +1,16 @@
 import type { RowStream, Savepoint, Session, SessionState, StreamOptions } from '../../types/session.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 
-/** The request whose handler may run more than once, each time with a session of its own. */
+/** The request whose handler may have several attempts, each with a session of its own. */
 export interface EarlySessionHost {
   readonly session: ManagedSession
   /** Null before the handler runs. */
-  readonly run: object | null
+  readonly attempts: object | null
 }
 
 /**
  * `request.db` in the hooks before a handler with `retry`: what they keep of it, a repository for example, works in
- * every run of the handler. What they register belongs to every run too.
+ * every attempt of the handler. What they register belongs to every attempt too.
  */
 export class EarlySession implements Session {
   readonly #host: EarlySessionHost
@@ -20,7 +20,7 @@ export class EarlySession implements Session {
     this.#host = host
   }
 
-  /** Another run of the handler begins. */
+  /** Another attempt of the handler begins. */
   moveTo (session: Session): void {
     for (const register of this.#registrations) register(session)
   }
@@ -83,6 +83,6 @@ export class EarlySession implements Session {
 
   #register (register: (session: Session) => void): void {
     register(this.#session)
-    if (this.#host.run === null) this.#registrations.push(register)
+    if (this.#host.attempts === null) this.#registrations.push(register)
   }
 }

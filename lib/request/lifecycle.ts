@@ -1,15 +1,16 @@
-import type { FastifyInstance, FastifyReply, FastifyRequest, RouteOptions as FastifyRoute } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { PgEngine } from '../engine/engine.ts'
+import { explain } from '../engine/retries.ts'
 import { exposeDetails } from '../errors.ts'
 import type { ResolvedOptions } from '../config/options.ts'
 import { routeConfig, type SessionConfig } from '../config/session-config.ts'
-import { isPromiseLike } from '../kind-of.ts'
 import { ownFields } from '../own-fields.ts'
+import { conflictIn } from '../postgres/sqlstate.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { settingsFor } from '../session/request-settings.ts'
 import type { Done } from './answer.ts'
 import { EarlySession } from './early-session.ts'
-import { HandlerRun } from './handler-run.ts'
+import { HandlerAttempts } from './handler-attempts.ts'
 import { IdempotentRequest, keyOf } from './idempotent-request.ts'
 import { announceEnd, notePipelined } from './last-response.ts'
 import { isHijacked, isUpgrade, onHijack, releaseWhileHijacked } from './hijack.ts'
@@ -17,6 +18,7 @@ import { runLast, runsLast } from './last-hook.ts'
 import { areRows, asNdjson } from './ndjson.ts'
 import { RequestScope } from './request-scope.ts'
 import { runAsCurrent } from './current-request.ts'
+import { runWith, tellWhenHandled } from './wrapped-handler.ts'
 
 type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, done: Done) => void
 
@@ -32,9 +34,9 @@ export function followRequests (
   const configMark = Symbol(`${decorator}.config`)
   /**
    * Fastify resets each decorator for each request, so one property holds everything: the reply until the session is
-   * used (in a handler with `retry`, its runs), and its scope from then on.
+   * used (in a handler with `retry`, its attempts), and its scope from then on.
    */
-  type Marked = FastifyRequest & { [mark]: RequestScope | HandlerRun | SentBody | FastifyReply | null }
+  type Marked = FastifyRequest & { [mark]: RequestScope | HandlerAttempts | SentBody | FastifyReply | null }
   const scopeOf = (request: FastifyRequest): RequestScope | null => {
     const marked = (request as Marked)[mark]
     return marked instanceof RequestScope ? marked : null
@@ -49,7 +51,7 @@ export function followRequests (
     getter (this: FastifyRequest) {
       const marked = (this as Marked)[mark]
       const scope = marked instanceof RequestScope ? marked : open(this as Marked, marked)
-      return scope.run === null && scope.config.retry !== null ? early(scope) : scope.session
+      return scope.attempts === null && scope.config.retry !== null ? early(scope) : scope.session
     }
   })
 
@@ -65,7 +67,10 @@ export function followRequests (
     if (exposeErrors) exposeDetails(error)
     const scope = scopeOf(request)
     if (scope === null) thrown.add(request)
-    else scope.failed(reply, error)
+    else {
+      explainUnrepeated(scope, error)
+      scope.failed(reply, error)
+    }
     done()
   })
 
@@ -95,7 +100,7 @@ export function followRequests (
     // Later hooks, such as compression, can process text but not rows.
     let body = areRows(payload) ? asNdjson(payload, reply) : payload
     try {
-      if (scope.run !== null) body = scope.run.pass(body)
+      if (scope.attempts !== null) body = scope.attempts.pass(body)
     } catch (error) { // an answer that cannot be kept
       return done(error as Error)
     }
@@ -105,14 +110,16 @@ export function followRequests (
 
   app.addHook('onRoute', (route) => {
     const { [decorator]: own = {} } = ownFields((route.config ?? {}) as Record<string, unknown>)
-    const sessionConfig = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    // Set for @fastify/websocket.
+    const { websocket, wsHandler } = route as { websocket?: boolean, wsHandler?: unknown }
+    const declared = declaredConfig(own, `${String(route.method)} ${route.url}: config.${decorator}.`)
+    // This handler gets a socket in place of a reply, and is called once the protocol has changed.
+    const sessionConfig = websocket === true ? { ...declared, retry: null, idempotency: null } : declared
     route.config = Object.assign({}, route.config, { [configMark]: sessionConfig })
     runLast(route, 'onSend', settle)
     if (sessionConfig.retry !== null || sessionConfig.idempotency !== null) {
-      runAgain(route, (request, reply, call) => begin(request as Marked, reply, call))
+      runWith(route, mark, (request, reply, handle) => begin(request as Marked, reply, handle))
     }
-    // Set by @fastify/websocket.
-    const { websocket, wsHandler } = route as { websocket?: boolean, wsHandler?: unknown }
     if (websocket === true || wsHandler !== undefined) runLast(route, 'preHandler', upgrade)
     if (sessionConfig.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
   })
@@ -134,7 +141,7 @@ export function followRequests (
   }
 
   /** @param marked null if none of this plugin's hooks has run yet */
-  function open (request: Marked, marked: HandlerRun | SentBody | FastifyReply | null): RequestScope {
+  function open (request: Marked, marked: HandlerAttempts | SentBody | FastifyReply | null): RequestScope {
     // Fastify creates it anew for each access.
     const { config, url } = request.routeOptions as unknown as { config?: Record<PropertyKey, unknown>, url?: string }
     const declared = config?.[configMark] as SessionConfig | undefined
@@ -144,7 +151,7 @@ export function followRequests (
     if (marked === null) scope.attachSocket()
     else if (marked instanceof SentBody) scope.attachBody(marked.reply, marked.payload)
     else {
-      const reply = marked instanceof HandlerRun ? marked.use(scope) : marked
+      const reply = marked instanceof HandlerAttempts ? marked.use(scope) : marked
       scope.attach(reply)
       if (isHijacked(reply)) hijacked(scope, request, reply)
     }
@@ -159,7 +166,7 @@ export function followRequests (
   }
 
   /** Runs the handler of a route with `retry` or `idempotency`. */
-  function begin (request: Marked, reply: FastifyReply, call: () => unknown): unknown {
+  function begin (request: Marked, reply: FastifyReply, handle: () => unknown): unknown {
     const scope = scopeOf(request)
     const { config, url } = request.routeOptions as unknown as { config: Record<PropertyKey, unknown>, url?: string }
     const sessionConfig = config[configMark] as SessionConfig
@@ -167,16 +174,17 @@ export function followRequests (
     const key = idempotency === null ? null : keyOf(request, idempotency)
     const idempotent = key === null ? null : new IdempotentRequest(request, idempotency!, key)
     const retries = engine.retries(sessionConfig, request.log)
-    if (retries === null && idempotent === null) return call()
-    const run: HandlerRun = new HandlerRun({
-      call,
-      session: () => (scopeOf(request) ?? open(request, run)).session,
+    if (retries === null && idempotent === null) return handle()
+    const attempts: HandlerAttempts = new HandlerAttempts({
+      handle,
+      session: () => (scopeOf(request) ?? open(request, attempts)).session,
       newSession: () => openSession(request, scopeOf(request)!, url),
-      usesOtherEngine: () => scopesOf(request).length > 1
+      usesOtherEngine: () => scopesOf(request).some((each) => each !== scopeOf(request)),
+      outlivesClient: sessionConfig.onAbort === 'commit'
     }, retries, idempotent, reply)
-    if (scope === null) request[mark] = run
-    else run.use(scope)
-    return run.start()
+    if (scope === null) request[mark] = attempts
+    else attempts.use(scope)
+    return attempts.start()
   }
 
   function hijacked (scope: RequestScope, request: FastifyRequest, reply: FastifyReply): void {
@@ -222,13 +230,14 @@ class SentBody {
   }
 }
 
-function tellWhenHandled (route: FastifyRoute, tell: (request: FastifyRequest) => void): void {
-  const { handler } = route
-  route.handler = function (request, reply) {
-    const result = handler.call(this, request, reply) as unknown
-    if (isPromiseLike(result)) result.then(() => tell(request), () => {})
-    return result
-  }
+/** Says on the error of a request with `retry` why its handler does not run again, if it has no attempts. */
+function explainUnrepeated ({ attempts, config, routed, session }: RequestScope, error: unknown): void {
+  if (attempts !== null || config.retry === null) return
+  if (conflictIn(error) === null && conflictIn(session.failure) === null) return
+  explain(error, 1, routed
+    ? 'it failed before the handler'
+    : 'the plugin cannot run its handler again: a 404 handler, or that of a route declared before the plugin was ' +
+      'registered')
 }
 
 /** The session of a request before its handler runs, on a route with `retry`. */
@@ -242,18 +251,4 @@ function scopesOf (request: FastifyRequest): RequestScope[] {
   const properties = request as unknown as Record<symbol, unknown>
   return Object.getOwnPropertySymbols(request).map((symbol) => properties[symbol])
     .filter((value) => value instanceof RequestScope)
-}
-
-type Begin = (request: FastifyRequest, reply: FastifyReply, call: () => unknown) => unknown
-
-/** On the function that stands for a handler: the handler, and what runs it. */
-const wrapped = Symbol('fastify-pg-scope.wrapped')
-
-/** Fastify passes a GET route to onRoute again, as a HEAD route: its handler is not wrapped a second time. */
-function runAgain (route: FastifyRoute, begin: Begin): void {
-  const { handler } = route
-  if ((handler as unknown as { [wrapped]?: Begin })[wrapped] !== undefined) return
-  route.handler = Object.assign(function (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
-    return begin(request, reply, () => handler.call(this, request, reply))
-  }, { [wrapped]: begin })
 }

@@ -1,15 +1,16 @@
 import type { FastifyReply } from 'fastify'
 import { isPlainObject } from '../kind-of.ts'
 
-/** Fastify keeps the state of a reply under symbols with such descriptions, and has no public method to reset it. */
-const prefix = 'fastify.reply.'
+/** What a reply has of its own, apart from the request and its like: Fastify's state, and that of plugins. */
+type State = Record<PropertyKey, unknown>
 
-type State = Record<symbol, unknown>
+/** Stands for an empty object: most replies have no header yet. */
+const empty = Symbol('empty')
 
 /** The status, headers, trailers and everything else of a reply before its handler ran. */
 export class ReplyState {
   readonly #reply: FastifyReply
-  readonly #symbols: readonly symbol[]
+  readonly #keys: readonly PropertyKey[]
   readonly #values: readonly unknown[]
   readonly #status: number
   readonly #statusMessage: string
@@ -17,9 +18,10 @@ export class ReplyState {
 
   constructor (reply: FastifyReply) {
     const { raw } = reply
+    const state = reply as unknown as State
     this.#reply = reply
-    this.#symbols = symbolsOf(reply)
-    this.#values = this.#symbols.map((symbol) => copy((reply as unknown as State)[symbol]))
+    this.#keys = Reflect.ownKeys(reply)
+    this.#values = this.#keys.map((key) => key === 'raw' || key === 'request' ? state[key] : copy(state[key]))
     this.#status = raw.statusCode
     this.#statusMessage = isHttp2(reply) ? '' : raw.statusMessage
     this.#rawHeaders = raw.getHeaders()
@@ -29,9 +31,10 @@ export class ReplyState {
   restore (): void {
     const { raw } = this.#reply
     const state = this.#reply as unknown as State
-    for (const symbol of symbolsOf(this.#reply)) {
-      const index = this.#symbols.indexOf(symbol)
-      state[symbol] = index === -1 ? undefined : copy(this.#values[index])
+    for (const key of Reflect.ownKeys(state)) if (!this.#keys.includes(key)) delete state[key]
+    for (const [index, key] of this.#keys.entries()) {
+      const value = this.#values[index]
+      state[key] = value === empty ? {} : copy(value)
     }
     for (const name of raw.getHeaderNames()) if (!Object.hasOwn(this.#rawHeaders, name)) raw.removeHeader(name)
     for (const [name, value] of Object.entries(this.#rawHeaders)) raw.setHeader(name, value as string)
@@ -40,21 +43,27 @@ export class ReplyState {
   }
 }
 
-/** Makes Fastify treat what is sent next as an error, even if it is not an Error. */
+/** Makes Fastify treat what is sent next as an error, even if it is not an Error. Fastify has no method for it. */
 export function announceError (reply: FastifyReply): void {
-  const symbol = symbolsOf(reply).find(({ description }) => description === `${prefix}isError`)
+  const symbol = Object.getOwnPropertySymbols(reply).find(({ description }) => description === 'fastify.reply.isError')
   if (symbol !== undefined) (reply as unknown as State)[symbol] = true
 }
 
-function symbolsOf (reply: FastifyReply): symbol[] {
-  return Object.getOwnPropertySymbols(reply).filter(({ description }) => description?.startsWith(prefix))
-}
-
-/** reply.header() appends to the array of set-cookie. */
+/** A collection of values, which the attempt may change. reply.header() appends to the array of set-cookie. */
 function copy (value: unknown): unknown {
+  if (typeof value !== 'object' || value === null) return value
+  if (Array.isArray(value)) return value.slice()
+  if (value instanceof Map) return new Map(value)
+  if (value instanceof Set) return new Set(value)
   if (!isPlainObject(value)) return value
-  const fields = Object.entries(value).map(([name, each]) => [name, Array.isArray(each) ? each.slice() : each])
-  return Object.fromEntries(fields)
+  const names = Object.keys(value)
+  if (names.length === 0) return empty
+  const fields: State = {}
+  for (const name of names) {
+    const each = (value as State)[name]
+    fields[name] = Array.isArray(each) ? each.slice() : each
+  }
+  return fields
 }
 
 /** HTTP/2 has no status message, and Node warns when it is used. */

@@ -10,24 +10,23 @@ import { isDelivered, isOver } from './delivery.ts'
 import type { EarlySession } from './early-session.ts'
 import type { outcomeOf, RequestOutcome } from './outcome.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
-import { answeredMeanwhile, type HandlerRun } from './handler-run.ts'
+import { answeredMeanwhile, type HandlerAttempts } from './handler-attempts.ts'
 import { isStream } from './reply-stream.ts'
 import { RequestWork } from './request-work.ts'
 import { checkPayload, checkSendable, unwrap } from './sendable.ts'
 import { StreamedBody } from './streamed-body.ts'
 
 /**
- * Settles the session of one request. lib/request/lifecycle.ts creates it on the first use of `request.db` and calls it
- * from Fastify's hooks: attach() follows the response to its end, send() settles before a response is sent, forced()
- * ends it on close. RequestWork has the state of the work, Answer the response, StreamedBody a body that uses the
- * session.
+ * Settles the session of one request. lifecycle.ts creates it on the first use of `request.db` and calls it from
+ * Fastify's hooks: attach() follows the response to its end, send() settles before a response is sent, forced() ends it
+ * on close. RequestWork has the state of the work, Answer the response, StreamedBody a body that uses the session.
  */
 export class RequestScope {
   readonly config: SessionConfig
   /** The route has this plugin's onSend hook after all other hooks. */
   readonly routed: boolean
-  /** The runs of the handler, with the option `retry`. */
-  run: HandlerRun | null = null
+  /** The attempts of the handler, with the option `retry`. */
+  attempts: HandlerAttempts | null = null
   /** The session as hooks before the handler see it, with the option `retry`. */
   early: EarlySession | null = null
   readonly #request: FastifyRequest
@@ -111,14 +110,14 @@ export class RequestScope {
   send (reply: FastifyReply, payload: unknown, done: Done): void {
     // Another plugin's onRequest hook failed before this plugin's.
     if (this.#reply === null) this.attach(reply)
-    if (this.run?.isAnsweredMeanwhile(payload)) return
+    if (this.attempts?.isAnsweredMeanwhile(payload, this.#work.thrown)) return
     if (isOpening(payload) && !reply.raw.headersSent) {
       return whenOpened(payload, () => this.#answer.opened(reply, payload, () => this.send(reply, payload, done)))
     }
     const work = this.#work
     if (work.state === 'deciding' || work.state === 'committing') {
       this.#answer.drop(payload)
-      this.run?.stop(answeredMeanwhile)
+      this.attempts?.stop(answeredMeanwhile)
       this.#work.cancel('The request was answered before its work had ended')
       return
     }
@@ -173,7 +172,7 @@ export class RequestScope {
     if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
     const error = outcome === 'refuse' ? failure : this.#work.error
-    if (error !== null && this.run?.repeats(error, payload, this.#work)) return
+    if (error !== null && this.attempts?.repeats(error, payload, this.#work)) return
     if (outcome === 'rollback' && isStream(payload) && !this.#gone) {
       // The rows of the response are read in the transaction, although it is rolled back afterwards.
       if (failure !== null || !this.session.streaming) this.session.settle('rollback').catch(() => {})
@@ -194,7 +193,8 @@ export class RequestScope {
   #endWithoutClient (): void {
     const answered = this.answered
     // A response that is sent in the meantime decides.
-    this.#work.endWithoutClient(this.#reply!, () => this.answered === answered)
+    const repeats = (error: unknown): boolean => this.attempts?.repeats(error, null, this.#work) === true
+    this.#work.endWithoutClient(this.#reply!, () => this.answered === answered, repeats)
   }
 
   /** The request is about to become another protocol: its work ends here. @throws why nothing is committed */
@@ -231,7 +231,7 @@ export class RequestScope {
     }
     const status = reply.statusCode
     this.#work.state = 'committing'
-    this.run?.saveAnswer(this.session)
+    this.attempts?.saveAnswer(this.session)
     const committed = body ? this.session.settle('commit') : this.session.end('commit')
     committed.then(() => {
       this.#work.state = 'committed'
@@ -239,7 +239,7 @@ export class RequestScope {
       if (streaming) this.#answer.send(reply, done, null, '')
       else this.#sendCommitted(reply, done, payload)
     }, (reason) => {
-      if (this.run?.repeats(reason, payload, this.#work)) return
+      if (this.attempts?.repeats(reason, payload, this.#work)) return
       // settle() leaves the session open.
       this.#work.rollBack()
       this.#answer.replace(reply, payload, done, asError(reason))
@@ -273,7 +273,7 @@ export class RequestScope {
 
   #closed (): void {
     this.#detach?.()
-    this.run?.stop('the client had disconnected')
+    this.attempts?.disconnected()
     this.#body?.release()
     this.#settleAtClose()
     if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) {

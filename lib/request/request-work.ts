@@ -91,20 +91,33 @@ export class RequestWork {
     else this.session.end('rollback', error).catch(() => {})
   }
 
-  /** Commits without a response that waits for it. */
-  commitInBackground (): void {
+  /**
+   * Commits without a response that waits for it.
+   *
+   * @param repeats whether the work is done again after this failure of COMMIT
+   */
+  commitInBackground (repeats: (error: unknown) => boolean = () => false): void {
     if (this.state === 'given up' || this.state === 'left behind') return
     this.state = 'left behind'
-    this.session.end('commit').catch((error) => this.reportUncommitted(error))
+    this.session.end('commit').catch((error) => {
+      if (!repeats(error)) this.reportUncommitted(error)
+    })
   }
 
-  /** The client has disconnected, and the work continues (onAbort 'commit'). @param mayEnd whether it still decides */
-  async endWithoutClient (reply: FastifyReply, mayEnd: () => boolean): Promise<void> {
+  /**
+   * The client has disconnected, and the work continues (onAbort 'commit').
+   *
+   * @param mayEnd whether it still decides
+   * @param repeats whether the work is done again after this failure of COMMIT
+   */
+  async endWithoutClient (
+    reply: FastifyReply, mayEnd: () => boolean, repeats: (error: unknown) => boolean
+  ): Promise<void> {
     try {
       const outcome = await this.outcome(reply)
       if (!mayEnd()) return
       if (outcome === 'rollback') this.rollBack()
-      else this.commitInBackground()
+      else this.commitInBackground(repeats)
     } catch (error) {
       this.#request.log.error({ err: error }, 'commitIf failed, and no answer was waiting for it')
       this.rollBack()

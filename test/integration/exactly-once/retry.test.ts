@@ -2,20 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import t from 'tap'
 import { bankCases, gate, transfer } from './bank.ts'
+import { conflict, insert, late, prepareConflicts } from './conflicts.ts'
 import { hangUp, send } from '../../../harness/http-client.ts'
 import { openHttp2Request } from '../../../harness/http2-client.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 
 const { postgres, test } = await bankCases(t)
 const serializable = { isolation: 'serializable', retry: { attempts: 50, minDelay: 5, maxDelay: 200 } } as const
-const conflict = 'DO $$ BEGIN RAISE EXCEPTION \'a conflict\' USING ERRCODE = \'40001\'; END $$'
-/** Fails at COMMIT. */
-const late = `DO $$ BEGIN
-  CREATE CONSTRAINT TRIGGER late AFTER INSERT ON entry DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION conflict();
-END $$`
-await postgres.query(`CREATE FUNCTION conflict() RETURNS trigger LANGUAGE plpgsql AS $$
-  BEGIN RAISE EXCEPTION 'a conflict' USING ERRCODE = '40001'; END $$`)
-const insert = 'INSERT INTO entry (text) VALUES ($1)'
+await prepareConflicts(postgres)
 
 const protocols = {
   'HTTP/1.1': { fastify: {}, request: (port: number, path: string) => send(port, { method: 'POST', path }) },
