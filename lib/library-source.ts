@@ -2,7 +2,7 @@
 import type { Engine } from '../types/engine.ts'
 import type { IsolationLevel } from '../types/options.ts'
 import type { Savepoint, Session } from '../types/session.ts'
-import { pgScopeError } from './errors.ts'
+import { isPgScopeError, pgScopeError } from './errors.ts'
 import { kindOf } from './kind-of.ts'
 
 /** A session, an engine, or a function that is called for each statement and transaction and returns one of them. */
@@ -33,6 +33,16 @@ export function checkSource (source: unknown, api: string): void {
 
 export function targetOf (source: LibrarySource): Session | Engine {
   return typeof source === 'function' ? source() : source
+}
+
+/** The session that the running code belongs to, or null. */
+export function currentSessionOf (engine: Engine): Session | null {
+  try {
+    return engine.current()
+  } catch (error) {
+    if (isPgScopeError(error) && error.code === 'FST_PG_SCOPE_NO_SESSION') return null
+    throw error
+  }
 }
 
 export function isEngine (target: Session | Engine): target is Engine {

@@ -4,7 +4,7 @@ import type { FastifyPluginAsync } from 'fastify'
 import { pgScopeError } from '../errors.ts'
 import { kindOf } from '../kind-of.ts'
 import type { Engine } from '../../types/engine.ts'
-import { currentSession } from './current-session.ts'
+import { currentSessionOf } from '../library-source.ts'
 import { isolateRootFields, type Schema } from './root-fields.ts'
 
 export interface GraphqlOptions {
@@ -82,7 +82,7 @@ export function apolloTransactions (engine: Engine, { errors = 'rollback' }: Gra
 /** Keeps the answer with its errors: without setRollbackOnly(), a failed session would replace it by an error. */
 function settle (engine: Engine, errors: NonNullable<GraphqlOptions['errors']>, result: Result): void {
   if (result.errors === undefined || result.errors.length === 0) return
-  const session = currentSession(engine)
+  const session = currentSessionOf(engine)
   // In mode 'autocommit' each statement is committed already.
   if (session === null || session.mode === 'autocommit') return
   if (errors === 'rollback' || session.state === 'failed') session.setRollbackOnly('the GraphQL answer has errors')

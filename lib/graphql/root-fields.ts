@@ -1,5 +1,5 @@
 import type { Engine } from '../../types/engine.ts'
-import { currentSession } from './current-session.ts'
+import { currentSessionOf } from '../library-source.ts'
 
 type Resolver = (this: unknown, ...args: unknown[]) => unknown
 
@@ -36,7 +36,7 @@ function isolate (field: Field, engine: Engine): void {
   const engines = resolve === undefined ? undefined : isolated.get(resolve)
   if (resolve === undefined || engines?.has(engine) === true) return
   field.resolve = function (...args) {
-    const session = currentSession(engine)
+    const session = currentSessionOf(engine)
     if (session === null) return resolve.apply(this, args)
     return session.transaction(() => resolve.apply(this, args))
   }

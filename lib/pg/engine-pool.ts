@@ -1,6 +1,7 @@
 import type { EventEmitter } from 'node:events'
 import pg, { type CustomTypesConfig } from 'pg'
-import { isPgScopeError, pgScopeError } from '../errors.ts'
+import { pgScopeError } from '../errors.ts'
+import { currentSessionOf } from '../library-source.ts'
 import type { Engine } from '../../types/engine.ts'
 import type { Session } from '../../types/session.ts'
 import { stepsOf } from './control-statement.ts'
@@ -16,12 +17,7 @@ interface PoolOptions {
 
 /** The session that the running code belongs to; the engine where there is none. */
 export function currentOr (engine: Engine): Session | Engine {
-  try {
-    return engine.current()
-  } catch (error) {
-    if (isPgScopeError(error) && error.code === 'FST_PG_SCOPE_NO_SESSION') return engine
-    throw error
-  }
+  return currentSessionOf(engine) ?? engine
 }
 
 /** What a library takes for a pool of pg: its clients are those of the current session. */
@@ -33,8 +29,6 @@ export class EnginePool extends PgPool {
     super({ max: engine.stats().max })
     this.#engine = engine
     this.#types = options.types
-    // Requests are followed from their beginning once this was called.
-    currentOr(engine)
   }
 
   connect (callback?: (error: Error | undefined, client?: PooledClient, release?: unknown) => void): any {

@@ -49,7 +49,6 @@ export function poolOf (engine: Engine, options?: PgOptions): Pool {
  */
 export function driverOf (engine: Engine): typeof pg {
   checkEngine(engine, 'driverOf()')
-  currentOr(engine)
   class Pool extends EnginePool {
     constructor (options?: PgOptions) {
       super(engine, options)

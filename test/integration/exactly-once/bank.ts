@@ -1,7 +1,6 @@
-import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import type { AddressInfo } from 'node:net'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions, type Session } from '../../../harness/plugin.ts'
+import { type LoggedApp, type LoggedAppOptions, openLoggedApp } from '../../../harness/logged-app.ts'
+import type { Session } from '../../../harness/plugin.ts'
 import { startTestPostgres, type TestPostgres } from '../../../harness/postgres.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 
@@ -23,19 +22,9 @@ export interface LogLine extends Record<string, unknown> {
   err?: { code?: string, message: string, stack: string, notRetried?: string, attempt?: number }
 }
 
-export interface BankOptions {
-  plugin?: PgScopeOptions
-  fastify?: FastifyServerOptions
-  /** Default true. */
-  register?: boolean
-}
+export type BankOptions = LoggedAppOptions
 
-export interface Bank {
-  app: FastifyInstance
-  log: LogLine[]
-  /** What the plugin is registered with. */
-  plugin: PgScopeOptions
-  listen (): Promise<number>
+export interface Bank extends LoggedApp<LogLine> {
   /** The committed texts of `entry`, as another connection sees them. */
   entries (): Promise<string[]>
 }
@@ -65,22 +54,9 @@ export async function bankCases (file: Test): Promise<{ postgres: TestPostgres, 
   }
 }
 
-async function open (
-  postgres: TestPostgres, { plugin: options = {}, fastify = {}, register = true }: BankOptions
-): Promise<Bank> {
-  const log: LogLine[] = []
-  const stream = { write: (line: string) => { log.push(JSON.parse(line)) } }
-  const app = Fastify({ logger: { level: 'info', stream }, ...fastify }) as unknown as FastifyInstance
-  const plugin = { connectionString: postgres.connectionString, closeTimeout: 3000, ...options }
-  if (register) await app.register(pgScope, plugin)
+async function open (postgres: TestPostgres, options: BankOptions): Promise<Bank> {
   return {
-    app,
-    log,
-    plugin,
-    async listen () {
-      await app.listen({ port: 0, host: '127.0.0.1' })
-      return (app.server.address() as AddressInfo).port
-    },
+    ...await openLoggedApp<LogLine>(postgres.connectionString, options),
     async entries () {
       return (await postgres.query('SELECT text FROM entry ORDER BY 1')).rows.map(({ text }) => text)
     }

@@ -1,7 +1,6 @@
-import Fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastify'
-import type { AddressInfo } from 'node:net'
+import type { FastifyInstance } from 'fastify'
 import type { Test } from 'tap'
-import pgScope, { type PgScopeOptions } from '../../../harness/plugin.ts'
+import { type LoggedApp, type LoggedAppOptions, openLoggedApp } from '../../../harness/logged-app.ts'
 import { startTestPostgres, type TestPostgres } from '../../../harness/postgres.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 
@@ -26,20 +25,10 @@ export interface LogLine {
   err?: { code?: string, message: string, stack: string, details?: string }
 }
 
-export interface CaseOptions {
-  plugin?: PgScopeOptions
-  fastify?: FastifyServerOptions
-  /** Default true: the plugin is registered before the body of the test runs. */
-  register?: boolean
-}
+export type CaseOptions = LoggedAppOptions
 
 /** What a test gets: an app of its own on the file's server, with empty tables. */
-export interface Case {
-  app: FastifyInstance
-  log: LogLine[]
-  /** What the plugin is registered with, for tests that do it themselves. */
-  plugin: PgScopeOptions
-  listen (): Promise<number>
+export interface Case extends LoggedApp<LogLine> {
   /** The committed rows of all tables, as another connection sees them. */
   saved (): Promise<string[]>
   /** The statements that run on the server, or keep a transaction open. */
@@ -50,8 +39,6 @@ export interface Case {
 const unhandled: unknown[] = []
 process.on('unhandledRejection', (reason) => unhandled.push(reason))
 process.on('uncaughtExceptionMonitor', (error) => unhandled.push(error))
-
-const closeTimeout = 3000
 
 /** Starts a server for one file. Each test ends with the proof that its requests left nothing behind. */
 export async function outcomeCases (file: Test): Promise<{ postgres: TestPostgres, test: (name: string, options: CaseOptions, body: (t: Test, parts: Case) => Promise<void>) => Promise<unknown> }> {
@@ -69,21 +56,12 @@ export async function outcomeCases (file: Test): Promise<{ postgres: TestPostgre
   }
 }
 
-async function open (postgres: TestPostgres, { plugin: options = {}, fastify = {}, register = true }: CaseOptions): Promise<Case> {
-  const log: LogLine[] = []
-  const app = Fastify({ logger: { level: 'info', stream: { write: (line: string) => { log.push(JSON.parse(line)) } } }, ...fastify }) as unknown as FastifyInstance
-  const plugin = { connectionString: postgres.connectionString, closeTimeout, ...options }
-  if (register) await app.register(pgScope, plugin)
+async function open (postgres: TestPostgres, options: CaseOptions): Promise<Case> {
   return {
-    app,
-    log,
-    plugin,
-    async listen () {
-      await app.listen({ port: 0, host: '127.0.0.1' })
-      return (app.server.address() as AddressInfo).port
-    },
+    ...await openLoggedApp<LogLine>(postgres.connectionString, options),
     async saved () {
-      const { rows } = await postgres.query('SELECT text FROM note UNION ALL SELECT text FROM unique_note UNION ALL SELECT text FROM slow ORDER BY 1')
+      const { rows } = await postgres.query(
+        'SELECT text FROM note UNION ALL SELECT text FROM unique_note UNION ALL SELECT text FROM slow ORDER BY 1')
       return rows.map(({ text }) => text)
     },
     busy: () => busy(postgres)
