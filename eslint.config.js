@@ -15,7 +15,7 @@ const notYet = [
 export default [
   ...neostandard({
     ts: true,
-    ignores: ['**/dist/**', '.tap/**', 'site/content/**', 'site/.vitepress/cache/**']
+    ignores: ['**/dist/**', '.tap/**', 'site/content/**', 'site/.vitepress/cache/**', 'test/ecosystem/generated/**']
   }),
   {
     files: ['lib/**/*.ts', 'types/**/*.ts'],

@@ -1,4 +1,5 @@
 import type { Client } from 'pg'
+import type { HeldLock, ListenOptions, LockOptions, Notification, Subscription } from './direct.ts'
 import type { ScopeOptions } from './options.ts'
 import type { Queryable } from './query.ts'
 import type { OwnedSession, Session } from './session.ts'
@@ -54,11 +55,47 @@ export interface Stats {
   waiting: number
   /** Age of the oldest open transaction in milliseconds, 0 without one. */
   oldestTransaction: number
+  /** Counts the pool of the primary, and the transactions on all servers. */
   counters: Counters
+  /** The hosts of the connection, if there are several or `targetSessionAttrs` is set; otherwise empty. */
+  hosts: HostStats[]
+  /** The servers of `replicas`; empty without the option. */
+  replicas: ReplicaStats[]
+}
+
+/** One of several hosts. */
+export interface HostStats {
+  /** Host and port. */
+  name: string
+  /** Open connections of the pool. */
+  connections: number
+  /** Why its last connection could not be used, or null. */
+  problem: string | null
+}
+
+/** A server of `replicas`. */
+export interface ReplicaStats {
+  /** Host, port and database. */
+  name: string
+  /** Read-only work goes there now. */
+  inUse: boolean
+  /** Why it is not used, or null. */
+  problem: string | null
+  /** How far behind it was when it was last asked, in milliseconds; null if it did not say. */
+  lag: number | null
+  serverVersion: string | undefined
+  /** The connections of its pool, as in Stats. */
+  pool: { open: number, idle: number, inUse: number, waiting: number }
+  /** What its pool has counted. */
+  counters: Pick<Counters, 'opened' | 'destroyed' | 'acquired' | 'timedOut' | 'refused' | 'roundTrips'>
 }
 
 /** What stands between this process and PostgreSQL, as far as the plugin knows. */
 export type Pooler =
+  /**
+   * Nothing was detected yet; or a pooler that does not identify itself. Behind such a pooler a batch is sent when the
+   * one before it is answered, `answerTimeout` is 60000 by default, and the rules of transaction mode hold.
+   */
   | { kind: 'unknown' }
   | { kind: 'none' }
   | {
@@ -100,6 +137,39 @@ export interface Engine extends Queryable {
    * client too, and the plugin does not check them.
    */
   lease<T> (fn: (client: RawClient) => Promise<T> | T): Promise<T>
+  /**
+   * Calls fn for each notification of a channel (https://www.postgresql.org/docs/current/sql-listen.html). All channels
+   * share one connection, outside of the pool, which is opened by the first call and closed after the last
+   * subscription. When it is lost, it is opened again, with delays of up to 10 s; PostgreSQL keeps no notifications
+   * for a session that is away, which `onReconnect` tells. Behind a pooler in transaction mode it needs `directUrl`.
+   *
+   * @param channel 1 to 63 bytes; upper and lower case differ, as in `LISTEN "Name"`
+   * @param fn is called with the payload. Its errors are logged; a promise is not awaited before the next call
+   * @returns once the server listens
+   * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_POOLER_UNSUPPORTED,
+   * FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_CLOSED
+   */
+  listen (
+    channel: string,
+    fn: (payload: string, notification: Notification) => unknown,
+    options?: ListenOptions
+  ): Promise<Subscription>
+  /**
+   * Runs fn while this process holds a session-level advisory lock
+   * (https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS): for leader election, and for jobs of
+   * which only one may run. Each lock has a connection of its own, outside of the pool. fn gets a signal that aborts
+   * when the lock is lost, or when the app begins to close. Behind a pooler in transaction mode it needs `directUrl`.
+   *
+   * @param key a number or bigint is the key itself, a string is hashed: `hashtextextended(key, 0)` in SQL
+   * @returns what fn returns
+   * @throws FST_PG_SCOPE_LOCK_NOT_AVAILABLE (503): the lock did not become free within `wait`
+   * @throws FST_PG_SCOPE_LOCK_LOST (503): the connection was lost while fn was running
+   * @throws FST_PG_SCOPE_CANCELED, FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED,
+   * FST_PG_SCOPE_POOLER_UNSUPPORTED, FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_CLOSED
+   */
+  lock<T> (
+    key: string | number | bigint, fn: (lock: HeldLock) => Promise<T> | T, options?: LockOptions
+  ): Promise<T>
   stats (): Stats
   /**
    * Makes a round trip to the server, for readiness routes.

@@ -1,3 +1,4 @@
+export type * from './direct.ts'
 export type * from './engine.ts'
 export type * from './options.ts'
 export type * from './query.ts'

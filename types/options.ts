@@ -5,6 +5,20 @@ import type { CustomTypesConfig } from 'pg'
 export type Mode = 'transaction' | 'autocommit'
 export type IsolationLevel = 'read uncommitted' | 'read committed' | 'repeatable read' | 'serializable'
 export type SettingValue = string | number | boolean
+
+/**
+ * What a server must be for a connection to use it, as in libpq
+ * (https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-TARGET-SESSION-ATTRS):
+ *
+ * - 'any': it accepts the login
+ * - 'read-write': it is no standby, and its transactions are not read-only by default
+ * - 'read-only': it is a standby, or its transactions are read-only by default
+ * - 'primary': it is no standby
+ * - 'standby': it is one
+ * - 'prefer-standby': it is one; if no host is, any other
+ */
+export type TargetSessionAttrs = 'any' | 'read-write' | 'read-only' | 'primary' | 'standby' | 'prefer-standby'
+
 type MaybePromise<T> = T | Promise<T>
 
 /**
@@ -25,6 +39,17 @@ export interface TransactionOptions {
    * SERIALIZABLE.
    */
   readOnly?: boolean | undefined
+  /**
+   * With `replicas`: false keeps a `readOnly` transaction on the primary. Default true. SERIALIZABLE transactions stay
+   * there in any case, as no standby can run them
+   * (https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CAVEATS).
+   */
+  replica?: boolean | undefined
+  /**
+   * With `replicas`: what happens to a `readOnly` transaction that no replica can serve now. true (default): the
+   * primary serves it. false: it is rejected with FST_PG_SCOPE_NO_REPLICA (503).
+   */
+  fallback?: boolean | undefined
   /** DEFERRABLE: needs `isolation: 'serializable'` and `readOnly: true`, as in PostgreSQL. */
   deferrable?: boolean | undefined
   /** statement_timeout. Default: the server's. */
@@ -39,18 +64,22 @@ export interface TransactionOptions {
    * How long a connection that owes an answer may send nothing. After that it is treated as lost:
    * FST_PG_SCOPE_CONNECTION_LOST, or FST_PG_SCOPE_COMMIT_UNKNOWN after COMMIT. This limit also works on a network
    * that drops packets, where the server's timeouts are not noticed. Default: statementTimeout (for each statement of
-   * a batch) or transactionTimeout plus 10000; no limit where neither is set.
+   * a batch) or transactionTimeout plus 10000; where neither is set 60000 behind a pooler that does not identify itself
+   * (`app.db.pooler.kind` is 'unknown'), and no limit elsewhere.
    */
   answerTimeout?: number | undefined
 }
 
 /** When work is run again whose transaction failed because of a concurrent one. */
 export interface RetryOptions {
-  /** The most runs, the first included. An integer ≥ 1, default 3. */
+  /** The most attempts, the first included. An integer ≥ 1, default 3. */
   attempts?: number | undefined
-  /** The longest delay before the second run; each further one doubles it. Milliseconds, default 20. */
+  /**
+   * The longest delay before the second attempt; each further one doubles it. Milliseconds, default 20, or `maxDelay`
+   * if that is shorter.
+   */
   minDelay?: number | undefined
-  /** No delay is longer. Milliseconds, at least `minDelay`, default 1000. */
+  /** No delay is longer. Milliseconds, at least `minDelay`, default 1000, or `minDelay` if that is longer. */
   maxDelay?: number | undefined
 }
 
@@ -63,11 +92,30 @@ export interface ScopeOptions extends TransactionOptions {
   /**
    * Runs fn again in a new transaction, with a new session, after a serialization failure (40001) or a deadlock (40P01)
    * of a statement or of COMMIT (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html). A
-   * number is the most runs in all. Default false. Not for session(), which has no function to run again.
+   * number is the most attempts. Default false. Not for session(), which has no function to run again.
    */
   retry?: number | false | RetryOptions | undefined
-  /** An abort cancels the running statement, rolls back and rejects with FST_PG_SCOPE_CANCELED. */
+  /**
+   * With `replicas`: a `readOnly` transaction sees at least what is written up to this position, which is `writtenAt`
+   * of an earlier session, in another process perhaps. Null and undefined: no matter what.
+   */
+  notBefore?: string | null | undefined
+  /**
+   * An abort cancels the running statement, rolls back and rejects with FST_PG_SCOPE_CANCELED. In mode 'autocommit'
+   * statements that are committed stay, and a scope(fn) resolves if fn does and no transaction was open.
+   */
   signal?: AbortSignal | undefined
+}
+
+/** How clients are told where in the log they have written. */
+export interface ReadYourWritesOptions {
+  /**
+   * Signs the positions, so that no client can make one. The same for all processes that serve a client: a position
+   * that another secret has signed is ignored. At least 16 characters. Default: a random one for this process.
+   */
+  secret?: string | undefined
+  /** The name of the cookie. Default 'pg-scope-lsn'. */
+  cookie?: string | undefined
 }
 
 /** How a route honours the header Idempotency-Key. */
@@ -135,9 +183,15 @@ export interface RouteOptions extends TransactionOptions {
    */
   onAbort?: 'rollback' | 'commit' | undefined
   /**
+   * Adds the header Server-Timing (https://www.w3.org/TR/server-timing/) to responses whose request used its session:
+   * `db`, `acquire` and `commit`, the milliseconds that it waited for statements, connections and COMMIT. Whoever may
+   * read a response can read it. Default false.
+   */
+  serverTiming?: boolean | undefined
+  /**
    * Runs the handler again in a new transaction after a serialization failure (40001) or a deadlock (40P01) of a
    * statement or of COMMIT (https://www.postgresql.org/docs/current/mvcc-serialization-failure-handling.html), as long
-   * as nothing was sent to the client. A number is the most runs in all. Default false, as only you know whether the
+   * as nothing was sent to the client. A number is the most attempts. Default false, as only you know whether the
    * handler may run twice. Not with mode 'autocommit' nor with `commitOn: 'response'`.
    */
   retry?: number | false | RetryOptions | undefined
@@ -190,8 +244,22 @@ export interface PoolOptions {
  * variables.
  */
 export interface ConnectionFields {
+  /** A name, an address or the folder of a Unix domain socket. Several are separated by commas: 'one,two'. */
   host?: string | undefined
-  port?: number | undefined
+  /** One port, which is that of every host, or a list: '5432,5433'. Default 5432. */
+  port?: number | string | undefined
+  /**
+   * Which of several hosts a new connection uses: the first one that is what is asked for. From PostgreSQL 14 on the
+   * server announces that at login, so that it costs no round trip. With 'primary' and 'read-write' a server that turns
+   * out to be read-only is left, and the first batch of the transaction is sent to another one; while no host fits,
+   * sessions wait up to `pool.acquireTimeout`. Default 'any'.
+   */
+  targetSessionAttrs?: TargetSessionAttrs | undefined
+  /**
+   * The order in which a new connection tries the hosts: 'disable' (default) as given, 'random' spreads the connections
+   * over them.
+   */
+  loadBalanceHosts?: 'disable' | 'random' | undefined
   user?: string | undefined
   password?: string | (() => string | Promise<string>) | undefined
   database?: string | undefined
@@ -209,6 +277,25 @@ export interface ConnectionFields {
   keepAliveInitialDelayMillis?: number | undefined
   /** Type parsers, as in pg. */
   types?: CustomTypesConfig | undefined
+}
+
+/** How the server learns which trace a transaction belongs to. */
+export interface TraceContextOptions {
+  /**
+   * The setting that has the traceparent, for `current_setting(name, true)`: a name with a prefix
+   * (https://www.postgresql.org/docs/current/runtime-config-custom.html). Default 'pg_scope.traceparent'.
+   */
+  setting?: string | undefined
+  /**
+   * Puts the traceparent behind the first seven characters of application_name, for the time of the transaction: so
+   * `%a` of log_line_prefix, pg_stat_activity and log files in CSV and JSON show it. Default true.
+   */
+  applicationName?: boolean | undefined
+  /**
+   * The traceparent of a request, or undefined. A string that is none is not sent. It is called once, when the request
+   * first uses its session. Default: the active span with `fastify-pg-scope/otel`, otherwise the header `traceparent`.
+   */
+  of?: ((request: FastifyRequest) => string | undefined) | undefined
 }
 
 /**
@@ -238,14 +325,46 @@ export interface Notice {
 export interface PgScopeOptions extends ConnectionFields, Omit<RouteOptions, 'idempotency'> {
   /** postgres://user:password@host:5432/database. Parameters that are not supported stop the boot. */
   connectionString?: string | undefined
+  /**
+   * The address of PostgreSQL itself where `connectionString` leads to a pooler in transaction mode: for `listen()` and
+   * `lock()`, which need a server session of their own. `ssl`, the `keepAlive` options, `targetSessionAttrs` and
+   * `loadBalanceHosts` apply to it too; user and password are those of the URL. Default: the address of the pool.
+   */
+  directUrl?: string | undefined
   /** The name on app, request and a route's `config`. Default 'db'. */
   decorator?: string | undefined
+  /**
+   * The hot standbys of this server, as URLs, or a function that returns them or a promise of them; it is called again
+   * every 10 seconds. A URL with several hosts stands for as many standbys. What a URL leaves out (user, password,
+   * database, TLS) is as for the primary. Each has a pool of its own, with the options of `pool`. `readOnly`
+   * transactions, their streams, and statements of mode 'autocommit' with `readOnly` go there, everything else goes to
+   * the primary.
+   */
+  replicas?: readonly string[] | (() => MaybePromise<readonly string[]>) | undefined
+  /**
+   * A replica that is further behind is not used until it has caught up. Milliseconds, ≥ 1. Default: no limit. It is
+   * measured once a second, or twice in this time if that is shorter: the age of the last transaction that the replica
+   * has replayed, 0 if it has replayed everything that it has received.
+   */
+  maxLag?: number | undefined
+  /**
+   * With `replicas`: a client that has written reads nothing older. After a request that has written, the response
+   * carries a signed position in the log: as a cookie if @fastify/cookie is registered, otherwise as the header
+   * `x-pg-scope-lsn`, which the client sends back. A replica that has not replayed it is not used for this client.
+   * Default true; false turns it off. With several processes give a common `secret`.
+   */
+  readYourWrites?: boolean | ReadYourWritesOptions | undefined
+  /**
+   * How long a replica may take to replay what the client has written, before the primary serves the read instead. Only
+   * PostgreSQL 19 can wait (WAIT FOR LSN); an earlier one is only asked. Milliseconds, default 100; 0: no wait.
+   */
+  waitForReplica?: number | undefined
   /** Default `name:user@host`, cut to 63 bytes. */
   applicationName?: string | undefined
   pool?: PoolOptions | undefined
   /**
    * What stands between this process and PostgreSQL. 'auto' (default) detects it; 'transaction' and 'session' are
-   * PgBouncer's modes.
+   * the modes of PgBouncer, or of another pooler that takes several batches at once (docs/poolers.md).
    */
   pooler?: 'auto' | 'none' | 'session' | 'transaction' | undefined
   /**
@@ -279,10 +398,28 @@ export interface PgScopeOptions extends ConnectionFields, Omit<RouteOptions, 'id
    */
   resolveCommits?: boolean | undefined
   /**
+   * Tells the server which trace (https://www.w3.org/TR/trace-context/) a transaction belongs to, by settings that are
+   * local to it and travel with BEGIN: no further round trip, and no text of a statement changes. Statements that
+   * commit by themselves have it too, if they are SELECT, INSERT, UPDATE, DELETE, MERGE, WITH, VALUES or TABLE.
+   * Default false.
+   */
+  traceContext?: boolean | TraceContextOptions | undefined
+  /**
    * A connection that is held longer than this is logged, with route and stack, and again when it comes back.
    * Milliseconds, default 0: off.
    */
   leakDetectionThreshold?: number | undefined
+  /**
+   * A statement that takes longer, from its call to its result, is logged at level warn: its text without values,
+   * route, id of the request, duration, wait and rows. Milliseconds, default 0: off.
+   */
+  slowStatementThreshold?: number | undefined
+  /**
+   * A transaction that takes longer, from its first statement to the answer of COMMIT or ROLLBACK, is logged at level
+   * warn: route, id of the request, duration, wait for the connection, statements, rows and outcome. Milliseconds,
+   * default 0: off.
+   */
+  slowTransactionThreshold?: number | undefined
   /**
    * Called with each NOTICE and WARNING of the server. They are also logged, at level debug, because the text of a
    * RAISE NOTICE may hold data. `route` is the method and route of the request whose statement caused it; undefined

@@ -63,4 +63,14 @@ export interface Queryable {
   query<R extends any[] = any[]> (config: StatementConfig & { rowMode: 'array' }): Promise<QueryArrayResult<R>>
   query<R extends QueryResultRow = any> (config: StatementConfig & { rowMode?: undefined }): Promise<QueryResult<R>>
   query (config: StatementConfig): Promise<QueryResult<any> | QueryArrayResult<any>>
+  /**
+   * Sends a notification (https://www.postgresql.org/docs/current/sql-notify.html), as a statement like any other: in a
+   * transaction it is delivered when that is committed, and only then. Works behind every pooler. `app.db.listen()`
+   * receives it.
+   *
+   * @param channel 1 to 63 bytes; upper and lower case differ
+   * @param payload less than 8000 bytes; none by default
+   * @throws what query() throws
+   */
+  notify (channel: string, payload?: string): Promise<void>
 }

@@ -101,8 +101,14 @@ export interface Session extends Queryable {
   /** As the options of the session say: its statements share a transaction, or each is committed by itself. */
   readonly mode: Mode
   readonly state: SessionState
-  /** With `retry`: the number of this run of the handler, or of the function of scope(), from 1 on. Otherwise 1. */
+  /** With `retry`: the number of this attempt of the handler, or of the function of scope(), from 1 on. Otherwise 1. */
   readonly attempt: number
+  /**
+   * With `replicas`: the position in the log behind the last COMMIT of this session that has written anything, or of
+   * an `app.db.query()` within; null before. For `scope(fn, { notBefore })` of work that follows, which may travel in a
+   * message or a job.
+   */
+  readonly writtenAt: string | null
   /** Aborts when the session ends. */
   readonly signal: AbortSignal
 }

@@ -1,4 +1,5 @@
 import type { Engine } from './engine.ts'
+import type { SessionState } from './session.ts'
 
 /** The engine that an event belongs to. */
 export interface EngineIdentity {
@@ -12,12 +13,26 @@ export interface EngineIdentity {
   readonly user: string
 }
 
+/** The request that an event belongs to: the same object in all of its events. */
+export interface RequestIdentity {
+  /** Method and route, such as `GET /accounts/:id`, or `GET (no route)`. */
+  readonly route: string
+  /** The id that Fastify gave it, which is `reqId` in its log. */
+  readonly id: string
+}
+
+/** The session that an event belongs to: the same object in all of its events. */
+export interface SessionIdentity {
+  /** Its state now. */
+  readonly state: SessionState
+}
+
 /** What all events have in common. A subscriber may keep an event, which is not changed after `asyncEnd`. */
 export interface TelemetryEvent {
   readonly engine: EngineIdentity
-  /**
-   * Method and route of the request, such as `GET /accounts/:id`, or `GET (no route)`; undefined outside of requests.
-   */
+  /** Undefined outside of requests: in scope(fn), app.db.session(), app.db.query() and lease(fn). */
+  readonly request: RequestIdentity | undefined
+  /** That of the request. */
   readonly route: string | undefined
   /** performance.now() at the start. */
   readonly startTime: number
@@ -34,6 +49,8 @@ export interface TelemetryEvent {
 export interface StatementEvent extends TelemetryEvent {
   /** The text as the caller wrote it; for a stream its query. Values of parameters are nowhere in an event. */
   readonly text: string
+  /** Undefined for a statement that commits by itself. */
+  readonly session: SessionIdentity | undefined
   /** The name that the caller gave the statement, which prepares it. */
   readonly name: string | undefined
   /** `declare` and `fetch`: a stream opens its cursor, and reads a batch of rows. */
@@ -56,11 +73,15 @@ export interface StatementEvent extends TelemetryEvent {
 
 /** `fastify-pg-scope:transaction`: from the first statement to the answer of COMMIT or ROLLBACK. */
 export interface TransactionEvent extends TelemetryEvent {
+  readonly session: SessionIdentity
   /** `savepoint`: of transaction(fn) inside a transaction, or of savepoint(). */
   readonly kind: 'transaction' | 'savepoint'
   /** How it begins: `BEGIN ISOLATION LEVEL SERIALIZABLE`; the name of a savepoint. */
   readonly name: string
   readonly readOnly: boolean
+  /** Statements of callers that have succeeded, and the rows that they returned or changed; of savepoints 0. */
+  statements: number
+  rows: number
   /** Milliseconds until it had a connection; undefined if it never had one, and for savepoints. */
   waitTime?: number
   /**

@@ -6,14 +6,19 @@ import { packageFolder } from './package-folder.ts'
 import { UsageError } from './usage-error.ts'
 
 /** The commands by name. Each gets the arguments behind its name. */
-const commands: Record<string, (args: string[]) => Promise<void>> = { init }
+const commands: Record<string, (args: string[]) => Promise<void>> = {
+  init,
+  // It loads the plugin, which `init` does not need.
+  doctor: async (args) => (await import('./doctor/doctor.ts')).doctor(args)
+}
 
 const help = `Usage: fastify-pg-scope <command>
 
   init [folder]   writes a new app: Fastify, PostgreSQL, migrations, tests
+  doctor [url]    compares the app's options with the limits and settings of PostgreSQL and PgBouncer
 
   --version       the version of this package
-  --help          this text; \`fastify-pg-scope init --help\` has the options of init
+  --help          this text; \`fastify-pg-scope init --help\` has the options of init, and so has doctor
 `
 
 async function run ([name, ...args]: string[]): Promise<void> {
@@ -38,7 +43,6 @@ try {
   await run(process.argv.slice(2))
 } catch (error) {
   process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
-  const isUsage = error instanceof UsageError
-  if (isUsage) process.stderr.write('`npx fastify-pg-scope --help` shows what is possible.\n')
-  process.exitCode = isUsage ? 2 : 1
+  if (error instanceof UsageError) process.stderr.write('`npx fastify-pg-scope --help` shows what is possible.\n')
+  process.exitCode = error instanceof UsageError ? error.status : 1
 }

@@ -55,8 +55,8 @@ export function readInitArguments (args: string[]): InitArguments {
 
 function flagOf (name: string, rawName: string, value: string | undefined): string {
   if (name === 'prisma') {
-    throw new UsageError('`--prisma` is not available: this version has no adapter for Prisma. Use `--kysely`, ' +
-      '`--drizzle` or SQL')
+    throw new UsageError('`--prisma` is not available: the app would need code that `prisma generate` writes. ' +
+      'Use `--kysely`, `--drizzle` or SQL, and see docs/prisma.md to add Prisma by hand')
   }
   const flag = rawName.startsWith('--') ? flags.find((known) => known === name) : short[name]
   if (flag === undefined) {

@@ -18,10 +18,11 @@ const option = (name: keyof PgScopeOptions): Place => (options, value) => { opti
 const variables: Record<string, { type: 'string' | 'integer', place: Place }> = {
   DATABASE_URL: { type: 'string', place: option('connectionString') },
   PGHOST: { type: 'string', place: option('host') },
-  PGPORT: { type: 'integer', place: option('port') },
+  PGPORT: { type: 'integer', place: option('port') }, // or a list of them
   PGUSER: { type: 'string', place: option('user') },
   PGPASSWORD: { type: 'string', place: option('password') },
   PGDATABASE: { type: 'string', place: option('database') },
+  PG_SCOPE_DIRECT_URL: { type: 'string', place: option('directUrl') },
   PG_SCOPE_APPLICATION_NAME: { type: 'string', place: option('applicationName') },
   PG_SCOPE_POOL_MAX: { type: 'integer', place: pool('max') },
   PG_SCOPE_POOL_MIN: { type: 'integer', place: pool('min') },
@@ -36,6 +37,8 @@ const variables: Record<string, { type: 'string' | 'integer', place: Place }> = 
   PG_SCOPE_ANSWER_TIMEOUT: { type: 'integer', place: option('answerTimeout') },
   PG_SCOPE_TRANSACTION_TIMEOUT: { type: 'integer', place: option('transactionTimeout') },
   PG_SCOPE_LEAK_DETECTION_THRESHOLD: { type: 'integer', place: option('leakDetectionThreshold') },
+  PG_SCOPE_SLOW_STATEMENT_THRESHOLD: { type: 'integer', place: option('slowStatementThreshold') },
+  PG_SCOPE_SLOW_TRANSACTION_THRESHOLD: { type: 'integer', place: option('slowTransactionThreshold') },
   PG_SCOPE_CLOSE_TIMEOUT: { type: 'integer', place: option('closeTimeout') }
 }
 
@@ -78,7 +81,8 @@ async function readEnvironment (app: FastifyInstance): Promise<Record<string, un
   // An empty variable counts as unset, as in libpq.
   const set = Object.entries(process.env).filter(([name, value]) => name in variables && value !== '')
   const data = Object.fromEntries(set)
-  const properties = Object.fromEntries(Object.entries(variables).map(([name, { type }]) => [name, { type }]))
+  const properties = Object.fromEntries(Object.entries(variables).map(([name, { type }]) =>
+    [name, { type: name === 'PGPORT' && data[name]?.includes(',') === true ? 'string' : type }]))
   const schema = { type: 'object', properties }
   let values: Record<string, unknown> = {}
   try {

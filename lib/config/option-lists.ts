@@ -1,12 +1,16 @@
 import {
-  either, isBoolean, isCount, isDuration, isFunction, isInstance, isObject, isOff, isOneOf, isPort, isText, isWait,
-  type Rule, type Rules
+  either, isAbortSignal, isBoolean, isCount, isDuration, isFunction, isInstance, isListOfText, isObject, isOff,
+  isOneOf, isPort, isPortList, isText, isWait, type Rule, type Rules
 } from './option-rules.ts'
+import { isolationLevels } from '../transaction-modes.ts'
+import { parsePosition } from '../postgres/wal-position.ts'
 
 const transactionRules: Rules = {
   mode: isOneOf('transaction', 'autocommit'),
-  isolation: isOneOf('read uncommitted', 'read committed', 'repeatable read', 'serializable'),
+  isolation: isOneOf(...isolationLevels),
   readOnly: isBoolean,
+  replica: isBoolean,
+  fallback: isBoolean,
   deferrable: isBoolean,
   statementTimeout: isDuration,
   lockTimeout: isDuration,
@@ -24,13 +28,22 @@ export const retryRules: Rules = {
   maxDelay: isDuration
 }
 
+/** The fields of the option `readYourWrites`. */
+export const readYourWritesRules: Rules = {
+  secret: (value) => typeof value === 'string' && value.length >= 16 ? null : 'a string of at least 16 characters',
+  cookie: (value) => typeof value === 'string' && /^[\w!#$%&'*+.^`|~-]+$/.test(value) ? null : 'the name of a cookie'
+}
+
 /** The options of a scope. */
 export const scopeRules: Rules = {
   ...transactionRules,
   retry,
   settings: isObject,
   role: isText,
-  signal: (value) => value instanceof AbortSignal ? null : 'an AbortSignal'
+  notBefore: (value) => value === null || (typeof value === 'string' && parsePosition(value) !== null)
+    ? null
+    : '`writtenAt` of a session',
+  signal: isAbortSignal
 }
 
 /** The options of a route, and the app's defaults for all routes. */
@@ -42,6 +55,7 @@ export const routeRules: Rules = {
   commitIf: isFunction,
   streamTimeout: isDuration,
   onAbort: isOneOf('rollback', 'commit'),
+  serverTiming: isBoolean,
   retry
 }
 
@@ -61,17 +75,28 @@ export const idempotencyRules: Rules = {
   wait: isWait
 }
 
-/** Fields that are passed to pg. */
-export const connectionRules: Rules = {
-  host: isText,
-  port: isPort,
-  user: isText,
-  password: either((value) => value === '' ? null : isText(value), isFunction),
-  database: isText,
+export const isTargetSessionAttrs =
+  isOneOf('any', 'read-write', 'read-only', 'primary', 'standby', 'prefer-standby')
+export const isLoadBalanceHosts = isOneOf('disable', 'random')
+
+/** Fields of a connection, for every address. */
+export const wireRules: Rules = {
+  targetSessionAttrs: isTargetSessionAttrs,
+  loadBalanceHosts: isLoadBalanceHosts,
   ssl: either(isBoolean, isObject),
   keepAlive: isBoolean,
   keepAliveInitialDelayMillis: isDuration,
   types: isInstance
+}
+
+/** Fields of the connection of the pool. */
+export const connectionRules: Rules = {
+  host: isText,
+  port: (value) => isPortList(value) ? null : isPort(value),
+  user: isText,
+  password: either((value) => value === '' ? null : isText(value), isFunction),
+  database: isText,
+  ...wireRules
 }
 
 /** Options of Fastify's own, which @fastify/autoload passes to every plugin. They have no effect here. */
@@ -81,21 +106,38 @@ const rulesOfRegister: Rules = { prefix: ofRegister, logLevel: ofRegister, logSe
 /** The options of `app.register()`. */
 export const pluginRules: Rules = {
   connectionString: isText,
+  directUrl: isText,
   ...connectionRules,
   decorator: (value) => typeof value === 'string' && /^[a-z_$][\w$]*$/i.test(value) ? null : 'a name such as \'db\'',
   applicationName: isText,
+  replicas: either(isListOfText, isFunction),
+  maxLag: isWait,
+  readYourWrites: either(isBoolean, isObject),
+  waitForReplica: isDuration,
   pool: isObject,
   ...routeRules,
   pooler: isOneOf('auto', 'none', 'session', 'transaction'),
   preparedStatements: either(isBoolean, isCount(0)),
   resolveCommits: isBoolean,
+  traceContext: either(isBoolean, isObject),
   sessionState: isOneOf('reset', 'keep'),
   leakDetectionThreshold: isDuration,
+  slowStatementThreshold: isDuration,
+  slowTransactionThreshold: isDuration,
   closeTimeout: isDuration,
   onNotice: isFunction,
   startupCheck: isBoolean,
   exposeErrors: isBoolean,
   ...rulesOfRegister
+}
+
+/** The fields of the option `traceContext`. */
+export const traceContextRules: Rules = {
+  setting: (value) => typeof value === 'string' && /^[a-z_]\w*(?:\.[a-z_]\w*)+$/i.test(value)
+    ? null
+    : 'the name of a setting with a prefix, such as \'app.traceparent\'',
+  applicationName: isBoolean,
+  of: isFunction
 }
 
 /** The fields of the option `pool`. */

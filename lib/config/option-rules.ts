@@ -25,10 +25,16 @@ export const isWait = isInteger(1, ' (milliseconds)')
 export const isCount = (least: number): Rule => isInteger(least)
 export const isPort = expected('an integer from 1 to 65535', (value) =>
   Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 65535)
+/** Several ports in the form of libpq: '5432,5433'. An empty element is the default. */
+export const isPortList = (value: unknown): value is string => typeof value === 'string' && value.includes(',') &&
+  value.split(',').every((each) => each === '' || (/^\d+$/.test(each) && isPort(Number(each)) === null))
+export const isAbortSignal = expected('an AbortSignal', (value) => value instanceof AbortSignal)
 export const isObject = expected('a plain object', isPlainObject)
 /** An object of any class. */
 export const isInstance = expected('an object', (value) =>
   typeof value === 'object' && value !== null && !Array.isArray(value))
+export const isListOfText = expected('an array of non-empty strings', (value) =>
+  Array.isArray(value) && value.every((each) => isText(each) === null))
 export const isOneOf = (...values: string[]): Rule =>
   expected(list(values.map((value) => `'${value}'`)), (value) => values.includes(value as string))
 export const either = (...rules: Rule[]): Rule => (value) => {
@@ -48,7 +54,7 @@ function list (values: readonly string[]): string {
 }
 
 /** Options whose values never appear in a message. */
-const secret = new Set(['connectionString', 'password', 'ssl', 'settings'])
+const secret = new Set(['connectionString', 'directUrl', 'replicas', 'secret', 'password', 'ssl', 'settings'])
 
 /** Names of pg and other libraries, lower case and without separators, and the option of this package. */
 const aliases: Record<string, string> = {

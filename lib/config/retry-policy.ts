@@ -3,11 +3,11 @@ import { checkOptions, optionsError } from './option-rules.ts'
 import { retryRules } from './option-lists.ts'
 import { ownFields } from '../own-fields.ts'
 
-/** How often work whose transaction failed because of a concurrent one is run again, and after which delays. */
+/** How many attempts work has whose transaction fails because of a concurrent one, and the delays between them. */
 export interface RetryPolicy {
   /** The most attempts, the first included: at least 2. */
   readonly attempts: number
-  /** The longest delay after the first attempt. Each attempt doubles it. Milliseconds. */
+  /** The longest delay after the first attempt. Each further attempt doubles it. Milliseconds. */
   readonly minDelay: number
   /** No delay is longer. Milliseconds. */
   readonly maxDelay: number
@@ -15,7 +15,7 @@ export interface RetryPolicy {
 
 /**
  * @param path what precedes `retry` in a message
- * @returns null if work is run once
+ * @returns null if work has one attempt
  * @throws FST_PG_SCOPE_OPTIONS
  */
 export function retryPolicyOf (retry: number | false | RetryOptions | undefined, path: string): RetryPolicy | null {
@@ -30,8 +30,12 @@ export function retryPolicyOf (retry: number | false | RetryOptions | undefined,
 
 /**
  * The delay after a failed attempt, in milliseconds: exponential, with full jitter, so that transactions that have met
- * do not meet again.
+ * do not meet again, and many processes do not connect at once.
+ *
+ * @param attempt its number, from 1 on
  */
-export function delayAfter ({ minDelay, maxDelay }: RetryPolicy, attempt: number): number {
+export function delayAfter (
+  { minDelay, maxDelay }: Pick<RetryPolicy, 'minDelay' | 'maxDelay'>, attempt: number
+): number {
   return Math.random() * Math.min(maxDelay, minDelay * 2 ** (attempt - 1))
 }

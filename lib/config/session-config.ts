@@ -19,6 +19,7 @@ export interface SessionConfig {
   readonly commitOn: 'send' | 'response'
   readonly commitIf: RouteOptions['commitIf']
   readonly onAbort: 'rollback' | 'commit'
+  readonly serverTiming: boolean
   /** In milliseconds; 0 means no limit. */
   readonly streamTimeout: number
   /** Null: nothing is run again. */
@@ -45,9 +46,9 @@ export function routeConfig (defaults: RouteOptions, route: unknown, path: strin
  */
 export function scopeConfig (defaults: RouteOptions, scope: ScopeOptions): SessionConfig {
   checkOptions(scope, scopeRules, '')
-  // A scope has no request and no response: functions of the request do not apply, nor do commitOn, commitIf and
-  // onAbort.
-  const { settings, role, commitOn, commitIf, onAbort, ...rest } = ownFields(defaults)
+  // A scope has no request and no response: functions of the request do not apply, nor do commitOn, commitIf,
+  // onAbort and serverTiming.
+  const { settings, role, commitOn, commitIf, onAbort, serverTiming, ...rest } = ownFields(defaults)
   const base: RouteOptions = {
     ...rest,
     ...(typeof settings !== 'function' && { settings }),
@@ -80,6 +81,7 @@ export function sessionConfigOf (layers: readonly RouteOptions[], path: string):
     // In mode 'autocommit' each statement is already committed when a response is sent.
     commitIf: mode === 'autocommit' ? undefined : commitIf,
     onAbort,
+    serverTiming: options.serverTiming ?? false,
     streamTimeout,
     // A layer that turns it off for another reason need not say so.
     retry: mode === 'autocommit' || commitOn === 'response' ? null : retry,

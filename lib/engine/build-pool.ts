@@ -8,6 +8,7 @@ import type { PoolHost } from '../pool/pool-host.ts'
 import { SessionStateReset } from '../pool/session-state-reset.ts'
 import { KeepAliveSource } from '../pool/sources/keep-alive-source.ts'
 import { SingleUseSource } from '../pool/sources/single-use-source.ts'
+import { hostsOf } from '../postgres/hosts.ts'
 import type { Target } from '../postgres/target.ts'
 import type { EngineIdentity } from '../../types/telemetry.ts'
 import { noticeObserver } from './notices.ts'
@@ -29,6 +30,7 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
   const keepsConnections = strategy !== 'null'
   const host: PoolHost = {
     client,
+    hosts: hostsOf(client),
     target: parts.target,
     counters: parts.counters,
     engineIdentity: parts.engineIdentity,
@@ -40,6 +42,9 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
     noticed: noticeObserver(log, onNotice),
     retryConnect: (error) => watch.appeared(error)
   }
+  if (host.hosts !== null) {
+    host.hosts.moved = (name, before) => log.warn({ host: name, before }, 'another host is used from now on')
+  }
   const source = keepsConnections ? new KeepAliveSource(host, limits) : new SingleUseSource(host, limits)
   const { leakDetectionThreshold } = limits
   const observers = leakDetectionThreshold === 0 ? [] : [leakDetector(leakDetectionThreshold, parts.counters, log)]
@@ -47,12 +52,8 @@ export function buildPool (options: ResolvedOptions, parts: PoolParts, log: Fast
 }
 
 /** @returns null if session state is kept, or if no connection serves a second session */
-export function buildSessionStateReset (
-  { sessionState, strategy }: ResolvedOptions, watch: PoolerWatch
-): SessionStateReset | null {
-  if (sessionState !== 'reset' || strategy === 'null') return null
-  // Behind a pooler in transaction mode, session state stays on the server connection, which this process does not own.
-  return new SessionStateReset(() => !watch.poolsTransactions)
+export function buildSessionStateReset ({ sessionState, strategy }: ResolvedOptions): SessionStateReset | null {
+  return sessionState !== 'reset' || strategy === 'null' ? null : new SessionStateReset()
 }
 
 function leakDetector (threshold: number, counters: Counters, log: FastifyBaseLogger): LeakDetector {

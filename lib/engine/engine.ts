@@ -1,38 +1,43 @@
 import type { FastifyBaseLogger } from 'fastify'
+import type { HeldLock, LockOptions, Subscription } from '../../types/direct.ts'
 import type { Engine, Pooler, RawClient, Stats } from '../../types/engine.ts'
 import type { ScopeOptions } from '../../types/options.ts'
 import type { OwnedSession, Session } from '../../types/session.ts'
 import type { EngineIdentity } from '../../types/telemetry.ts'
 import type { ResolvedOptions } from '../config/options.ts'
 import { scopeConfig, type SessionConfig } from '../config/session-config.ts'
+import { Direct } from '../direct/direct.ts'
 import { noFunction, pgScopeError } from '../errors.ts'
-import { ObservedPromise } from '../exchange/observed-promise.ts'
+import { ObservedPromise } from '../observed-promise.ts'
 import type { Settings } from '../exchange/transaction-config.ts'
 import { ownFields } from '../own-fields.ts'
-import { detectPooler } from '../pgbouncer/detect.ts'
 import { PoolerWatch } from '../pgbouncer/watch.ts'
 import { newCounters } from '../pool/counters.ts'
 import { closedError } from '../pool/pool-errors.ts'
-import type { Pool } from '../pool/pool.ts'
 import type { SessionStateReset } from '../pool/session-state-reset.ts'
 import { asWorkOf, beginRequest, currentWork } from '../pool/work-context.ts'
-import { nameOf, type Target, targetOf } from '../postgres/target.ts'
+import { identityOf, type Target, targetOf } from '../postgres/target.ts'
+import { parsePosition, type WalPosition } from '../postgres/wal-position.ts'
 import { AutocommitSession } from '../session/autocommit-session.ts'
-import { currentSession, followRequest, type RunInRequest, runInSession } from '../session/current-session.ts'
-import type { ManagedSession, SessionHost } from '../session/managed-session.ts'
+import { followRequest, requireSession, type RunInRequest, runInSession } from '../session/current-session.ts'
+import type { ManagedSession } from '../session/managed-session.ts'
 import { rejected } from '../session/rejected.ts'
 import { ScopedSession } from '../session/scoped-session.ts'
 import { divert, type DivertibleEngine } from '../stand-in.ts'
 import { delayUnlessAborted, endOnAbort } from './abort.ts'
 import { buildPool, buildSessionStateReset, type PoolParts } from './build-pool.ts'
+import { EngineSession } from './engine-session.ts'
+import { inspectServer } from './inspect-server.ts'
 import { OpenWork } from './open-work.ts'
 import { checkPingTimeout, ping } from './ping.ts'
 import { PoolInUse } from './pool-in-use.ts'
 import { withRawLease } from './raw-lease.ts'
+import { Replicas } from './replicas/replicas.ts'
 import { committedInPart, Retries } from './retries.ts'
 import { RetryDelays } from './retry-delays.ts'
-import { buildSessionHost } from './session-host.ts'
+import { buildSessionHost, type EngineSessionHost } from './session-host.ts'
 import { Shutdown } from './shutdown.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /**
  * `app.db`: owns the pool, opens sessions and closes all of it. The plugin creates one engine per registration. The
@@ -51,22 +56,24 @@ export class PgEngine implements Engine, DivertibleEngine {
   /** null if connections are not reset between sessions. */
   readonly #sessionState: SessionStateReset | null
   /** Names the pool that the sessions use. */
-  readonly #host: SessionHost & { pool: Pool }
+  readonly #host: EngineSessionHost
+  readonly #replicas: Replicas | null
   readonly #pools: PoolInUse
   /** The session of `query()`. */
   readonly #ownSession: AutocommitSession
   readonly #shutdown: Shutdown
   readonly #delays = new RetryDelays()
+  readonly #direct: Direct
 
   constructor (options: ResolvedOptions, log: FastifyBaseLogger) {
     this.#options = options
     this.#log = log
     this.#config = scopeConfig(options.defaults, {})
     this.#target = targetOf(options.client)
-    this.#identity = Object.freeze({ db: this, decorator: options.decorator, ...this.#target })
+    this.#identity = identityOf(this, options.decorator, this.#target)
     const { transaction, singleStatement } = this.#config
     this.#watch = new PoolerWatch(options, this.#target, transaction.timeouts, log)
-    this.#sessionState = buildSessionStateReset(options, this.#watch)
+    this.#sessionState = buildSessionStateReset(options)
     const parts: PoolParts = {
       target: this.#target,
       counters: this.#counters,
@@ -75,13 +82,17 @@ export class PgEngine implements Engine, DivertibleEngine {
       engineIdentity: this.#identity,
       baseline: () => this.#watch.baseline()
     }
-    this.#host = buildSessionHost(buildPool(options, parts, log), options, { ...parts, work: this.#work }, log)
+    const replicaHost = { options, engineIdentity: this.#identity, timeouts: transaction.timeouts, log }
+    this.#replicas = options.replicas === null ? null : new Replicas(replicaHost)
+    const hostParts = { ...parts, work: this.#work, replicas: this.#replicas }
+    this.#host = buildSessionHost(buildPool(options, parts, log), options, hostParts, log)
     this.#pools = new PoolInUse(this.#host, options, parts, {
       open: this.#work,
       isQuerying: () => this.#ownSession.working,
       isClosing: () => this.#shutdown.closing
     }, log)
-    this.#ownSession = new AutocommitSession(this.#host, singleStatement, transaction)
+    this.#ownSession = new EngineSession(this.#host, singleStatement, transaction)
+    this.#direct = new Direct(options, this.#work, log)
     this.#shutdown = new Shutdown({
       work: this.#work,
       pools: this.#pools,
@@ -94,40 +105,21 @@ export class PgEngine implements Engine, DivertibleEngine {
 
   /**
    * Connects once, so that a wrong address or password fails the boot, and detects a pooler. Then opens `pool.min`
-   * connections.
+   * connections, and checks the replicas.
    *
    * @throws FST_PG_SCOPE_UNREACHABLE, FST_PG_SCOPE_LOGIN_REFUSED, FST_PG_SCOPE_OPTIONS
    */
   async start (): Promise<void> {
     if (!this.#options.startupCheck) return
-    await this.#inspectServer()
+    await inspectServer(this.#options, this.#target, this.#watch, this.#sessionState)
     try {
       await this.#host.pool.warm()
+      await this.#replicas?.start()
     } catch (error) {
       // The boot fails, so close() will not be called: close the connections that are already open.
       await this.#pools.close()
       throw error
     }
-  }
-
-  async #inspectServer (): Promise<void> {
-    const { client, pool: { acquireTimeout } } = this.#options
-    const found = await detectPooler(client, this.#target, acquireTimeout, async (client, pooler) => {
-      this.#watch.found(pooler)
-      await this.#sessionState?.learn(client)
-    })
-    const { pooler, version, serverVersion, oneSchema } = found
-    if (this.#config.transaction.timeouts.transaction_timeout !== undefined && version < 170000) {
-      throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`transactionTimeout` requires PostgreSQL 17 or later, ' +
-        `and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}: remove the option.`)
-    }
-    if (this.#options.resolveCommits && version < 130000) {
-      throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`resolveCommits` requires PostgreSQL 13 or later, ' +
-        `and ${nameOf(this.#target)} runs ${Math.floor(version / 10000)}: remove the option.`)
-    }
-    this.#watch.found(pooler)
-    this.#watch.serverVersion = serverVersion
-    this.#watch.searches(oneSchema)
   }
 
   get pooler (): Pooler {
@@ -137,6 +129,10 @@ export class PgEngine implements Engine, DivertibleEngine {
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
     if (this.#shutdown.closing) return rejected(closedError())
     return this.#ownSession.query(text, values, callback)
+  }
+
+  notify (channel: string, payload?: string): Promise<void> {
+    return this.#shutdown.closing ? rejected(closedError()) : this.#ownSession.notify(channel, payload)
   }
 
   scope<T> (fn: (session: Session) => Promise<T> | T, options: ScopeOptions = {}): Promise<T> {
@@ -156,7 +152,7 @@ export class PgEngine implements Engine, DivertibleEngine {
     const { signal } = ownFields(options)
     const retries = this.retries(config, this.#log)
     for (;;) {
-      const session = this.#openFor(config, signal)
+      const session = this.#openFor(config, options)
       session.endIsAwaited = true
       session.attempt = retries?.attempt ?? 1
       try {
@@ -183,11 +179,7 @@ export class PgEngine implements Engine, DivertibleEngine {
   }
 
   current (): Session {
-    const session = currentSession(this.#host.pool)
-    if (session !== null) return session
-    throw pgScopeError('FST_PG_SCOPE_NO_SESSION', 'current() was called outside of a request, a scope(fn) and a ' +
-      'transaction(fn) of this engine, or by code that has lost its async context, such as a worker or a timer that ' +
-      'was started elsewhere. Pass the session on, or use app.db.scope(fn) or app.db.query().')
+    return requireSession(this.#host.pool)
   }
 
   /** A request begins. @returns runs a function with the session of the request as the current one */
@@ -196,20 +188,22 @@ export class PgEngine implements Engine, DivertibleEngine {
   }
 
   session (options: ScopeOptions = {}): OwnedSession {
-    const { retry, signal } = ownFields(options)
+    const { retry } = ownFields(options)
     if (retry !== undefined && retry !== false) {
       throw pgScopeError('FST_PG_SCOPE_OPTIONS', '`retry` has no effect in `session(options)`, which has no function ' +
         'to run again: use `scope(fn, { retry })`.')
     }
-    return this.#openFor(this.#configOf(options), signal)
+    return this.#openFor(this.#configOf(options), options)
   }
 
   #configOf (options: ScopeOptions): SessionConfig {
     return Object.keys(options).length === 0 ? this.#config : scopeConfig(this.#options.defaults, options)
   }
 
-  #openFor (config: SessionConfig, signal: AbortSignal | undefined): ManagedSession {
-    const session = this.open(config)
+  #openFor (config: SessionConfig, options: ScopeOptions): ManagedSession {
+    const { signal, notBefore } = ownFields(options)
+    const position = notBefore == null ? null : parsePosition(notBefore)
+    const session = this.open(config, undefined, undefined, undefined, position)
     if (signal !== undefined) endOnAbort(session, signal)
     return session
   }
@@ -218,19 +212,22 @@ export class PgEngine implements Engine, DivertibleEngine {
    * Opens a session. Nothing is sent until its first statement.
    *
    * @param onForcedClose called when `closeTimeout` has elapsed
-   * @param label method and route, for the session of a request
+   * @param label for the session of a request
+   * @param notBefore what a replica must have replayed before it serves this session
    * @throws FST_PG_SCOPE_CLOSED
    */
   open (
     config: SessionConfig,
     requestSettings?: () => Settings | Promise<Settings>,
     onForcedClose?: (error: Error) => void,
-    label?: string
+    label?: RequestLabel,
+    notBefore: WalPosition | null = null
   ): ManagedSession {
     if (this.#shutdown.closing) throw closedError()
+    const host = notBefore === null ? this.#host : { ...this.#host, notBefore }
     const session = config.mode === 'autocommit'
-      ? new AutocommitSession(this.#host, config.singleStatement, config.transaction, requestSettings, label)
-      : new ScopedSession(this.#host, config.transaction, requestSettings, label, label === undefined ? null : this)
+      ? new AutocommitSession(host, config.singleStatement, config.transaction, requestSettings, label)
+      : new ScopedSession(host, config.transaction, requestSettings, label, label === undefined ? null : this)
     session.onForcedClose = onForcedClose
     this.#work.sessions.add(session)
     if (label !== undefined) beginRequest(this)
@@ -243,17 +240,26 @@ export class PgEngine implements Engine, DivertibleEngine {
     return withRawLease(this.#host.pool, this.#work, this.#log, fn)
   }
 
+  listen (...args: Parameters<Engine['listen']>): Promise<Subscription> {
+    return this.#shutdown.closing ? rejected(closedError()) : this.#direct.listen(...args)
+  }
+
+  lock<T> (
+    key: string | number | bigint, fn: (lock: HeldLock) => Promise<T> | T, options?: LockOptions
+  ): Promise<T> {
+    return this.#shutdown.closing ? rejected(closedError()) : this.#direct.lock(key, fn, options)
+  }
+
   stats (): Stats {
-    const now = performance.now()
-    let oldest = now
-    for (const { since } of this.#work.sessions) if (since !== null && since < oldest) oldest = since
     return {
       strategy: this.#host.pool.kind,
       max: this.#options.pool.max,
       serverVersion: this.#watch.serverVersion,
       ...this.#host.pool.stats(),
-      oldestTransaction: Math.round(now - oldest),
-      counters: { ...this.#counters }
+      oldestTransaction: this.#work.oldestTransaction,
+      counters: { ...this.#counters },
+      hosts: this.#target.hosts?.stats() ?? [],
+      replicas: this.#replicas?.stats() ?? []
     }
   }
 
@@ -265,7 +271,7 @@ export class PgEngine implements Engine, DivertibleEngine {
 
   async reset (): Promise<void> {
     if (this.#shutdown.closing) throw closedError()
-    await this.#host.pool.reset()
+    await Promise.all([this.#host.pool.reset(), this.#replicas?.reset()])
   }
 
   [divert] (open: Parameters<DivertibleEngine[typeof divert]>[0]): Promise<() => Promise<void>> {
@@ -274,16 +280,18 @@ export class PgEngine implements Engine, DivertibleEngine {
 
   /** The app has begun to close: starts `closeTimeout`. New work is still accepted. */
   drain (): void {
-    this.#delays.stop()
+    this.#stop()
     this.#shutdown.drain()
   }
 
-  get draining (): boolean {
-    return this.#shutdown.draining
+  async close (): Promise<void> {
+    this.#stop()
+    await this.#shutdown.close()
+    await this.#direct.close()
   }
 
-  close (): Promise<void> {
+  #stop (): void {
     this.#delays.stop()
-    return this.#shutdown.close()
+    this.#direct.stop(closedError())
   }
 }

@@ -18,6 +18,14 @@ export class OpenWork {
     return this.sessions.size + this.leases.size + this.pending.size + this.waitingForLease === 0
   }
 
+  /** The age of the oldest open transaction, in whole milliseconds; 0 if there is none. */
+  get oldestTransaction (): number {
+    const now = performance.now()
+    let oldest = now
+    for (const { since } of this.sessions) if (since !== null && since < oldest) oldest = since
+    return Math.round(now - oldest)
+  }
+
   ended (session: ManagedSession): void {
     this.sessions.delete(session)
     // An async context may retain the session until its socket closes: release the request, which this function

@@ -19,7 +19,8 @@ export async function ping (
 ): Promise<number> {
   const start = performance.now()
   // The engine does not track this session: close() need not wait for it.
-  const session = new AutocommitSession({ ...host, ended: () => {} }, config.singleStatement, config.transaction)
+  const ownHost: SessionHost = { ...host, replicas: null, ended: () => {} }
+  const session = new AutocommitSession(ownHost, config.singleStatement, config.transaction)
   const answer = session.query('SELECT 1')
   let timer: NodeJS.Timeout | undefined
   const timedOut = new Promise((_resolve, reject) => {

@@ -6,10 +6,11 @@ import { ownFields } from '../own-fields.ts'
 import { closedError } from '../pool/pool-errors.ts'
 import type { Pool } from '../pool/pool.ts'
 import { connectError } from '../postgres/target.ts'
-import type { SessionHost } from '../session/managed-session.ts'
 import type { StandIn } from '../stand-in.ts'
 import { buildPool, type PoolParts } from './build-pool.ts'
 import type { OpenWork } from './open-work.ts'
+import type { Replicas } from './replicas/replicas.ts'
+import type { EngineSessionHost } from './session-host.ts'
 
 /** The work of an engine. */
 interface EngineWork {
@@ -27,12 +28,13 @@ const noSettings: Record<string, string> = Object.freeze(Object.create(null))
 type OpenStandIn = (config: pg.ClientConfig, timeout: number) => Promise<StandIn>
 
 /**
- * Which pool the sessions of an engine use: its own, or one in its place whose connections lead to a stand-in for the
- * server. The host of the sessions names it.
+ * Which pools the sessions of an engine use: its own and those of its replicas, or one in their place whose connections
+ * lead to a stand-in for the server. The host of the sessions names them.
  */
 export class PoolInUse {
-  readonly #host: SessionHost & { pool: Pool }
+  readonly #host: EngineSessionHost
   readonly #own: Pool
+  readonly #replicas: Replicas | null
   readonly #options: ResolvedOptions
   readonly #parts: PoolParts
   readonly #log: FastifyBaseLogger
@@ -41,11 +43,11 @@ export class PoolInUse {
   #end: (() => Promise<void>) | null = null
 
   constructor (
-    host: SessionHost & { pool: Pool }, options: ResolvedOptions, parts: PoolParts, work: EngineWork,
-    log: FastifyBaseLogger
+    host: EngineSessionHost, options: ResolvedOptions, parts: PoolParts, work: EngineWork, log: FastifyBaseLogger
   ) {
     this.#host = host
     this.#own = host.pool
+    this.#replicas = host.replicas
     this.#options = options
     this.#parts = parts
     this.#work = work
@@ -84,6 +86,7 @@ export class PoolInUse {
       throw error
     }
     this.#host.pool = this.#divertedPool(standIn)
+    this.#host.replicas = null
     return standIn
   }
 
@@ -102,7 +105,8 @@ export class PoolInUse {
 
   #divertedPool (standIn: StandIn): Pool {
     const { client, pool } = this.#options
-    const config = ownFields<pg.ClientConfig>(client, { ssl: false, stream: () => standIn.socket() as never })
+    const lead = { ssl: false, hosts: undefined, stream: () => standIn.socket() as never }
+    const config = ownFields<pg.ClientConfig>(client, lead)
     const limits = Object.freeze({
       ...pool,
       min: 0,
@@ -122,6 +126,7 @@ export class PoolInUse {
     await this.#untilNoWork(this.#options.closeTimeout)
     const { pool } = this.#host
     this.#host.pool = this.#own
+    this.#host.replicas = this.#replicas
     await pool.close()
     await standIn.close()
   }
@@ -140,6 +145,6 @@ export class PoolInUse {
   /** Closes all pools. */
   async close (): Promise<void> {
     await this.#end?.()
-    await this.#own.close()
+    await Promise.all([this.#own.close(), this.#replicas?.close()])
   }
 }

@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { delayAfter, type RetryPolicy } from '../config/retry-policy.ts'
 import type { Counters } from '../pool/counters.ts'
+import { pgScopeError } from '../errors.ts'
 import { conflictIn } from '../postgres/sqlstate.ts'
 import { statementOf } from '../statement-error.ts'
 import type { RetryDelays } from './retry-delays.ts'
@@ -78,4 +79,11 @@ export class Retries {
 export function explain (error: unknown, attempt: number, why: string): void {
   if (typeof error !== 'object' || error === null || !Object.isExtensible(error)) return
   Object.assign(error, { attempt, notRetried: why })
+}
+
+/** What a statement that a failed attempt has left running is rejected with. */
+export function attemptEnded (): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'This attempt of the handler has ended, because a concurrent ' +
+    'transaction prevented its commit, and the handler is run again (`retry`). Await everything that the handler ' +
+    'starts.')
 }

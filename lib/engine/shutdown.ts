@@ -41,10 +41,6 @@ export class Shutdown {
     this.#deadline ??= setTimeout(() => this.#force(), this.#parts.closeTimeout)
   }
 
-  get draining (): boolean {
-    return this.#deadline !== null
-  }
-
   /** New work is rejected. Also true when the engine is closed. */
   get closing (): boolean {
     return this.#closing !== null

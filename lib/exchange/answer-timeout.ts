@@ -8,6 +8,8 @@ export interface AnswerTimeout {
   readonly whole: number
   /** The limit for each statement of a batch; `grace` is added to the sum. */
   readonly each: number
+  /** The limit on a serial connection if neither of the others gives one. */
+  readonly serial: number
 }
 
 /**
@@ -16,22 +18,33 @@ export interface AnswerTimeout {
  */
 const grace = 10000
 
+/** The default on a serial connection. As long as `idleInTransactionTimeout` by default. */
+const serialTimeout = 60000
+
 /** The longest delay of a Node timer. */
 const longestDelay = 2147483647
 
 export function answerTimeoutOf (options: TransactionOptions): AnswerTimeout {
   const { answerTimeout, statementTimeout = 0, transactionTimeout = 0 } = options
-  if (answerTimeout !== undefined) return { whole: answerTimeout, each: 0 }
-  return { whole: transactionTimeout === 0 ? 0 : transactionTimeout + grace, each: statementTimeout }
+  if (answerTimeout !== undefined) return { whole: answerTimeout, each: 0, serial: answerTimeout }
+  const whole = transactionTimeout === 0 ? 0 : transactionTimeout + grace
+  return { whole, each: statementTimeout, serial: serialTimeout }
 }
 
-/** The limit for a batch. The server may send nothing until the last statement has run. */
-export function batchTimeout ({ whole, each }: AnswerTimeout, statements: readonly Statement[]): number {
+/**
+ * The limit for a batch. The server may send nothing until the last statement has run.
+ *
+ * @param isSerial the connection leads to a pooler that does not identify itself, which may lose the answer
+ */
+export function batchTimeout (
+  { whole, each, serial }: AnswerTimeout, statements: readonly Statement[], isSerial = false
+): number {
   // The number of statements in one text is unknown, and each of them may run up to its limit.
   const isUnlimited = each === 0 || statements.some(({ several }) => several)
   const sum = isUnlimited ? Infinity : statements.length * each + grace
   const limit = Math.min(whole || Infinity, sum)
-  return limit === Infinity ? 0 : Math.min(limit, longestDelay)
+  if (limit === Infinity) return isSerial ? serial : 0
+  return Math.min(limit, longestDelay)
 }
 
 const nothing = (): void => {}

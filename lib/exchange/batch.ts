@@ -4,11 +4,12 @@ import type { Connection } from '../pool/connection.ts'
 import type { Lease } from '../pool/lease.ts'
 import { ProtocolViolation } from '../postgres/backend-messages.ts'
 import { Messages } from '../postgres/messages.ts'
-import { endsConnection, isFarewell } from '../postgres/sqlstate.ts'
+import { endsConnection, isFarewell, isReadOnlyRefusal } from '../postgres/sqlstate.ts'
 import { statementsOf } from '../postgres/statement-words.ts'
 import { type BatchFailure, unsentBatch } from './batch-failure.ts'
 import { recordExecuted, recordFailure, recordSkipped } from './preparation.ts'
 import type { Statement } from './statement.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** The part of pg's Connection that a batch needs. */
 interface Wire {
@@ -22,7 +23,7 @@ export type BatchDone = (batch: Batch, failure: BatchFailure | null) => void
 /** Writes a batch after those already sent. `done` is called once: at ReadyForQuery, or when the connection is lost. */
 export function send (lease: Lease, statements: readonly Statement[], done: BatchDone): void {
   const { connection } = lease
-  connection.client.query(new Batch(statements, connection, lease.label, done))
+  connection.send(new Batch(statements, connection, lease.label, done) as unknown as pg.Query)
 }
 
 /** Tags that contain the number of rows. */
@@ -39,8 +40,8 @@ const messages = new Messages()
  */
 export class Batch {
   readonly statements: readonly Statement[]
-  /** Method and route of the request, for notices that arrive with the answers. */
-  readonly label: string | undefined
+  /** The request, for notices that arrive with the answers. */
+  readonly label: RequestLabel | undefined
   /** Read by pg. A name would make pg register the first ParseComplete under it, so there is none. */
   declare readonly name: undefined
   declare callback: (() => void) | undefined
@@ -57,7 +58,9 @@ export class Batch {
   readonly #connection: Connection
   readonly #done: BatchDone
 
-  constructor (statements: readonly Statement[], connection: Connection, label: string | undefined, done: BatchDone) {
+  constructor (
+    statements: readonly Statement[], connection: Connection, label: RequestLabel | undefined, done: BatchDone
+  ) {
     this.statements = statements
     this.label = label
     this.#connection = connection
@@ -106,7 +109,8 @@ export class Batch {
   }
 
   /** Called when a statement is written, because the next ones are written before its answer arrives. */
-  #recordEffects ({ deallocates, altersMeaning, traces }: Statement): void {
+  #recordEffects ({ deallocates, altersMeaning, changesMode, traces }: Statement): void {
+    if (changesMode) this.#connection.mayBeReadOnly = true
     this.#connection.leaves(traces)
     if (deallocates) this.#connection.prepared?.dropped(true)
     if (altersMeaning) this.#connection.prepared?.unsettled()
@@ -203,6 +207,7 @@ export class Batch {
     if (isFarewell(error)) this.#connection.dismissed = true
     const begun = this.#begun
     const ends = !(error instanceof pg.DatabaseError) || endsConnection(error) || this.#connection.lost !== null
+    if (isReadOnlyRefusal(error) && !this.#connection.mayBeReadOnly) this.#connection.doubt()
     if (this.#failure === null) this.#failedStatement(ends)?.attribute(error)
     const unprepared = !ends && this.#failure === null &&
       recordFailure(this.#connection, this.statements[statement], error)
@@ -272,6 +277,7 @@ export class Batch {
     if (this.#isSettled) return
     this.#isSettled = true
     this.#connection.bound = false
+    this.#connection.answered()
     this.#done(this, this.#failure)
   }
 }

@@ -3,7 +3,7 @@ import type { CustomTypesConfig, FieldDef, QueryResult } from 'pg'
 import { pgScopeError } from '../errors.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import type { StatementConfig } from '../../types/query.ts'
-import { ObservedPromise } from './observed-promise.ts'
+import { ObservedPromise } from '../observed-promise.ts'
 import { Statement } from './statement.ts'
 import type { StatementSignal } from './statement-signal.ts'
 
@@ -42,7 +42,8 @@ export class Call extends Statement {
   #isSettled = false
 
   override get resultError (): unknown { return this.#resultError }
-  override get rejection (): unknown { return this.signal === null ? null : this.signal.error }
+  override get rejection (): unknown { return this.refusal ?? (this.signal === null ? null : this.signal.error) }
+  override get rowCount (): number { return this.#results.reduce((sum, { rowCount }) => sum + (rowCount ?? 0), 0) }
 
   constructor (
     text: string, values: WireValue[], config?: Pick<StatementConfig, 'name' | 'rowMode' | 'types'>, several = false
@@ -156,12 +157,8 @@ export class Call extends Statement {
  * ones are rejected.
  */
 export class InvalidCall extends Statement {
-  readonly #error: unknown
-
   constructor (error: unknown) {
     super('')
-    this.#error = error
+    this.refusal = error
   }
-
-  override get rejection (): unknown { return this.#error }
 }

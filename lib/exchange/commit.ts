@@ -18,27 +18,34 @@ export type CommitOutcome = 'committed' | 'rolled back' | Error
  * Sends COMMIT and judges its answer. If it is never answered, and the identity of the transaction is known, another
  * connection is asked for the outcome.
  *
+ * @param pool where its connection comes from
  * @param ended the transaction has ended, and its connection is free. `failure` is why it had failed before, or null
  */
 export function sendCommit (
-  statements: UnansweredStatements, { pool, counters, outcomes }: TransactionHost, latency: CommitLatency,
+  statements: UnansweredStatements, host: TransactionHost, pool: Pool, latency: CommitLatency,
   ended: (failure: Error | null) => void, done: (outcome: CommitOutcome) => void
 ): void {
+  const { counters, outcomes } = host
   const pipeline = statements.pipeline!
-  const { identity } = statements.queue
+  const { written, queue: { identity } } = statements
   const judged = (outcome: CommitOutcome): void => {
     if (outcome === 'committed') counters.committed++
     done(outcome)
   }
   let failed: Error | null = null
-  const question = identity === null ? null : identity.beforeCommit()
-  // Under a Sync of its own: COMMIT ends the transaction even if the question fails, for the session behind it.
-  if (question !== null) {
-    pipeline.send([question], 'statement', (failure) => { failed = (failure?.error ?? null) as Error | null })
+  const ask = (question: Statement | null): void => {
+    if (question === null) return
+    // Under a Sync of its own: COMMIT ends the transaction even if the question fails, for the session behind it.
+    pipeline.send([question], 'statement', (failure) => { failed ??= (failure?.error ?? null) as Error | null })
   }
-  judgeCommit(pipeline, pool, latency, (outcome) => {
+  if (identity !== null) ask(identity.beforeCommit())
+  if (written !== null) ask(written.beforeCommit())
+  judgeCommit(pipeline, pool, latency, written === null ? null : written.afterCommit(), (outcome) => {
     ended(failed)
-    if (outcomes === null || identity === null || !isUnknown(outcome)) return judged(outcome)
+    if (!isUnknown(outcome)) return judged(outcome)
+    // On a replica there was nothing to save, and everything was read.
+    if (pool !== host.pool) return judged('committed')
+    if (outcomes === null || identity === null) return judged(outcome)
     outcomes.resolve(identity, outcome.cause).then((error) => judged(error ?? 'committed'), judged)
   })
 }
@@ -48,14 +55,16 @@ function isUnknown (outcome: CommitOutcome): outcome is PgScopeError {
 }
 
 function judgeCommit (
-  pipeline: Pipeline, pool: Pool, latency: CommitLatency, done: (outcome: CommitOutcome) => void
+  pipeline: Pipeline, pool: Pool, latency: CommitLatency, question: Statement | null,
+  done: (outcome: CommitOutcome) => void
 ): void {
-  const commit = new Statement('COMMIT', [], true)
-  sendEnd(pipeline, commit, pool, latency, (failure) => {
+  // The failure of the question changes nothing: COMMIT is judged by its tag.
+  const commit = new Statement('COMMIT', [], question === null)
+  sendEnd(pipeline, question === null ? [commit] : [commit, question], pool, latency, (failure) => {
     // After the tag COMMIT a lost connection changes nothing.
     if (commit.tag === 'COMMIT') done('committed')
     // PostgreSQL accepts COMMIT in a failed transaction and rolls back: only the tag shows it.
-    else if (failure === null) done('rolled back')
+    else if (failure === null || commit.tag !== null) done('rolled back')
     else done(failure.lost ? unknownOutcome(failure.error) : commitError(failure.error))
   })
 }
@@ -69,7 +78,7 @@ export async function sendRollback (pipeline: Pipeline, pool: Pool, latency: Com
   const { connection } = pipeline.lease
   const timer = setTimeout(() => connection.destroy(), rollbackTimeout)
   await new Promise<unknown>((resolve) => {
-    sendEnd(pipeline, new Statement('ROLLBACK', [], true), pool, latency, resolve)
+    sendEnd(pipeline, [new Statement('ROLLBACK', [], true)], pool, latency, resolve)
   })
   clearTimeout(timer)
 }
@@ -85,18 +94,19 @@ export function sendRollbackTo (
 }
 
 /**
+ * @param end COMMIT or ROLLBACK, and perhaps a question behind it
  * @param latency null, or the statement ends the transaction whatever its answer is, so another session may send its
  * first batch after it
  */
 function sendEnd (
-  pipeline: Pipeline, end: Statement, pool: Pool, latency: CommitLatency | null,
+  pipeline: Pipeline, end: readonly Statement[], pool: Pool, latency: CommitLatency | null,
   done: (failure: BatchFailure | null) => void
 ): void {
   const { lease } = pipeline
   const { connection } = lease
   connection.commitPending = latency !== null
   let pendingCommit: PendingCommit | null = null
-  pipeline.send([end], 'end', (failure) => {
+  pipeline.send(end, 'end', (failure) => {
     connection.commitPending = false
     if (pendingCommit !== null) pool.commitAnswered(pendingCommit)
     done(failure)

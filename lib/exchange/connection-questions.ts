@@ -5,12 +5,12 @@ import { Statement } from './statement.ts'
 
 /** Asks for the PID of the server process: behind a pooler it differs from the PID that was given at login. */
 class BackendQuestion extends Statement {
-  readonly #onBackend: (backend: number) => void
+  readonly #connection: Connection
   #backend = NaN
 
-  constructor (onBackend: (backend: number) => void) {
+  constructor (connection: Connection) {
     super('SELECT pg_backend_pid()')
-    this.#onBackend = onBackend
+    this.#connection = connection
   }
 
   override row (fields: unknown[]): void {
@@ -18,7 +18,9 @@ class BackendQuestion extends Statement {
   }
 
   override succeed (): void {
-    this.#onBackend(this.#backend)
+    const { onBackendKnown } = this.#connection
+    this.#connection.onBackendKnown = null
+    onBackendKnown?.(this.#backend)
   }
 }
 
@@ -52,12 +54,10 @@ export function searchPathQuestionFor ({ prepared }: Connection): Statement | nu
 }
 
 /**
- * The question for a new connection, asked once, or null. It shares a Sync with the statements that it travels with, or
- * is answered before they are sent: if a client of PgBouncer 1.18 disconnects while several answers outside a
- * transaction are due and one of them has been read, the next client receives the others.
+ * The question for a new connection, asked until it is answered, or null. It shares a Sync with the statements that it
+ * travels with, or is answered before they are sent: if a client of PgBouncer 1.18 disconnects while several answers
+ * outside a transaction are due and one of them has been read, the next client receives the others.
  */
 export function backendQuestionFor (connection: Connection): Statement | null {
-  const { onBackendKnown } = connection
-  connection.onBackendKnown = null
-  return onBackendKnown === null ? null : new BackendQuestion(onBackendKnown)
+  return connection.onBackendKnown === null ? null : new BackendQuestion(connection)
 }

@@ -12,16 +12,25 @@ import type { Identity, TransactionIdentity } from './transaction-identity.ts'
 const interval = 50
 
 /**
- * The state of a transaction, on the server that it ran on. A server that has crashed since may have given its id to
- * another transaction; after a crash its statistics begin anew.
+ * The state of a transaction, on the server that it ran on or on the standby that was promoted next.
+ *
+ * A server that has crashed since may have given the id to another transaction; after a crash its statistics begin
+ * anew. A standby has given it to no other one if its recovery has reached a position behind the first record of the
+ * transaction; if it has not, COMMIT, which was written later, is not in its log. pg_last_wal_replay_lsn() is where the
+ * recovery ended (https://www.postgresql.org/docs/current/functions-admin.html#FUNCTIONS-RECOVERY-CONTROL): that of the
+ * promotion, not of a crash since, as long as the server knows what it has received as a standby.
  */
 const question = `SELECT s.system_identifier::text, t.timeline,
-CASE WHEN s.system_identifier::text = $2 AND t.timeline = $3
+CASE WHEN s.system_identifier::text = $2 AND (t.timeline = $3 OR t.has_reached)
 THEN pg_catalog.pg_xact_status($1::text::pg_catalog.xid8) END,
 $4::timestamptz < pg_catalog.pg_postmaster_start_time() OR
-$4::timestamptz < pg_catalog.pg_stat_get_bgwriter_stat_reset_time()
-FROM pg_catalog.pg_control_system() AS s, (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline) AS t`
+$4::timestamptz < pg_catalog.pg_stat_get_bgwriter_stat_reset_time(), t.has_reached
+FROM pg_catalog.pg_control_system() AS s,
+(SELECT t.timeline, CASE WHEN t.timeline = $5 AND pg_catalog.pg_last_wal_receive_lsn() IS NOT NULL
+THEN pg_catalog.pg_last_wal_replay_lsn() >= $6::pg_catalog.pg_lsn END AS has_reached
+FROM (SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery()
+THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END AS timeline) AS t
+) AS t`
 
 /** `again`: not decided yet. A text: why it cannot be found out. */
 type Verdict = 'committed' | 'aborted' | 'again' | { readonly unknown: string }
@@ -36,7 +45,9 @@ interface Found {
 }
 
 /** What one connection says: texts of PostgreSQL, null for NULL. */
-type Answer = [system: string, timeline: string | null, status: string | null, hasRestarted: string]
+type Answer = [
+  system: string, timeline: string | null, status: string | null, hasRestarted: string, hasReached: string | null
+]
 
 /** Finds out on another connection whether a transaction was committed whose COMMIT was never answered. */
 export class OutcomeResolver {
@@ -96,9 +107,10 @@ export class OutcomeResolver {
   }
 
   async #askOnce (identity: Identity, timeLeft: number): Promise<Verdict> {
-    const { id, system, timeline, time } = identity
+    const { id, system, timeline, time, position } = identity
     const types = { getTypeParser: () => text }
-    const call = new Call(question, [id, system, timeline, time], { rowMode: 'array', types })
+    const values = [id, system, timeline, time, timeline === null ? null : nextTimeline(timeline), position]
+    const call = new Call(question, values, { rowMode: 'array', types })
     const single = new SingleStatement(this.#host, call, this.#config, undefined, () => {})
     const timer = setTimeout(() => single.cancel(pgScopeError('FST_PG_SCOPE_CANCELED',
       'The question for the outcome of a transaction took too long.')), Math.max(1, timeLeft))
@@ -116,14 +128,22 @@ function text (value: string | Buffer): string {
   return String(value)
 }
 
-function verdictOf (identity: Identity, [system, timeline, status, hasRestarted]: Answer): Verdict {
+/** A timeline as it stands in the names of WAL files. */
+function nextTimeline (timeline: string): string {
+  return (parseInt(timeline, 16) + 1).toString(16).toUpperCase().padStart(timeline.length, '0')
+}
+
+function verdictOf (identity: Identity, [system, timeline, status, hasRestarted, hasReached]: Answer): Verdict {
   // A standby that is perhaps being promoted.
   if (timeline === null) return 'again'
-  if (system !== identity.system || timeline !== identity.timeline) {
+  const isSame = timeline === identity.timeline
+  if (system !== identity.system || (!isSame && hasReached === null)) {
     return { unknown: `another server has answered: system ${system}, timeline ${timeline}` }
   }
+  // The failover came before COMMIT.
+  if (hasReached === 'f') return 'aborted'
   if (status === null) return { unknown: 'the server has forgotten the transaction, which is too old' }
-  if (hasRestarted === 'f') return status === 'committed' || status === 'aborted' ? status : 'again'
+  if (!isSame || hasRestarted === 'f') return status === 'committed' || status === 'aborted' ? status : 'again'
   // The id may belong to another transaction now: then this one has not survived.
   return status === 'committed'
     ? { unknown: 'the server has restarted since, and may have given the id of the transaction to another one' }

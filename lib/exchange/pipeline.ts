@@ -76,8 +76,8 @@ export class Pipeline implements Running, ConnectionUser {
 
   /** Sends queued statements, without waiting for answers where that is safe. */
   flush (queue: StatementQueue): void {
-    while (this.#holding === null) {
-      const statements = queue.takeBatch(this.isRunning)
+    while (this.#holding === null && !(this.isRunning && this.lease.connection.serial)) {
+      const statements = queue.takeBatch(this.isRunning, this.lease.connection)
       if (statements === null) return
       this.write(statements)
     }
@@ -104,7 +104,8 @@ export class Pipeline implements Running, ConnectionUser {
   ): void {
     this.unanswered++
     this.lease.sent()
-    const answered = watchForAnswer(this, batchTimeout(this.#answerTimeout, statements), kind)
+    const limit = batchTimeout(this.#answerTimeout, statements, this.lease.connection.serial)
+    const answered = watchForAnswer(this, limit, kind)
     send(this.lease, statements, (_batch, failure) => {
       answered()
       this.unanswered--

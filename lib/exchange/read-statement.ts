@@ -1,5 +1,6 @@
 import { pgScopeError } from '../errors.ts'
 import { kindOf } from '../kind-of.ts'
+import { isIdentifier, longestIdentifier } from '../postgres/identifier.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { Call } from './call.ts'
 import { invalidQuery } from './invalid-query.ts'
@@ -46,8 +47,9 @@ export function readStatement (textOrConfig: unknown, values?: unknown, alone = 
 }
 
 function checkFields ({ name, rowMode, prepare }: StatementConfig): void {
-  if (name !== undefined && (typeof name !== 'string' || Buffer.byteLength(name) > 63 || name.includes('\0'))) {
-    throw invalidQuery('`name` must be a string of at most 63 bytes without a zero byte')
+  // An empty name counts as none.
+  if (name !== undefined && name !== '' && !isIdentifier(name)) {
+    throw invalidQuery(`\`name\` must be a string of at most ${longestIdentifier} bytes without a zero byte`)
   }
   if (rowMode !== undefined && rowMode !== 'array') throw invalidQuery('`rowMode` must be \'array\' or undefined')
   if (prepare !== undefined && typeof prepare !== 'boolean') {

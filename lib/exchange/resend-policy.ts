@@ -1,3 +1,17 @@
+import type { Connection } from '../pool/connection.ts'
+import { isReadOnlyRefusal } from '../postgres/sqlstate.ts'
+import type { BatchFailure } from './batch-failure.ts'
+
+/**
+ * Whether a write has failed because its server does not accept any, although it must: nothing has happened, and
+ * another server may accept it.
+ */
+export function metReadOnlyServer (
+  { error, lost }: BatchFailure, { mustWrite, mayBeReadOnly }: Connection
+): boolean {
+  return !lost && mustWrite && !mayBeReadOnly && isReadOnlyRefusal(error)
+}
+
 /** The delay before every attempt but the first. Milliseconds. */
 const delay = 150
 

@@ -4,23 +4,33 @@ import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
 import { Changes } from '../changes.ts'
 import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { Lease } from '../pool/lease.ts'
+import type { Pool } from '../pool/pool.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
-import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { failureKind, ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { ArraySetMember } from '../array-set.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import { cancelRunning } from './cancellation.ts'
+import { sendRollback } from './commit.ts'
 import { connectionLost, unknownOutcome, withStatus } from './transaction-errors.ts'
 import { backendQuestionFor, searchPathQuestionFor } from './connection-questions.ts'
-import type { ObservedPromise } from './observed-promise.ts'
-import { ResendPolicy } from './resend-policy.ts'
+import type { ObservedPromise } from '../observed-promise.ts'
+import { type ReplicaRoute, routeOf } from './replica-route.ts'
+import { metReadOnlyServer, ResendPolicy } from './resend-policy.ts'
 import type { TransactionHost } from './transaction-host.ts'
-import { altersMeaning, type TransactionConfig, type Settings, settingStatement } from './transaction-config.ts'
+import {
+  altersMeaning, type TransactionConfig, type Settings, setsReadOnly, settingStatement
+} from './transaction-config.ts'
 import type { Call } from './call.ts'
+import { type FollowedCommit, followedCommit } from './followed-commit.ts'
 import { PendingSettings } from './pending-settings.ts'
+import { isHeldBack } from './pooler-check.ts'
 import { Pipeline, type PipelineOwner } from './pipeline.ts'
 import type { Statement } from './statement.ts'
+import type { Writer } from './written-position.ts'
 import { statementChannel } from '../telemetry/channels.ts'
 import { traceStatement } from './statement-trace.ts'
+import { mayShareTransaction } from './trace-context.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /**
  * One statement that commits by itself, on a connection that it holds for one round trip. An autocommit session makes
@@ -32,7 +42,7 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
   readonly isClosed = false
   readonly owner = this
   readonly context = currentWork()
-  readonly label: string | undefined
+  readonly label: RequestLabel | undefined
   entry: QueueEntry | null = null
   trace: AcquireTrace | null = null
   arraySetIndex = -1
@@ -48,22 +58,35 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
   #pending: PendingSettings | null = null
   readonly #done: (single: SingleStatement, error: unknown) => void
   #error: unknown = null
+  /** The trace that the caller belongs to. */
+  readonly #traceSettings: Settings | null
   /** Why it is cancelled, or null. */
   #cancelReason: Error | null = null
   /** Allocated lazily. */
   #resends: ResendPolicy | null = null
+  /** A server that does not accept writes was left once: a second one is no chance. */
+  #hasLeftServer = false
+  /** Null: it runs on the primary. */
+  readonly #route: ReplicaRoute | null
+  /** Null where no replica needs to know what it writes. */
+  readonly #commit: FollowedCommit | null
   readonly #changes = new Changes()
 
+  /** @param writer what learns where it has written; null: it does not write */
   constructor (
-    host: TransactionHost, call: Call, config: TransactionConfig, label: string | undefined,
-    done: (single: SingleStatement, error: unknown) => void
+    host: TransactionHost, call: Call, config: TransactionConfig, label: RequestLabel | undefined,
+    done: (single: SingleStatement, error: unknown) => void, writer: (() => Writer) | null = null
   ) {
     this.label = label
     this.#observed = this.context === null ? null : call.observe()
     this.#host = host
     this.#call = call
     this.#config = config
+    this.#route = routeOf(host, config)
+    this.#commit = followedCommit(call, host, config, writer)
     this.#done = done
+    const { traceContext } = host
+    this.#traceSettings = traceContext !== null && mayShareTransaction(call) ? traceContext.settings(label) : null
   }
 
   get unawaited (): boolean {
@@ -79,8 +102,9 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
 
   #trace (): void {
     const { text, name } = this.#call
-    const engine = this.#host.engineIdentity
-    this.#call.trace = traceStatement(text, name, { engine, route: this.label, kind: 'query', mode: 'autocommit' })
+    const { engineIdentity: engine } = this.#host
+    const how = { engine, session: undefined, label: this.label, kind: 'query', mode: 'autocommit' } as const
+    this.#call.trace = traceStatement(text, name, how)
   }
 
   /** Cancels a statement that waits for `settings(request)` or `role(request)`. */
@@ -91,7 +115,18 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
   #acquire (settings: Settings | undefined): void {
     this.#settings = settings
     if (altersMeaning(this.#config, settings)) this.#call.automatic = false
-    this.#host.pool.acquire(this)
+    this.#choose()
+  }
+
+  /** Acquires a connection of a replica or of the primary. */
+  #choose (): void {
+    const refusal = this.#route === null ? null : this.#route.choose()
+    if (refusal === null) this.#pool.acquire(this)
+    else this.refused(refusal)
+  }
+
+  get #pool (): Pool {
+    return this.#route?.pool ?? this.#host.pool
   }
 
   granted (lease: Lease): void {
@@ -105,23 +140,32 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
       if (failure === null && this.#cancelReason === null) return this.#send(pipeline)
       pipeline.release()
       if (this.#cancelReason !== null) return this.refused(this.#cancelReason)
-      const { error } = failure!
-      if (isFarewell(error) && this.#canResend(error)) return this.#resend([this.#call])
+      const { error, lost } = failure!
+      // The caller's statement was not sent.
+      if (lost && this.#canResend(error)) return this.#resend([this.#call])
       this.refused(connectionLost(error))
     })
   }
 
   #send (pipeline: Pipeline): void {
     const { connection } = pipeline.lease
-    const setting = settingStatement(this.#config, connection.baseline, this.#settings)
+    if (isHeldBack(this.#call, connection)) {
+      pipeline.release()
+      return this.refused(this.#call.rejection as Error)
+    }
+    connection.mayBeReadOnly = setsReadOnly(this.#config, this.#settings)
+    const setting = settingStatement(this.#config, connection.baseline, this.#settings, this.#traceSettings)
     // Statements under one Sync are one transaction, so the setting is local to the statement.
     const statements: Statement[] = setting === null ? [this.#call] : [setting, this.#call]
     const question = this.#call.automatic ? searchPathQuestionFor(connection) : null
     if (question !== null) statements.unshift(question)
-    pipeline.write(statements)
+    const check = this.#route === null ? null : this.#route.check()
+    if (check !== null) statements.unshift(check)
+    pipeline.write(this.#commit === null ? statements : this.#commit.around(statements))
   }
 
   refused (error: Error): void {
+    if (this.#cancelReason === null && this.#route?.leaveRefused(error) === true) return this.#choose()
     this.#fail(error)
     this.#end()
   }
@@ -144,7 +188,7 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
     this.#cancelReason = reason
     const pipeline = this.#pipeline
     if (pipeline === null || pipeline.isReleased) {
-      if (this.#pending?.cancel() || this.#resends?.cancel() || this.#host.pool.giveUp(this)) this.refused(reason)
+      if (this.#pending?.cancel() || this.#resends?.cancel() || this.#pool.giveUp(this)) this.refused(reason)
       return
     }
     await cancelRunning(pipeline)
@@ -153,11 +197,27 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
     const pipeline = this.#pipeline!
-    if (failure === null) this.#succeed(pipeline.lease, statements)
-    else if (failure.lost) {
+    const isOpen = this.#commit?.isCommitted === false && failure?.lost === false && !pipeline.lease.connection.clean
+    if (!isOpen) return this.#answered(statements, failure)
+    // Its transaction must be ended before anything else is sent. A COMMIT that failed has ended it.
+    sendRollback(pipeline, this.#pool, null).then(() => this.#answered(statements, failure))
+  }
+
+  #answered (statements: readonly Statement[], failure: BatchFailure | null): void {
+    const pipeline = this.#pipeline!
+    const isCommitted = this.#commit?.isCommitted === true
+    if (isCommitted && failure?.lost === true) pipeline.release(true)
+    if (failure === null || isCommitted) this.#succeed(pipeline.lease, statements, isCommitted)
+    else if (this.#leavesReplica(failure, statements)) {
+      pipeline.release(failure.lost)
+      this.#host.counters.resent++
+      for (const statement of statements) statement.restart()
+      this.requireNew = false
+      return this.#choose()
+    } else if (failure.lost) {
       const { error } = failure
-      // The caller's statement is the last of the batch.
-      const mayHaveRun = failure.begun === statements.length
+      // Otherwise the caller's statement is the last of the batch.
+      const mayHaveRun = this.#commit?.mayHaveRun(statements, failure) ?? failure.begun === statements.length
       pipeline.release(true)
       if (!mayHaveRun && this.#cancelReason === null && this.#canResend(error)) {
         this.requireNew = true
@@ -166,6 +226,11 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
       this.#fail(mayHaveRun
         ? unknownOutcome(error, 'a statement that commits by itself')
         : this.#cancelReason ?? connectionLost(error))
+    } else if (this.#cancelReason === null && this.#leavesServer(failure, pipeline.lease)) {
+      this.#hasLeftServer = true
+      pipeline.release()
+      this.requireNew = true
+      return this.#resend(statements)
     } else if (failure.unprepared && this.#cancelReason === null) {
       // The error proves that the statement had no effect.
       pipeline.release()
@@ -177,9 +242,19 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
     this.#end()
   }
 
-  #succeed (lease: Lease, statements: readonly Statement[]): void {
+  /** It is sent again to another server. */
+  #leavesReplica (failure: BatchFailure, statements: readonly Statement[]): boolean {
+    const resends = this.#cancelReason === null && (failure.lost || !failure.unprepared)
+    return resends && this.#route?.leaveFailed(failure, statements) === true
+  }
+
+  #leavesServer (failure: BatchFailure, { connection }: Lease): boolean {
+    return !this.#hasLeftServer && metReadOnlyServer(failure, connection)
+  }
+
+  #succeed (lease: Lease, statements: readonly Statement[], isCommitted: boolean): void {
     if (this.#call.resultError !== null) this.#fail(this.#call.resultError)
-    else if (lease.connection.clean) for (const statement of statements) statement.succeed()
+    else if (isCommitted || lease.connection.clean) for (const statement of statements) statement.succeed()
     else {
       this.#fail(pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL',
         'The statement left a transaction open, which is rolled back. Use scope(fn) or transaction(fn).'))
@@ -200,7 +275,7 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
     this.#host.counters.resent++
     for (const statement of statements) statement.restart()
     this.#resends ??= new ResendPolicy()
-    this.#resends.resend(() => this.#host.pool.acquire(this))
+    this.#resends.resend(() => this.#pool.acquire(this))
   }
 
   #end (): void {

@@ -1,3 +1,5 @@
+import type { Connection } from '../pool/connection.ts'
+import { isHeldBack } from './pooler-check.ts'
 import type { Statement } from './statement.ts'
 import type { StatementSignal } from './statement-signal.ts'
 import type { TransactionIdentity } from './transaction-identity.ts'
@@ -49,8 +51,8 @@ export class StatementQueue {
   }
 
   /** Takes what may be sent under one Sync with BEGIN: often everything, sometimes nothing. */
-  takeFirstBatch (): Statement[] {
-    return this.#take(this.#endOfBatch())
+  takeFirstBatch (connection: Connection): Statement[] {
+    return this.#take(this.#endOfBatch(connection))
   }
 
   /**
@@ -59,9 +61,9 @@ export class StatementQueue {
    * @param isBehindOthers earlier statements are unanswered
    * @returns null if no statement may be sent now
    */
-  takeBatch (isBehindOthers: boolean): Statement[] | null {
-    if (this.isEmpty || this.rejection !== null) return null
-    const end = Math.max(this.#taken + 1, this.#endOfBatch())
+  takeBatch (isBehindOthers: boolean, connection: Connection): Statement[] | null {
+    if (this.isEmpty || !maySend(this.#statements[this.#taken]!, connection)) return null
+    const end = Math.max(this.#taken + 1, this.#endOfBatch(connection))
     // A CancelRequest for it must not cancel the statements before it.
     if (isBehindOthers && this.#statements[end - 1]!.signal !== null) return null
     return this.#take(end)
@@ -82,11 +84,11 @@ export class StatementQueue {
   }
 
   /** The end of the range of statements, from the first on, that may share a Sync. */
-  #endOfBatch (): number {
+  #endOfBatch (connection: Connection): number {
     let called: Statement | null = null
     for (let i = this.#taken; i < this.#statements.length; i++) {
       const statement = this.#statements[i]!
-      if (statement.simple || statement.rejection !== null) return i
+      if (statement.simple || !maySend(statement, connection)) return i
       // A CancelRequest must not cancel another call. Only a stream has several statements with one signal.
       if (called !== null && statement.signal !== called.signal) return i
       if (statement.isCopy) return i + 1
@@ -108,4 +110,8 @@ export class StatementQueue {
     } else this.#taken = end
     return taken
   }
+}
+
+function maySend (statement: Statement, connection: Connection): boolean {
+  return statement.rejection === null && !isHeldBack(statement, connection)
 }

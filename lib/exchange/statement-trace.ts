@@ -1,6 +1,8 @@
-import type { EngineIdentity, StatementEvent } from '../../types/telemetry.ts'
+import type { EngineIdentity, SessionIdentity, StatementEvent } from '../../types/telemetry.ts'
 import { statementChannel } from '../telemetry/channels.ts'
-import { type InContext, Operation } from '../telemetry/operation.ts'
+import type { InContext } from '../async-context.ts'
+import { Operation, OperationEvent } from '../telemetry/operation.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** The part of a statement that telemetry needs. */
 interface TracedStatement {
@@ -36,31 +38,48 @@ export class StatementTrace extends Operation<StatementEvent> {
   }
 }
 
-/** How a statement is called. */
-export interface TracedCall {
+/** On what a statement is called. */
+export interface TracedOn {
   readonly engine: EngineIdentity
-  /** Method and route of the request. */
-  readonly route: string | undefined
+  /** Undefined in mode 'autocommit'. */
+  readonly session: SessionIdentity | undefined
+  readonly label: RequestLabel | undefined
+}
+
+/** How a statement is called. */
+export interface TracedCall extends TracedOn {
   readonly kind: StatementEvent['kind']
   readonly mode: StatementEvent['mode']
 }
 
+class CalledStatement extends OperationEvent implements StatementEvent {
+  readonly session: SessionIdentity | undefined
+  readonly text: string
+  readonly name: string | undefined
+  readonly kind: StatementEvent['kind']
+  readonly mode: StatementEvent['mode']
+  attempts = 0
+  batchSize = 0
+  prepared = false
+  waitTime?: number = undefined
+  command?: string = undefined
+  rowCount?: number | null = undefined
+
+  constructor (text: string, name: string | undefined, { engine, session, label, kind, mode }: TracedCall) {
+    super(engine, label)
+    this.session = session
+    this.text = text
+    this.name = name
+    this.kind = kind
+    this.mode = mode
+  }
+}
+
 /** Publishes the start of a statement. To be called with subscribers only. */
 export function traceStatement (
-  text: string, name: string | undefined, { engine, route, kind, mode }: TracedCall, inContext?: InContext
+  text: string, name: string | undefined, call: TracedCall, inContext?: InContext | null
 ): StatementTrace {
-  return new StatementTrace(statementChannel, {
-    engine,
-    route,
-    startTime: performance.now(),
-    text,
-    name,
-    kind,
-    mode,
-    attempts: 0,
-    batchSize: 0,
-    prepared: false
-  }, inContext)
+  return new StatementTrace(statementChannel, new CalledStatement(text, name, call), inContext)
 }
 
 /** A batch is written that ends with a statement of a caller. */

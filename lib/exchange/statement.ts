@@ -56,6 +56,10 @@ export class Statement {
   hasOtherEffects = false
   /** The session state that it may leave on its connection, or null. */
   traces: Traces | null = null
+  /** The user's text, if the rules of a pooler must be applied when it is sent; usually null behind a pooler. */
+  uncheckedText: string | null = null
+  /** Why it must not be sent although its turn has come, or null. */
+  refusal: unknown = null
   /** It ended the transaction or began another, which only the session may do. */
   endsTransaction = false
   /** The tag of the last command as the server sent it: `COMMIT`, `ROLLBACK`, … */
@@ -65,8 +69,10 @@ export class Statement {
    * otherwise.
    */
   get resultError (): unknown { return null }
-  /** Why it must not be sent, or null: its call was invalid, or its signal is aborted. */
-  get rejection (): unknown { return null }
+  /** Rows that it returned or changed. */
+  get rowCount (): number { return 0 }
+  /** Why it must not be sent, or null: it was refused, or its signal is aborted. */
+  get rejection (): unknown { return this.refusal }
   /** Nothing may be sent after it until it is answered. */
   get holdsPipeline (): boolean { return this.isCopy || this.signal !== null }
 

@@ -1,6 +1,7 @@
 import { CommitLatency } from '../pool/hand-over.ts'
 import { alterMeaning } from '../postgres/meaning.ts'
 import { type AnswerTimeout, answerTimeoutOf } from './answer-timeout.ts'
+import type { TransactionModes } from '../transaction-modes.ts'
 import { Statement } from './statement.ts'
 import type { TransactionOptions } from '../../types/options.ts'
 
@@ -20,8 +21,14 @@ export class TransactionConfig {
   /** The configured timeouts. One that the connection's startup packet has already set is not sent. */
   readonly timeouts: Settings
   readonly readOnly: boolean
+  /** As the options have them: undefined is the server's default. */
+  readonly modes: TransactionModes
   /** COMMIT has nothing to save, so its answer need not be awaited. */
   readonly losesNothing: boolean
+  /** It may run on a replica. */
+  readonly replicable: boolean
+  /** The primary serves it if no replica can. */
+  readonly fallback: boolean
   readonly answerTimeout: AnswerTimeout
   readonly commitLatency = new CommitLatency()
   /** Its settings may change what a statement's text means, for example search_path. */
@@ -38,8 +45,12 @@ export class TransactionConfig {
     this.begin = words.join(' ')
     this.timeouts = timeouts(options)
     this.readOnly = readOnly === true
+    this.modes = { isolation, readOnly, deferrable }
     // COMMIT of a SERIALIZABLE transaction may fail even if the transaction only read.
     this.losesNothing = readOnly === true && isolation !== 'serializable'
+    // A standby refuses SERIALIZABLE.
+    this.replicable = this.losesNothing && options.replica !== false
+    this.fallback = options.fallback !== false
     this.answerTimeout = answerTimeoutOf(options)
     this.altersMeaning = alterMeaning(settings)
     this.#settings = settings
@@ -74,17 +85,27 @@ export function altersMeaning (config: TransactionConfig, requestSettings: Setti
   return config.altersMeaning || (requestSettings !== undefined && alterMeaning(requestSettings))
 }
 
+/** The setting of a transaction (https://www.postgresql.org/docs/current/runtime-config-client.html). */
+const readOnlySetting = 'transaction_read_only'
+
+/** Whether a transaction is read-only by its options or settings, or may be. */
+export function setsReadOnly ({ readOnly, settings }: TransactionConfig, requestSettings?: Settings): boolean {
+  if (readOnly || readOnlySetting in settings) return true
+  return requestSettings !== undefined && readOnlySetting in requestSettings
+}
+
 /**
  * One statement that makes all settings until the end of the transaction, or null if the connection has them already.
  */
 export function settingStatement (
-  config: TransactionConfig, baseline: Settings, requestSettings?: Settings
+  config: TransactionConfig, baseline: Settings, requestSettings?: Settings, trace: Settings | null = null
 ): Statement | null {
   const values: string[] = []
   // The objects have no prototype, so for … in sees own names only.
   for (const name in config.timeouts) {
     if (baseline[name] !== config.timeouts[name]) values.push(name, config.timeouts[name]!)
   }
+  if (trace !== null) for (const name in trace) values.push(name, trace[name]!)
   for (const name in config.settings) values.push(name, config.settings[name]!)
   if (requestSettings !== undefined) for (const name in requestSettings) values.push(name, requestSettings[name]!)
   return values.length === 0 ? null : new Statement(setConfig(values.length / 2), values)

@@ -2,14 +2,15 @@ import { Statement } from './statement.ts'
 
 /**
  * The id of the transaction, null if it has written nothing; what the id belongs to: the system, its timeline (null on
- * a standby) and the time of the server; and the isolation level. The names are qualified, as an application may have
- * functions of the same names.
+ * a standby) and the time of the server; the isolation level; and the position in the log. The names are qualified, as
+ * an application may have functions of the same names.
  */
 const question = `SELECT pg_catalog.pg_current_xact_id_if_assigned()::text,
 (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
 CASE WHEN NOT pg_catalog.pg_is_in_recovery()
 THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
-pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isolation')`
+pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isolation'),
+CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END`
 
 /** What a server says about the transaction that runs on it. */
 export interface Identity {
@@ -22,6 +23,8 @@ export interface Identity {
   /** The time of the server, as text. */
   readonly time: string
   readonly isolation: string
+  /** Where the log ended when the transaction had its id and had not committed; null on a standby. */
+  readonly position: string | null
 }
 
 class IdentityQuestion extends Statement {
@@ -33,8 +36,8 @@ class IdentityQuestion extends Statement {
     this.#answered = answered
   }
 
-  override row ([id, system, timeline, time, isolation]: unknown[]): void {
-    this.#answered({ id, system, timeline, time, isolation } as Identity)
+  override row ([id, system, timeline, time, isolation, position]: unknown[]): void {
+    this.#answered({ id, system, timeline, time, isolation, position } as Identity)
   }
 }
 

@@ -2,18 +2,25 @@ import { isPromiseLike } from '../kind-of.ts'
 import type { Connection } from '../pool/connection.ts'
 import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { Lease } from '../pool/lease.ts'
+import type { Pool } from '../pool/pool.ts'
 import type { AcquireRequest, QueueEntry } from '../pool/wait-queue.ts'
 import { currentWork, type ConnectionOwner } from '../pool/work-context.ts'
 import { ranOutOfTime } from '../postgres/sqlstate.ts'
 import type { BatchFailure } from './batch-failure.ts'
+import { sendRollback } from './commit.ts'
 import { backendQuestionFor, searchPathQuestionFor } from './connection-questions.ts'
 import { PendingSettings } from './pending-settings.ts'
 import type { Pipeline } from './pipeline.ts'
-import { ResendPolicy } from './resend-policy.ts'
-import { altersMeaning, type TransactionConfig, type Settings, settingStatement } from './transaction-config.ts'
+import { type ReplicaRoute, routeOf } from './replica-route.ts'
+import { metReadOnlyServer, ResendPolicy } from './resend-policy.ts'
+import {
+  altersMeaning, type TransactionConfig, type Settings, setsReadOnly, settingStatement
+} from './transaction-config.ts'
 import { Statement } from './statement.ts'
 import type { StatementQueue } from './statement-queue.ts'
 import type { TransactionHost } from './transaction-host.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
+import type { UnansweredStatements } from './unanswered-statements.ts'
 
 /** The transaction that starts. */
 export interface StartingTransaction {
@@ -37,7 +44,7 @@ export class TransactionStart implements AcquireRequest {
   readonly exclusive = false
   readonly owner: ConnectionOwner
   readonly context = currentWork()
-  readonly label: string | undefined
+  readonly label: RequestLabel | undefined
   entry: QueueEntry | null = null
   trace: AcquireTrace | null = null
   readonly #transaction: StartingTransaction
@@ -46,20 +53,28 @@ export class TransactionStart implements AcquireRequest {
   /** The settings computed for the request. */
   #settings: Settings | undefined
   #pending: PendingSettings | null = null
+  /** The trace that the caller belongs to. */
+  readonly #trace: Settings | null
   /** BEGIN, the settings and the questions for a new connection. */
   #internal: readonly Statement[] = []
   /** It was sent again with unprepared statements. */
   #isUnprepared = false
   #resends: ResendPolicy | null = null
+  /** A server that does not accept writes was left once: a second one is no chance. */
+  #hasLeftServer = false
+  /** Null: it runs on the primary. */
+  readonly #route: ReplicaRoute | null
 
   constructor (
-    transaction: StartingTransaction, host: TransactionHost, config: TransactionConfig, label: string | undefined
+    transaction: StartingTransaction, host: TransactionHost, config: TransactionConfig, label: RequestLabel | undefined
   ) {
     this.#transaction = transaction
     this.owner = transaction.owner
     this.label = label
     this.#host = host
     this.#config = config
+    this.#trace = host.traceContext === null ? null : host.traceContext.settings(label)
+    this.#route = routeOf(host, config)
   }
 
   /** @param settings the settings computed for the request */
@@ -67,7 +82,7 @@ export class TransactionStart implements AcquireRequest {
     if (isPromiseLike(settings)) {
       this.#pending = new PendingSettings(settings, (settings) => {
         this.use(settings)
-        this.#host.pool.acquire(this)
+        this.acquire()
       }, (error) => this.#transaction.settingsFailed(error))
     } else {
       this.#settings = settings
@@ -79,14 +94,22 @@ export class TransactionStart implements AcquireRequest {
     return this.#pending?.isPending === true
   }
 
+  /** The pool that its connection comes from. */
+  get pool (): Pool {
+    return this.#route?.pool ?? this.#host.pool
+  }
+
   /** Acquires a connection, as soon as the settings are known. */
   acquire (): void {
-    if (!this.awaitsSettings) this.#host.pool.acquire(this)
+    if (this.awaitsSettings) return
+    const refusal = this.#route === null ? null : this.#route.choose()
+    if (refusal === null) this.pool.acquire(this)
+    else this.#transaction.refused(refusal)
   }
 
   /** Stops waiting for the settings, a connection or another attempt. @returns whether it was waiting */
   cancel (): boolean {
-    return this.#pending?.cancel() === true || this.#resends?.cancel() === true || this.#host.pool.giveUp(this)
+    return this.#pending?.cancel() === true || this.#resends?.cancel() === true || this.pool.giveUp(this)
   }
 
   granted (lease: Lease): void {
@@ -94,7 +117,8 @@ export class TransactionStart implements AcquireRequest {
   }
 
   refused (error: Error): void {
-    this.#transaction.refused(error)
+    if (this.#route?.leaveRefused(error) === true) this.acquire()
+    else this.#transaction.refused(error)
   }
 
   /** The first batch: BEGIN, the settings and the questions for a new connection, then the caller's statements. */
@@ -108,11 +132,15 @@ export class TransactionStart implements AcquireRequest {
   }
 
   #internalStatements (connection: Connection): readonly Statement[] {
-    const setting = settingStatement(this.#config, connection.baseline, this.#settings)
+    connection.mayBeReadOnly = setsReadOnly(this.#config, this.#settings)
+    const setting = settingStatement(this.#config, connection.baseline, this.#settings, this.#trace)
     const statements: Statement[] = [new Statement(this.#config.begin)]
     if (setting !== null) statements.push(setting)
     // Prepared at their first use: every transaction begins with them.
     for (const statement of statements) statement.automatic = true
+    const check = this.#route === null ? null : this.#route.check()
+    // Before the first snapshot.
+    if (check !== null) statements.splice(1, 0, check)
     const backendQuestion = backendQuestionFor(connection)
     if (backendQuestion !== null) statements.push(backendQuestion)
     const searchPathQuestion = searchPathQuestionFor(connection)
@@ -130,9 +158,18 @@ export class TransactionStart implements AcquireRequest {
    *
    * @returns whether it is sent again
    */
-  resend (statements: readonly Statement[], failure: BatchFailure, pipeline: Pipeline, queue: StatementQueue): boolean {
-    if (failure.lost) return this.#resendOnNewConnection(statements, failure, pipeline, queue)
-    if (!failure.unprepared || this.#isUnprepared) return false
+  resend (statements: readonly Statement[], failure: BatchFailure, unanswered: UnansweredStatements): boolean {
+    const pipeline = unanswered.pipeline!
+    const prepared = !failure.lost && failure.unprepared && !this.#isUnprepared
+    if (!prepared && abortedBySignal(statements) === null && this.#route?.leaveFailed(failure, statements) === true) {
+      return this.#resendElsewhere(statements, failure, unanswered)
+    }
+    if (failure.lost) return this.#resendOnNewConnection(statements, failure, pipeline, unanswered.queue)
+    if (this.#leavesServer(failure, pipeline.lease.connection) && abortedBySignal(statements) === null) {
+      this.#hasLeftServer = true
+      return this.#resendElsewhere(statements, failure, unanswered, true)
+    }
+    if (!prepared) return false
     this.#isUnprepared = true
     for (const statement of statements) {
       statement.restart()
@@ -140,6 +177,24 @@ export class TransactionStart implements AcquireRequest {
     }
     pipeline.send([new Statement('ROLLBACK', [], true)], 'statement', () => {})
     pipeline.write(statements)
+    return true
+  }
+
+  #leavesServer (failure: BatchFailure, connection: Connection): boolean {
+    return !this.#hasLeftServer && metReadOnlyServer(failure, connection)
+  }
+
+  /** On another server. @param requireNew on a new connection, whose server is checked again */
+  #resendElsewhere (
+    statements: readonly Statement[], { lost }: BatchFailure, unanswered: UnansweredStatements, requireNew = false
+  ): true {
+    this.#host.counters.resent++
+    const pipeline = unanswered.leaveConnection()
+    if (lost) pipeline.release(true)
+    else sendRollback(pipeline, this.#host.pool, null).then(() => pipeline.release())
+    unanswered.queue.putBack(statements.filter((statement) => !this.isInternal(statement)))
+    this.requireNew = requireNew
+    this.acquire()
     return true
   }
 
@@ -158,7 +213,7 @@ export class TransactionStart implements AcquireRequest {
     queue.putBack(statements.filter((statement) => !this.isInternal(statement)))
     this.requireNew = true
     this.#resends ??= new ResendPolicy()
-    this.#resends.resend(() => this.#host.pool.acquire(this))
+    this.#resends.resend(() => this.pool.acquire(this))
     return true
   }
 }

@@ -1,7 +1,9 @@
 import { isPgScopeError } from '../errors.ts'
-import type { EngineIdentity, TransactionEvent } from '../../types/telemetry.ts'
+import type { EngineIdentity, SessionIdentity, TransactionEvent } from '../../types/telemetry.ts'
 import { transactionChannel } from '../telemetry/channels.ts'
-import { Operation } from '../telemetry/operation.ts'
+import { Operation, OperationEvent } from '../telemetry/operation.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
+import type { Statement } from './statement.ts'
 
 /** A transaction on its tracing channel. */
 export class TransactionTrace extends Operation<TransactionEvent> {
@@ -19,6 +21,15 @@ export class TransactionTrace extends Operation<TransactionEvent> {
   /** @param error why it cannot be committed, or null */
   rolledBack (error: unknown, since: number | null = null): void {
     this.ended('rolledBack', error, since)
+  }
+
+  /** Statements of the transaction have succeeded. */
+  answered (statements: readonly Statement[]): void {
+    for (const { describes, rowCount } of statements) {
+      if (!describes) continue
+      this.event.statements++
+      this.event.rows += rowCount
+    }
   }
 
   /** A savepoint was released. */
@@ -42,11 +53,34 @@ function isUnknown (error: unknown): boolean {
     (error.code === 'FST_PG_SCOPE_COMMIT_UNKNOWN' || error.code === 'FST_PG_SCOPE_TRANSACTION_CONTROL')
 }
 
+class BegunTransaction extends OperationEvent implements TransactionEvent {
+  readonly session: SessionIdentity
+  readonly kind: TransactionEvent['kind']
+  readonly name: string
+  readonly readOnly: boolean
+  statements = 0
+  rows = 0
+  waitTime?: number = undefined
+  outcome?: NonNullable<TransactionEvent['outcome']> = undefined
+
+  constructor (
+    engine: EngineIdentity, session: SessionIdentity, label: RequestLabel | undefined, kind: TransactionEvent['kind'],
+    name: string, readOnly: boolean
+  ) {
+    super(engine, label)
+    this.session = session
+    this.kind = kind
+    this.name = name
+    this.readOnly = readOnly
+  }
+}
+
 /** Publishes the start of a transaction or savepoint. Null without subscribers. */
 export function traceTransaction (
-  engine: EngineIdentity, route: string | undefined, name: string, readOnly: boolean,
+  engine: EngineIdentity, session: SessionIdentity, label: RequestLabel | undefined, name: string, readOnly: boolean,
   kind: TransactionEvent['kind'] = 'transaction'
 ): TransactionTrace | null {
   if (!transactionChannel.hasSubscribers) return null
-  return new TransactionTrace(transactionChannel, { engine, route, startTime: performance.now(), kind, name, readOnly })
+  const event = new BegunTransaction(engine, session, label, kind, name, readOnly)
+  return new TransactionTrace(transactionChannel, event)
 }

@@ -7,7 +7,6 @@ import { connectionLost, endedByStatement, transactionAborted, withStatus } from
 import { type CancelableTransaction, TransactionCancel } from './transaction-cancel.ts'
 import { TransactionFailure } from './transaction-failure.ts'
 import type { TransactionHost, TransactionOwner } from './transaction-host.ts'
-import { TransactionIdentity } from './transaction-identity.ts'
 import type { TransactionConfig, Settings } from './transaction-config.ts'
 import { abortedBySignal, type StartingTransaction, TransactionStart } from './transaction-start.ts'
 import { type TransactionTrace, traceTransaction } from './transaction-trace.ts'
@@ -41,14 +40,14 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
 
   constructor (
     host: TransactionHost, config: TransactionConfig, settings: Settings | Promise<Settings> | undefined,
-    owner: TransactionOwner, label?: string
+    owner: TransactionOwner, label?: TransactionStart['label']
   ) {
     this.owner = owner
     this.#host = host
     this.#config = config
-    if (host.outcomes !== null && !config.losesNothing) this.#statements.queue.identity = new TransactionIdentity()
+    this.#statements.follow(host, config, owner)
     this.#start = new TransactionStart(this, host, config, label)
-    this.#trace = traceTransaction(host.engineIdentity, label, config.begin, config.readOnly)
+    this.#trace = traceTransaction(host.engineIdentity, owner, label, config.begin, config.readOnly)
     this.#cancel = new TransactionCancel(this, this.#start, this.#statements)
     this.#start.use(settings)
   }
@@ -131,7 +130,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   commit (): Promise<void> {
     this.#progress.to('settling')
     return new Promise((resolve, reject) => {
-      sendCommit(this.#statements, this.#host, this.#config.commitLatency, (failure) => {
+      sendCommit(this.#statements, this.#host, this.#start.pool, this.#config.commitLatency, (failure) => {
         this.#failure.error ??= failure
         this.#finish()
       }, (outcome) => {
@@ -158,7 +157,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     const pipeline = this.#statements.connected
     // A suspect failure has sent ROLLBACK already.
     if (pipeline !== null && (pipeline.isRunning || !pipeline.lease.connection.clean)) {
-      await sendRollback(pipeline, this.#host.pool, mayHandOver ? this.#config.commitLatency : null)
+      await sendRollback(pipeline, this.#start.pool, mayHandOver ? this.#config.commitLatency : null)
     }
     this.#finish()
     this.#trace?.rolledBack(this.#failure.error, this.since)
@@ -218,7 +217,8 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   begin (lease: Lease): void {
     this.since ??= performance.now()
     const pipeline = this.#statements.sendOver(lease, this, this.#config.answerTimeout)
-    pipeline.write(this.#start.firstBatch(lease.connection, this.#statements.queue.takeFirstBatch()))
+    const { connection } = lease
+    pipeline.write(this.#start.firstBatch(connection, this.#statements.queue.takeFirstBatch(connection)))
   }
 
   refused (error: Error): void {
@@ -230,7 +230,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
   batchAnswered (statements: readonly Statement[], failure: BatchFailure | null): void {
     const pipeline = this.#statements.pipeline!
     if (failure === null) this.#succeeded(statements, pipeline)
-    else if (this.state !== 'opening' || !this.#start.resend(statements, failure, pipeline, this.#statements.queue)) {
+    else if (this.state !== 'opening' || !this.#start.resend(statements, failure, this.#statements)) {
       if (failure.lost) {
         this.connectionLost(failure.error)
         this.#failure.refuse(statements)
@@ -240,6 +240,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
 
   #succeeded (statements: readonly Statement[], { lease }: Pipeline): void {
     for (const statement of statements) statement.succeed()
+    this.#trace?.answered(statements)
     // CLOSE may be answered after COMMIT was sent and the connection was handed to another session.
     const isIdle = !lease.isReturned && lease.connection.clean
     if (isIdle || statements.some((statement) => statement.endsTransaction)) {
@@ -249,7 +250,7 @@ export class Transaction implements StartingTransaction, CancelableTransaction, 
     }
     if (this.state === 'opening') {
       this.#progress.to('active')
-      this.#host.pool.recordRoundTrip(performance.now() - this.since!)
+      this.#start.pool.recordRoundTrip(performance.now() - this.since!)
     }
     const unusable = statements.find((statement) => statement.resultError !== null)
     if (unusable !== undefined) this.#rejectedCall(unusable.resultError)

@@ -4,18 +4,38 @@ import type { AnswerTimeout } from './answer-timeout.ts'
 import { Pipeline, type PipelineOwner } from './pipeline.ts'
 import type { Statement } from './statement.ts'
 import { StatementQueue } from './statement-queue.ts'
+import type { TransactionConfig } from './transaction-config.ts'
+import type { TransactionHost } from './transaction-host.ts'
+import { TransactionIdentity } from './transaction-identity.ts'
+import { type Writer, WrittenPosition } from './written-position.ts'
 
 /** The statements of a transaction that were called and are not answered: queued, or sent over the pipeline. */
 export class UnansweredStatements {
   readonly queue = new StatementQueue()
   /** Null until a connection is acquired. */
   pipeline: Pipeline | null = null
+  /** Asks where COMMIT stands in the log; null where no replica needs to know. */
+  written: WrittenPosition | null = null
   readonly #changes = new Changes()
+
+  /** Sets what is asked about the transaction. */
+  follow ({ outcomes, replicas }: TransactionHost, { losesNothing }: TransactionConfig, owner: Writer): void {
+    if (losesNothing) return
+    if (outcomes !== null) this.queue.identity = new TransactionIdentity()
+    if (replicas?.followsWrites === true) this.written = new WrittenPosition(owner)
+  }
 
   /** A connection was acquired. */
   sendOver (lease: Lease, owner: PipelineOwner, answerTimeout: AnswerTimeout): Pipeline {
     this.pipeline = new Pipeline(lease, owner, answerTimeout)
     return this.pipeline
+  }
+
+  /** The transaction begins again on another connection. @returns the pipeline of the one that it leaves */
+  leaveConnection (): Pipeline {
+    const pipeline = this.pipeline!
+    this.pipeline = null
+    return pipeline
   }
 
   /** The pipeline while it has a connection. */

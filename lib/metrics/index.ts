@@ -28,10 +28,10 @@ class MetricSet {
   #unsubscribe: (() => void) | null = null
 
   constructor (client: PromClient, register: Registry, prefix: string, buckets: number[]) {
-    const make = (kind: 'Counter' | 'Gauge' | 'Histogram', config: { name: string }): any =>
+    const make = (kind: 'Counter' | 'Gauge', config: { name: string }): any =>
       new client[kind]({ ...config, name: prefix + config.name, registers: [register] })
     makeStatsMetrics(make, this.#engines)
-    this.#subscribe = makeEventMetrics(make, this.#engines, buckets)
+    this.#subscribe = makeEventMetrics(register, prefix, make, this.#engines, buckets)
   }
 
   add (db: Engine, decorator: string): void {

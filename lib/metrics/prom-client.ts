@@ -10,8 +10,6 @@ export interface Metric {
   inc? (labels: Labels, value?: number): void
   /** A gauge. */
   set? (labels: Labels, value: number): void
-  /** A histogram. */
-  observe? (labels: Labels, value: number): void
   reset (): void
 }
 
@@ -20,12 +18,11 @@ interface MetricConfig {
   help: string
   labelNames: readonly string[]
   registers: Registry[]
-  buckets?: number[]
   collect?: () => void
 }
 
 export interface Registry {
-  getSingleMetric (name: string): unknown
+  registerMetric (metric: any): void
 }
 
 type MetricClass = new (config: any) => any
@@ -33,7 +30,6 @@ type MetricClass = new (config: any) => any
 export interface PromClient {
   readonly Counter: MetricClass
   readonly Gauge: MetricClass
-  readonly Histogram: MetricClass
   readonly register: unknown
 }
 

@@ -1,9 +1,9 @@
-import type { Counters, Stats } from '../../types/engine.ts'
+import type { Counters, ReplicaStats, Stats } from '../../types/engine.ts'
 import type { ObservedEngines } from './observed-engines.ts'
 import type { Metric, MetricConfig } from './prom-client.ts'
 
 /** Makes a metric of one of these classes. */
-export type Make = (kind: 'Counter' | 'Gauge' | 'Histogram', config: Omit<MetricConfig, 'registers'>) => Metric
+export type Make = (kind: 'Counter' | 'Gauge', config: Omit<MetricConfig, 'registers'>) => Metric
 
 const gauges: Record<string, [string, (stats: Stats) => number]> = {
   pool_max_connections: ['The limit of connections (pool.max).', ({ max }) => max],
@@ -29,6 +29,14 @@ const counters: Record<string, [string, keyof Counters]> = {
   retries_total: ['Handlers and functions of scope() that were run again.', 'retried']
 }
 
+const replicaGauges: Record<string, [string, (replica: ReplicaStats) => number | null]> = {
+  replica_in_use: ['1 if read-only work goes to the replica, 0 if not.', ({ inUse }) => Number(inUse)],
+  replica_lag_seconds: ['How far it is behind; missing if unknown.', ({ lag }) => lag === null ? null : lag / 1000],
+  replica_open_connections: ['Connections to the replica that exist.', ({ pool }) => pool.open],
+  replica_used_connections: ['Connections to the replica in use.', ({ pool }) => pool.inUse],
+  replica_waiting_requests: ['Sessions and statements that wait for a connection to it.', ({ pool }) => pool.waiting]
+}
+
 /** The metrics that are read from stats() when the register is scraped. */
 export function makeStatsMetrics (make: Make, engines: ObservedEngines): void {
   for (const [name, [help, read]] of Object.entries(gauges)) {
@@ -42,6 +50,33 @@ export function makeStatsMetrics (make: Make, engines: ObservedEngines): void {
       }
     })
   }
+  for (const [name, [help, read]] of Object.entries(replicaGauges)) {
+    const gauge = make('Gauge', {
+      name,
+      help,
+      labelNames: ['engine', 'replica'],
+      collect: () => {
+        gauge.reset()
+        engines.forEach(({ replicas }, engine) => {
+          for (const replica of replicas) {
+            const value = read(replica)
+            if (value !== null) gauge.set!({ engine, replica: replica.name }, value)
+          }
+        })
+      }
+    })
+  }
+  const acquires = make('Counter', {
+    name: 'replica_acquires_total',
+    help: 'Connections to the replica granted.',
+    labelNames: ['engine', 'replica'],
+    collect: () => {
+      acquires.reset()
+      engines.forEach(({ replicas }, engine) => {
+        for (const { name, counters } of replicas) acquires.inc!({ engine, replica: name }, counters.acquired)
+      })
+    }
+  })
   for (const [name, [help, key]] of Object.entries(counters)) {
     const counter = make('Counter', {
       name,

@@ -1,7 +1,7 @@
 import { type BatchObservableResult, type Meter, ValueType } from '@opentelemetry/api'
 import type { EngineIdentity, StatementEvent, TelemetryEvent } from '../../types/telemetry.ts'
 import { errorAttributes, poolAttributes, serverAttributes } from './attributes.ts'
-import { operationOf } from './query-text.ts'
+import { operationOf } from '../telemetry/query-text.ts'
 
 const seconds = {
   unit: 's',

@@ -1,12 +1,14 @@
-import { type MeterProvider, metrics, trace, type TracerProvider } from '@opentelemetry/api'
+import {
+  context, isSpanContextValid, type MeterProvider, metrics, trace, type TracerProvider
+} from '@opentelemetry/api'
 import type { FastifyInstance } from 'fastify'
 import type { Engine } from '../../types/engine.ts'
-import type { StatementEvent, TelemetryEvent, TransactionEvent } from '../../types/telemetry.ts'
 import { pgScopeError } from '../errors.ts'
 import {
   acquireChannel, connectChannel, leaseChannel, statementChannel, transactionChannel
 } from '../telemetry/channels.ts'
-import type { Channel } from '../telemetry/operation.ts'
+import { followEnds, followEndsInContext } from '../telemetry/follow.ts'
+import { provideTraceContext } from '../telemetry/traceparent.ts'
 import { ClientMetrics, observePool } from './client-metrics.ts'
 import { statementSpan, transactionSpan } from './spans.ts'
 
@@ -38,27 +40,23 @@ export function registerOtel (app: FastifyInstance, options: OtelOptions = {}): 
   const meter = meterProvider.getMeter(scope)
   const clientMetrics = new ClientMetrics(meter)
   const undo = [
+    provideTraceContext(db, activeSpan),
     observePool(meter, { db, decorator }),
-    follow<StatementEvent>(db, statementChannel, (event) => {
+    followEndsInContext(db, statementChannel, (event) => {
       statementSpan(tracer, event)
       clientMetrics.statement(event)
     }),
-    follow<TransactionEvent>(db, transactionChannel, (event) => transactionSpan(tracer, event)),
-    follow(db, acquireChannel, (event) => clientMetrics.acquired(event)),
-    follow(db, connectChannel, (event) => clientMetrics.connected(event)),
-    follow(db, leaseChannel, (event) => clientMetrics.returned(event))
+    followEndsInContext(db, transactionChannel, (event) => transactionSpan(tracer, event)),
+    followEnds(db, acquireChannel, (event) => clientMetrics.acquired(event)),
+    followEnds(db, connectChannel, (event) => clientMetrics.connected(event)),
+    followEnds(db, leaseChannel, (event) => clientMetrics.returned(event))
   ]
   app.addHook('onClose', async () => { for (const end of undo) end() })
 }
 
-/** Calls back with each event of the engine that has ended. @returns ends it */
-function follow<Event extends TelemetryEvent> (
-  db: Engine, { asyncEnd }: Channel<Event>, ended: (event: Event) => void
-): () => void {
-  const listener = (message: unknown): void => {
-    const event = message as Event
-    if (event.engine.db === db) ended(event)
-  }
-  asyncEnd.subscribe(listener)
-  return () => { asyncEnd.unsubscribe(listener) }
+/** The active span as a traceparent. */
+function activeSpan (): string | null {
+  const span = trace.getSpanContext(context.active())
+  if (span === undefined || !isSpanContextValid(span)) return null
+  return `00-${span.traceId}-${span.spanId}-${(span.traceFlags & 0xff).toString(16).padStart(2, '0')}`
 }

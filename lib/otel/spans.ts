@@ -1,7 +1,7 @@
 import { type Attributes, context, SpanKind, SpanStatusCode, type Tracer } from '@opentelemetry/api'
 import type { StatementEvent, TelemetryEvent, TransactionEvent } from '../../types/telemetry.ts'
 import { errorAttributes, serverAttributes } from './attributes.ts'
-import { operationOf, sanitized, summaryOf } from './query-text.ts'
+import { operationOf, sanitized, summaryOf } from '../telemetry/query-text.ts'
 
 /**
  * Makes the span of an operation that has ended: none can be left open. It is called in the async context of the

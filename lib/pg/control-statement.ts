@@ -31,6 +31,22 @@ export function stepsOf (text: string): Step[] | null {
   return steps.every(({ kind }) => kind === 'plain') ? null : steps
 }
 
+/** Whether a text that is sent outside of transactions leaves one open. */
+export function leavesOpen (steps: readonly Step[]): boolean {
+  let isOpen = false
+  /** SAVEPOINT has begun it, without BEGIN. */
+  let savepoint: string | null = null
+  for (const step of steps) {
+    if (step.kind === 'begin') isOpen = true
+    else if (step.kind === 'commit' || step.kind === 'rollback') isOpen &&= step.chain
+    else if (step.kind === 'savepoint' && !isOpen) {
+      isOpen = true
+      savepoint = step.name
+    } else if (step.kind === 'release' && step.name === savepoint) isOpen = false
+  }
+  return isOpen
+}
+
 function stepOf (text: string): Step {
   const words = statementsOf(text)[0]!.trimEnd()
   if (/^(?:begin|start transaction)\b/i.test(words)) return { kind: 'begin', modes: modesOf(words), text }

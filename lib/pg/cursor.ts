@@ -1,6 +1,5 @@
-import { isEngine } from '../library-source.ts'
-import type { Engine } from '../../types/engine.ts'
-import type { OwnedSession, Session } from '../../types/session.ts'
+import type { OwnedSession } from '../../types/session.ts'
+import type { OpenedStream } from './client-progress.ts'
 import { type Callback, answer } from './statement-arguments.ts'
 
 /** As much of a cursor of pg-cursor as is replaced here. */
@@ -22,9 +21,9 @@ export function cursorOf (submittable: any): Cursor | null {
   return isCursor ? cursor : null
 }
 
-/** Makes a cursor read its rows by stream(). */
-export function openCursor (cursor: Cursor, target: Promise<Session | Engine>, batchSize = 100): void {
-  const rows = new CursorRows(cursor, target, batchSize)
+/** Makes a cursor read the rows of a stream(). */
+export function openCursor (cursor: Cursor, opened: Promise<OpenedStream>): void {
+  const rows = new CursorRows(cursor, opened)
   cursor.read = (count, callback) => answer(rows.read(count), callback)
   cursor.close = (callback) => answer(rows.close(), callback)
 }
@@ -37,19 +36,13 @@ class CursorRows {
   #isOver = false
   #last: Promise<unknown> = Promise.resolve()
 
-  constructor (cursor: Cursor, target: Promise<Session | Engine>, batchSize: number) {
+  constructor (cursor: Cursor, opened: Promise<OpenedStream>) {
     this.#cursor = cursor
-    this.#opened = target.then((target) => this.#open(target, batchSize))
+    this.#opened = opened.then(({ rows, own }) => {
+      this.#own = own
+      return rows[Symbol.asyncIterator]()
+    })
     this.#opened.catch(() => {})
-  }
-
-  #open (target: Session | Engine, batchSize: number): AsyncIterator<unknown> {
-    const { text, values, _conf: { rowMode, types } } = this.#cursor
-    if (isEngine(target)) this.#own = target.session({ mode: 'transaction' })
-    const session = this.#own ?? target as Session
-    const config = { text, values: values ?? [], ...(rowMode && { rowMode }), ...(types !== undefined && { types }) }
-    const stream = session.stream(config as any, { batchSize: Math.max(1, batchSize) })
-    return stream[Symbol.asyncIterator]()
   }
 
   /** Reads in the order of the calls. */
@@ -82,8 +75,11 @@ class CursorRows {
 
   async #end (): Promise<void> {
     this.#isOver = true
-    await this.#own?.commit()
-    await this.#own?.close()
+    try {
+      await this.#own?.commit()
+    } finally {
+      await this.#own?.close()
+    }
     this.#cursor.emit('end', { rows: [] })
   }
 

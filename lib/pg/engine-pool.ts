@@ -1,23 +1,20 @@
 import type { EventEmitter } from 'node:events'
 import pg, { type CustomTypesConfig } from 'pg'
 import { pgScopeError } from '../errors.ts'
-import { currentSessionOf } from '../library-source.ts'
+import { currentOr, isEngine, librarySession } from '../library-source.ts'
 import type { Engine } from '../../types/engine.ts'
 import type { Session } from '../../types/session.ts'
-import { stepsOf } from './control-statement.ts'
+import { leavesOpen, type Step, stepsOf } from './control-statement.ts'
 import { SessionClient } from './session-client.ts'
 import { answer, type Callback, readArguments } from './statement-arguments.ts'
 
 // Its declaration has properties where accessors are needed.
 const PgPool = pg.Pool as unknown as new (options: object) => EventEmitter & { ending: boolean, ended: boolean }
 
+const noop = (): void => {}
+
 interface PoolOptions {
   types?: CustomTypesConfig | undefined
-}
-
-/** The session that the running code belongs to; the engine where there is none. */
-export function currentOr (engine: Engine): Session | Engine {
-  return currentSessionOf(engine) ?? engine
 }
 
 /** What a library takes for a pool of pg: its clients are those of the current session. */
@@ -52,7 +49,8 @@ export class EnginePool extends PgPool {
   query (first: any, second?: any, third?: any): any {
     if (typeof first?.submit === 'function') return this.#withClient((client) => client.query(first, second, third))
     const { text, config, callback } = readArguments(first, second, third, this.#types)
-    if (typeof text === 'string' && stepsOf(text) !== null) return answer(this.#runSteps(config), callback)
+    const steps = typeof text === 'string' ? stepsOf(text) : null
+    if (steps !== null) return answer(this.#runSteps(steps, config), callback)
     return answer(this.#withClient((client) => client.query(config)), callback)
   }
 
@@ -66,16 +64,18 @@ export class EnginePool extends PgPool {
   }
 
   /** A text that begins a transaction must end it, because no later call is sure to get the same client. */
-  async #runSteps (config: object): Promise<unknown> {
-    const client = this.#open()
+  #runSteps (steps: readonly Step[], config: object): Promise<unknown> {
+    let client: PooledClient
     try {
-      const result = await client.query(config)
-      if (client.getTransactionStatus() === 'I') return result
-    } finally {
-      client.release()
+      client = this.#open()
+    } catch (error) {
+      return Promise.reject(error)
     }
-    throw pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'pool.query() began a transaction that its text did not ' +
-      'end: it was rolled back. Take a client by pool.connect(), and send BEGIN and COMMIT on it.')
+    const result = leavesOpen(steps) ? client.reject(unendedError()) : client.query(config)
+    const release = (): void => client.release()
+    // Not by its own then(): the session must know whether the caller awaits it.
+    Promise.prototype.then.call(result, release, release)
+    return result
   }
 
   #checkOpen (): void {
@@ -106,6 +106,7 @@ export class EnginePool extends PgPool {
 /** A client from connect(), until its release(). */
 class PooledClient extends SessionClient {
   #isReleased = false
+  readonly #session: Session | Engine
   readonly #released: (client: PooledClient, error: unknown) => void
 
   constructor (
@@ -113,6 +114,7 @@ class PooledClient extends SessionClient {
     released: (client: PooledClient, error: unknown) => void
   ) {
     super(() => target, { types })
+    this.#session = target
     this.#released = released
     // Libraries call it without the client.
     this.release = this.release.bind(this)
@@ -129,7 +131,25 @@ class PooledClient extends SessionClient {
   override query (first: any, second?: any, third?: any): any {
     if (!this.#isReleased) return super.query(first, second, third)
     const { callback } = readArguments(first, second, third, undefined)
-    return answer(Promise.reject(pgScopeError('FST_PG_SCOPE_SESSION_STATE',
-      'query() was called on a client that has been released.')), callback)
+    return answer(this.reject(releasedError()), callback)
   }
+
+  /** Rejects a call: a session fails with it. */
+  reject (error: Error): Promise<never> {
+    const rejected = Promise.reject(error)
+    if (!isEngine(this.#session)) {
+      librarySession(this.#session)?.invalid(error)
+      rejected.catch(noop)
+    }
+    return rejected
+  }
+}
+
+function unendedError (): Error {
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'pool.query() got a text that begins a transaction and ' +
+    'does not end it: nothing was sent. Take a client by pool.connect(), and send BEGIN and COMMIT on it.')
+}
+
+function releasedError (): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'query() was called on a client that has been released.')
 }

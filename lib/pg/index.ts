@@ -1,10 +1,8 @@
 import pg, { type CustomTypesConfig, type Pool, type PoolClient } from 'pg'
-import { pgScopeError } from '../errors.ts'
-import { kindOf } from '../kind-of.ts'
-import { checkSource, isEngine, targetOf } from '../library-source.ts'
+import { checkEngine, checkSource, currentOr, targetOf } from '../library-source.ts'
 import type { Engine } from '../../types/engine.ts'
 import type { Session } from '../../types/session.ts'
-import { currentOr, EnginePool } from './engine-pool.ts'
+import { EnginePool } from './engine-pool.ts'
 import { SessionClient } from './session-client.ts'
 
 export interface PgOptions {
@@ -60,9 +58,4 @@ export function driverOf (engine: Engine): typeof pg {
     }
   }
   return Object.create(pg, { Pool: { enumerable: true, value: Pool }, Client: { enumerable: true, value: Client } })
-}
-
-function checkEngine (engine: unknown, api: string): void {
-  if (typeof engine === 'object' && engine !== null && isEngine(engine as Engine)) return
-  throw pgScopeError('FST_PG_SCOPE_QUERY_INVALID', `\`${api}\` takes an engine (app.db), got ${kindOf(engine)}.`)
 }

@@ -5,6 +5,8 @@ import { ownFields } from '../own-fields.ts'
 import { readAnswersOf } from '../postgres/answers.ts'
 import { ProtocolViolation } from '../postgres/backend-messages.ts'
 import { failureKind, isFarewell, ranOutOfTime } from '../postgres/sqlstate.ts'
+import { type CheckHost, hostsOf, onSomeHost, timeoutOfOne } from '../postgres/hosts.ts'
+import { announcedRole, type ServerRole } from '../postgres/server-role.ts'
 import { connectError, type Target } from '../postgres/target.ts'
 
 export interface Found {
@@ -31,7 +33,8 @@ const retryTimeout = 1500
 const retryInterval = 100
 
 /**
- * Connects and detects a pooler: behind one, the process id announced at login is not that of the backend.
+ * Connects and detects a pooler: behind one, the process id announced at login is not that of the backend. If it does
+ * not announce what it is, another login tells whether it is a PgBouncer before 1.26.
  *
  * @param timeout milliseconds
  * @param also further questions to ask on the same connection
@@ -40,9 +43,10 @@ const retryInterval = 100
 export async function detectPooler (
   config: pg.ClientConfig, target: Target, timeout: number, also?: AlsoAsk
 ): Promise<Found> {
+  const attemptTimeout = timeoutOfOne(hostsOf(config), timeout)
   for (const deadline = performance.now() + Math.min(timeout, retryTimeout); ; await sleep(retryInterval)) {
     try {
-      return await detectOnce(config, timeout, also)
+      return await onSomeHost(config, (one, check) => detectOnce(one, attemptTimeout, check, also))
     } catch (error) {
       const isTemporary = failureKind(error) === 'connection-lost' && isFarewell(error) && !ranOutOfTime(error)
       if (!isTemporary || performance.now() > deadline) throw connectError(error, target)
@@ -53,16 +57,21 @@ export async function detectPooler (
 const startupQuestion = 'SELECT pg_backend_pid() AS pid, current_setting(\'server_version_num\')::int AS version, ' +
   'cardinality(current_schemas(false)) < 2 AS one_schema'
 
-async function detectOnce (config: pg.ClientConfig, timeout: number, also?: AlsoAsk): Promise<Found> {
+async function detectOnce (
+  config: pg.ClientConfig, timeout: number, check: CheckHost, also?: AlsoAsk
+): Promise<Found> {
   const client = new pg.Client(ownFields(config, { connectionTimeoutMillis: timeout, query_timeout: timeout }))
   const parameters = new ServerParameters(client)
   client.on('error', () => {})
   readAnswersOf(client)
   try {
     await client.connect()
+    await check(client, parameters.role)
     const { rows: [row] } = await client.query<{ pid: number, version: number, one_schema: boolean }>(startupQuestion)
     if (row === undefined) throw new ProtocolViolation('the server answered a SELECT without a row')
-    const pooler = parameters.pooler(Number(row.pid))
+    const detected = parameters.pooler(Number(row.pid))
+    const isOld = detected.kind === 'unknown' && await refusesMarker(config, timeout)
+    const pooler = isOld ? olderPgBouncer : detected
     await also?.(client, pooler)
     client.end().catch(() => {})
     return {
@@ -78,12 +87,40 @@ async function detectOnce (config: pg.ClientConfig, timeout: number, also?: Also
   }
 }
 
+/** What is known of a PgBouncer before 1.26, which does not announce itself: nothing tells its mode. */
+export const olderPgBouncer: Pooler = Object.freeze({
+  kind: 'pgbouncer', mode: 'transaction', preparedStatements: false
+})
+
+/** A startup parameter that PgBouncer refuses by its name. PostgreSQL accepts every name with a dot. */
+const marker = 'fastify_pg_scope.pooler'
+
+/** Whether this is PgBouncer: other poolers accept the marker, ignore it, or refuse it in other words. */
+export async function refusesMarker (config: pg.ClientConfig, timeout: number): Promise<boolean> {
+  const client = new pg.Client(ownFields(config, { connectionTimeoutMillis: timeout, query_timeout: timeout }))
+  const startup = client as unknown as { getStartupConf (): Record<string, string> } // private to pg
+  const { getStartupConf } = startup
+  startup.getStartupConf = () => ({ ...getStartupConf.call(client), [marker]: 'auto' })
+  client.on('error', () => {})
+  readAnswersOf(client)
+  try {
+    await client.connect()
+    client.end().catch(() => {})
+    return false
+  } catch (error) {
+    client.connection.stream.destroy()
+    return refusesStartup(error, [marker])
+  }
+}
+
 /** The parameters that the server announces at login. PgBouncer 1.26 and later adds its version, mode and more. */
 export class ServerParameters {
   readonly #client: pg.Client & { processID: number }
   /** The version that the server, or the pooler in its place, announced. */
   serverVersion: string | undefined
   readonly #parameters = new Map<string, string>()
+  /** Called when the server announces that it is or is not a standby, or read-only by default. */
+  onRoleChange: (() => void) | null = null
 
   constructor (client: pg.Client) {
     this.#client = client as pg.Client & { processID: number } // which the types of pg do not show
@@ -91,8 +128,16 @@ export class ServerParameters {
       { parameterName, parameterValue }: { parameterName: string, parameterValue: string }
     ) => {
       if (parameterName === 'server_version') this.serverVersion = parameterValue
-      if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
+      else if (parameterName === 'in_hot_standby' || parameterName === 'default_transaction_read_only') {
+        this.#parameters.set(parameterName, parameterValue)
+        this.onRoleChange?.()
+      } else if (parameterName.startsWith('pgbouncer.')) this.#parameters.set(parameterName, parameterValue)
     })
+  }
+
+  /** Whether the server is a standby, and read-only, as it announced from PostgreSQL 14 on; null otherwise. */
+  get role (): ServerRole | null {
+    return announcedRole(this.#parameters.get('in_hot_standby'), this.#parameters.get('default_transaction_read_only'))
   }
 
   /** The pooler, if it announced itself; null otherwise. */
@@ -107,12 +152,14 @@ export class ServerParameters {
     }
   }
 
-  /** @param backend the process id of the backend. A pooler announces ids of its own instead. */
+  /**
+   * @param backend the process id of the backend. A pooler announces ids of its own instead.
+   * @returns 'unknown' for a pooler that did not announce itself
+   */
   pooler (backend: number): Pooler {
     const announced = this.announced()
     if (announced !== null) return announced
-    if (backend === this.#client.processID) return { kind: 'none' }
-    return { kind: 'pgbouncer', mode: 'transaction', preparedStatements: false }
+    return { kind: backend === this.#client.processID ? 'none' : 'unknown' }
   }
 }
 
@@ -123,7 +170,7 @@ export function poolerSetByHand (
 }
 
 /** PgBouncer's message for a startup parameter that it does not know. */
-const unsupported = /unsupported startup parameter: (\w+)/
+const unsupported = /unsupported startup parameter: ([\w.]+)/
 
 /** @param parameters the parameters that this package sends. A refusal of any other one would only repeat. */
 export function refusesStartup (error: unknown, parameters: readonly string[]): boolean {

@@ -2,7 +2,7 @@ import { pgScopeError } from '../errors.ts'
 import { statementsOf } from '../postgres/statement-words.ts'
 import { TextMemo } from '../postgres/text-memo.ts'
 
-interface Rule {
+export interface Rule {
   /** The statement's name in the error message. */
   readonly what: string
   /** Called with one statement in the form that statementsOf() returns. */
@@ -176,14 +176,14 @@ function brokenBy (text: string): Rule | null {
   return rules.find(({ matches }) => statements.some(matches)) ?? null
 }
 
-/**
- * Rejects statements that cannot work behind transaction pooling.
- *
- * @throws FST_PG_SCOPE_POOLER_UNSUPPORTED
- */
+/** The error of a statement that cannot work behind transaction pooling. */
+export function unsupportedError ({ what, reason, instead }: Rule): Error {
+  return pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${what} cannot work behind a pooler in transaction ` +
+    `mode: ${reason}. ${instead}. On a direct connection it is allowed.`)
+}
+
+/** @throws FST_PG_SCOPE_POOLER_UNSUPPORTED if the text cannot work behind transaction pooling */
 export function refuseUnsupported (text: string): void {
   const rule = ruleFor(text)
-  if (rule === null) return
-  throw pgScopeError('FST_PG_SCOPE_POOLER_UNSUPPORTED', `${rule.what} cannot work behind a pooler in transaction ` +
-    `mode: ${rule.reason}. ${rule.instead}. On a direct connection it is allowed.`)
+  if (rule !== null) throw unsupportedError(rule)
 }

@@ -1,14 +1,24 @@
-import type { EngineIdentity } from '../../types/telemetry.ts'
+import type { AcquireEvent, EngineIdentity } from '../../types/telemetry.ts'
 import { acquireChannel } from '../telemetry/channels.ts'
-import { Operation } from '../telemetry/operation.ts'
+import { Operation, OperationEvent } from '../telemetry/operation.ts'
 import type { Connection } from './connection.ts'
 import type { AcquireRequest } from './wait-queue.ts'
+
+class Acquire extends OperationEvent implements AcquireEvent {
+  readonly raw: boolean
+  outcome?: NonNullable<AcquireEvent['outcome']> = undefined
+  connection?: NonNullable<AcquireEvent['connection']> = undefined
+
+  constructor (engine: EngineIdentity, { label, exclusive }: AcquireRequest) {
+    super(engine, label)
+    this.raw = exclusive
+  }
+}
 
 /** Publishes that the waiter asks for a connection. A resent batch asks again, in the async context of its caller. */
 export function traceAcquire (waiter: AcquireRequest, engine: EngineIdentity): void {
   if (!acquireChannel.hasSubscribers) return
-  const event = { engine, route: waiter.label, startTime: performance.now(), raw: waiter.exclusive }
-  waiter.trace = new Operation(acquireChannel, event, waiter.trace?.inContext)
+  waiter.trace = new Operation(acquireChannel, new Acquire(engine, waiter), waiter.trace?.inContext)
 }
 
 export function traceGrant ({ trace }: AcquireRequest, { commitPending, reused }: Connection): void {

@@ -1,6 +1,7 @@
 import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
 import type { ServerParameters } from '../pgbouncer/detect.ts'
+import type { Host } from '../postgres/host.ts'
 import type { Answers } from '../postgres/answers.ts'
 import type { Leftovers, SessionStateReset, Traces } from './session-state-reset.ts'
 import type { PreparedStatements } from '../postgres/prepared-statements.ts'
@@ -13,6 +14,8 @@ export interface ScopeClient extends pg.Client {
   readonly baseline: Record<string, string>
   readonly parameters: ServerParameters
   readonly answers: Answers
+  /** One of several hosts, or null. */
+  readonly place: Host | null
   /** It was made before the pool was reset, so its connection serves no further session. */
   outdated: boolean
 }
@@ -57,8 +60,8 @@ export class Connection {
   readonly client: pg.Client
   /** The client's type parsers, which pg puts into each result. Not the client itself, as it carries the secret key. */
   readonly types: pg.CustomTypesConfig
-  /** The settings in its startup packet. */
-  readonly baseline: Readonly<Record<string, string>>
+  /** The settings in its startup packet that hold for every transaction on it. */
+  baseline: Readonly<Record<string, string>>
   /** Date.now() after which it is replaced. */
   expiresAt: number
   /** The number of leases so far, including the current one. */
@@ -82,13 +85,21 @@ export class Connection {
   bound = false
   /** The server announced that it closes the connection, after the answers to everything that it had run. */
   dismissed = false
-  /**
-   * Another session may send while answers are pending, as no pooler in between could deliver them to another client.
-   */
+  /** Another session may send while answers are pending: no pooler could deliver them to another client. */
   sharable = false
+  /**
+   * A batch waits until the one before it is answered. A pooler that does not identify itself may lose the answers of
+   * a batch that it receives earlier.
+   */
+  serial = false
+  /** Its transaction is read-only by the choice of its session, or may be. */
+  mayBeReadOnly = false
+  /** Each transaction on it may run on another server connection. Null: not known until `onBackendKnown` is called. */
+  poolsTransactions: boolean | null = null
   readonly #answers: Answers
-  /** State that sessions have left on it; null if it is kept. */
-  readonly leftovers: Leftovers | null
+  /** The one of several hosts that it leads to, or null. */
+  readonly #place: Host | null
+  readonly #leftovers: Leftovers | null
   #commitPending = false
   #afterCommit: (() => void)[] = []
   /** CancelRequests that the server may not have handled. Each cancels whatever the connection runs when it arrives. */
@@ -98,6 +109,10 @@ export class Connection {
   /** Called when no CancelRequest is pending any more. */
   #afterCancels: (() => void)[] = []
   #unsent: Buffer[] = []
+  /** Batches passed to pg and not answered. */
+  #unanswered = 0
+  /** Batches that wait for their turn on a serial connection. */
+  #waiting: pg.Query[] = []
 
   /** @param limits maxLifetime in milliseconds, 0 for no limit */
   constructor (client: ScopeClient, { maxLifetime, maxUses }: ConnectionLimits, host: ConnectionHost) {
@@ -108,7 +123,8 @@ export class Connection {
     this.pooled = host.pooled()
     this.baseline = client.baseline
     this.#answers = client.answers
-    this.leftovers = host.sessionState?.opened() ?? null
+    this.#place = client.place
+    this.#leftovers = host.sessionState?.opened() ?? null
     // Reduced by up to a tenth, so that connections opened together are not replaced together.
     this.expiresAt = maxLifetime === 0 ? Infinity : Date.now() + maxLifetime * (1 - Math.random() / 10)
     // Without a listener, a client that is killed between two statements would crash the process.
@@ -119,6 +135,23 @@ export class Connection {
     })
     client.connection.on('bindComplete', () => { this.bound = true })
     client.on('end', () => this.#end(new Error('the connection was ended')))
+  }
+
+  /** Sends a batch, in its turn. answered() has to follow. */
+  send (batch: pg.Query): void {
+    if (this.#waiting.length > 0 || (this.serial && this.#unanswered > 0)) this.#waiting.push(batch)
+    else this.#pass(batch)
+  }
+
+  #pass (batch: pg.Query): void {
+    this.#unanswered++
+    this.client.query(batch)
+  }
+
+  /** A batch was answered, or failed with the connection. */
+  answered (): void {
+    this.#unanswered--
+    while (this.#waiting.length > 0 && (!this.serial || this.#unanswered === 0)) this.#pass(this.#waiting.shift()!)
   }
 
   /** Sends bytes. All bytes of one tick are sent in one write to the socket. */
@@ -184,7 +217,20 @@ export class Connection {
 
   /** A statement that may leave state behind was sent. */
   leaves (traces: Traces | null): void {
-    if (traces !== null) this.leftovers?.add(traces)
+    if (traces !== null) this.#leftovers?.add(traces)
+  }
+
+  /**
+   * What sessions have left on it must be cleared before another session uses it. Behind a pooler that assigns a server
+   * connection for one transaction, this process cannot do it.
+   */
+  get mustBeReset (): boolean {
+    return this.#leftovers !== null && this.poolsTransactions !== true && this.#leftovers.any
+  }
+
+  /** @returns whether another session may use it */
+  reset (): Promise<boolean> {
+    return this.#leftovers!.clear(this)
   }
 
   /** Another session may use it. */
@@ -212,7 +258,19 @@ export class Connection {
 
   /** It is replaced when its session ends. */
   get expired (): boolean {
-    return this.uses >= this.#maxUses || Date.now() >= this.expiresAt
+    return this.uses >= this.#maxUses || Date.now() >= this.expiresAt || this.#place?.isLeft === true
+  }
+
+  /** It must accept writes. */
+  get mustWrite (): boolean {
+    return this.#place?.mustWrite === true
+  }
+
+  /** Its server is perhaps no longer what it was when it was opened: it is replaced, and the next one asks. */
+  doubt (): void {
+    if (this.#place === null) return
+    this.#place.isDoubted = true
+    this.expiresAt = 0
   }
 
   /**

@@ -74,7 +74,7 @@ export class LeakDetector extends PoolObserver {
 
   #report ({ since, waiter }: Held): LeakReport {
     const stack = callers(this.#stacks.get(waiter)?.stack ?? '')
-    return { route: waiter.label, held: Math.round(performance.now() - since), stack }
+    return { route: waiter.label?.route, held: Math.round(performance.now() - since), stack }
   }
 }
 

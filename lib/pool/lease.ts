@@ -6,6 +6,7 @@ import { traceLease } from './lease-trace.ts'
 import type { Connection, ConnectionUser } from './connection.ts'
 import type { Counters } from './counters.ts'
 import type { ConnectionOwner } from './work-context.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** The pool, as its leases see it. */
 export interface LeaseKeeper {
@@ -30,14 +31,14 @@ export class Lease implements ArraySetMember {
   readonly reused: boolean
   readonly owner: ConnectionOwner
   /** Method and route, for reports. */
-  readonly label: string | undefined
+  readonly label: RequestLabel | undefined
   arraySetIndex = -1
   readonly #connection: Connection
   readonly #keeper: LeaseKeeper
   readonly #trace: Operation<LeaseEvent> | null
   #returned = false
 
-  constructor (connection: Connection, owner: ConnectionOwner, label: string | undefined, keeper: LeaseKeeper) {
+  constructor (connection: Connection, owner: ConnectionOwner, label: RequestLabel | undefined, keeper: LeaseKeeper) {
     this.#connection = connection
     this.#keeper = keeper
     this.owner = owner
@@ -71,8 +72,8 @@ export class Lease implements ArraySetMember {
 
   /** The next session may send statements while answers to this one are pending. */
   get sharable (): boolean {
-    const { sharable, expired, lost, canceling, leftovers } = this.#connection
-    return sharable && !this.#returned && !expired && lost === null && !canceling && leftovers?.any !== true
+    const { sharable, expired, lost, canceling, mustBeReset } = this.#connection
+    return sharable && !this.#returned && !expired && lost === null && !canceling && !mustBeReset
   }
 
   /**

@@ -1,3 +1,4 @@
+import type { Hosts } from '../postgres/hosts.ts'
 import { hasNoServer } from '../postgres/sqlstate.ts'
 
 /**
@@ -9,12 +10,17 @@ const timeout = 1500
 const interval = 100
 
 /**
- * Retries after such a refusal.
+ * Retries after such a refusal; with several hosts, as long as another attempt may succeed.
  *
  * @param since performance.now() when the first waiter began to wait
+ * @param hosts several hosts, or null
  * @returns whether it does
  */
-export function retriesLogin (error: unknown, since: number, retry: () => void): boolean {
+export function retriesLogin (error: unknown, since: number, hosts: Hosts | null, retry: () => void): boolean {
+  if (hosts?.isAwaited(error) === true) {
+    retry()
+    return true
+  }
   if (!hasNoServer(error) || performance.now() - since >= timeout) return false
   setTimeout(retry, interval)
   return true

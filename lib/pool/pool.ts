@@ -128,6 +128,11 @@ export class Pool {
     return { open: this.#source.open, idle: this.#source.idle, inUse: this.#leased, waiting: this.#waiting.length }
   }
 
+  /** The server is known to be unusable: nothing waits for it. */
+  refuseWaiting (error: Error): void {
+    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) refuse(waiter, error)
+  }
+
   async warm (): Promise<void> {
     try {
       await this.#source.warm()
@@ -155,7 +160,8 @@ export class Pool {
 
   async #close (): Promise<void> {
     this.#waiting.stop()
-    for (let waiter = this.#next(); waiter !== null; waiter = this.#next()) refuse(waiter, closedError())
+    this.#host.hosts?.stop()
+    this.refuseWaiting(closedError())
     await this.#source.end()
   }
 
@@ -167,7 +173,11 @@ export class Pool {
   /** Takes one connection for each waiter from the source, within `max`. */
   #fetch (): void {
     if (this.#closing !== null) return
-    while (this.#arrivals.expected < this.#waiting.length && this.#taken < this.#limits.max) this.#take()
+    const { hosts } = this.#host
+    while (this.#arrivals.expected < this.#waiting.length && this.#taken < this.#limits.max) {
+      if (hosts !== null && this.#source.idle <= this.#arrivals.idle && !hosts.mayTry(() => this.#fetch())) return
+      this.#take()
+    }
   }
 
   /** @param arrived called with the connection, or null, before it is granted */
@@ -181,6 +191,7 @@ export class Pool {
       if (connection === null) return this.#refused(error, began)
       this.#leased++
       this.#hand(connection, this.#limits.prePing && connection.reused)
+      if (this.#host.hosts !== null) this.#fetch() // a host fits now
     })
   }
 
@@ -189,23 +200,18 @@ export class Pool {
     const waiter = this.#first
     const unfit = connection.lost !== null || connection.expired || (waiter?.requireNew === true && connection.reused)
     if (waiter === null || unfit) return this.#put(connection, !unfit)
-    if (ping) this.#ping(connection)
-    else this.#grant(connection)
+    if (!ping) return this.#grant(connection)
+    answersPing(connection, this.#limits.acquireTimeout)
+      .then((isAlive) => isAlive ? this.#hand(connection) : this.#put(connection, false))
   }
 
   /** Clears the state that the session left on the connection, which counts as in use meanwhile. */
   #reset (connection: Connection): void {
-    const reset = connection.leftovers?.any === true ? connection.leftovers.clear(connection) : null
-    if (reset === null) return this.#hand(connection)
-    reset.then((done) => {
+    if (!connection.mustBeReset) return this.#hand(connection)
+    connection.reset().then((done) => {
       if (done && this.#closing === null) this.#hand(connection)
       else this.#put(connection, done)
     })
-  }
-
-  #ping (connection: Connection): void {
-    answersPing(connection, this.#limits.acquireTimeout)
-      .then((isAlive) => isAlive ? this.#hand(connection) : this.#put(connection, false))
   }
 
   #grant (connection: Connection): void {
@@ -267,7 +273,7 @@ export class Pool {
   #refused (error: unknown, began: number): void {
     for (const observer of this.#observers) observer.connectionRefused(error)
     if (this.#host.retryConnect(error)) return this.#fetch()
-    if (retriesLogin(error, this.#waiting.since, () => this.#fetch())) return
+    if (retriesLogin(error, this.#waiting.since, this.#host.hosts, () => this.#fetch())) return
     const full = failureKind(error) === 'too-many-connections'
     // Waiters can use the next connection that is returned, if this pool has any.
     if (full && this.#taken > 0) return

@@ -32,8 +32,6 @@ const plainName = /^[a-z_]\w*$/
  * The engine owns one for all its connections; each connection has Leftovers, which record what its statements leave.
  */
 export class SessionStateReset {
-  /** Whether the server connection is the same from one session to the next: there is no pooler. */
-  readonly #owned: () => boolean
   /** Functions that leave state behind. */
   #leaving = new Set<string>()
   /** Functions that were called before the last read, so that it covers them. */
@@ -47,18 +45,10 @@ export class SessionStateReset {
   #asked = 0
   #answered = 0
 
-  constructor (owned: () => boolean) {
-    this.#owned = owned
-  }
-
   /** Called for each new connection. */
   opened (): Leftovers {
     if (performance.now() - this.#learned > refreshInterval) this.#outdated = true
     return new Leftovers(this)
-  }
-
-  get owned (): boolean {
-    return this.#owned()
   }
 
   get hidden (): boolean {
@@ -82,7 +72,6 @@ export class SessionStateReset {
    * @param calls functions that were called before, and so exist or do not exist by now
    */
   async learn (client: pg.ClientBase, calls: readonly string[] = []): Promise<void> {
-    if (!this.owned) return
     const turn = ++this.#asked
     this.#learned = performance.now()
     // Connections that are returned meanwhile need not read them again.
@@ -133,8 +122,7 @@ export class Leftovers {
 
   /** The connection must be reset before another session uses it. */
   get any (): boolean {
-    const { hidden, outdated, owned } = this.#shared
-    return (this.#state || this.#doubtful || hidden || outdated) && owned
+    return this.#state || this.#doubtful || this.#shared.hidden || this.#shared.outdated
   }
 
   add ({ state, calls, defines }: Traces): void {

@@ -2,6 +2,7 @@ import { keepFromExit, letExit } from '../process-exit.ts'
 import type { Lease } from './lease.ts'
 import type { AcquireTrace } from '../telemetry/operation.ts'
 import type { ConnectionOwner, WorkContext } from './work-context.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** A session that asks for a connection. Answered exactly once: granted or rejected. */
 export interface AcquireRequest {
@@ -16,7 +17,7 @@ export interface AcquireRequest {
   /** Nothing awaits its promise so far, so it does not block the work around it. */
   readonly unawaited?: boolean
   /** Method and route, for reports. */
-  readonly label: string | undefined
+  readonly label: RequestLabel | undefined
   /** Its entry in the queue, set by the queue; null while it does not wait. */
   entry: QueueEntry | null
   /** The tracing channel of its last call of acquire(), set by the pool; null without subscribers. */

@@ -15,6 +15,12 @@ export function isLoginFailure (error: unknown): error is Error {
   return error instanceof PasswordError || (error instanceof Error && sasl.test(error.message))
 }
 
+/** Why a connection could not be opened, for an error message. */
+export function failureReason (error: unknown): string {
+  if (isLoginFailure(error)) return loginReason(error)
+  return (error as Error)?.message || (error as { code?: string })?.code || String(error)
+}
+
 /** The reason of a failed login, for an error message. */
 export function loginReason ({ message }: Error): string {
   return noPassword.test(message) ? 'it requires a password, and none was given' : message

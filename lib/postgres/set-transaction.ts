@@ -15,5 +15,5 @@ export function goesFirst (text: string): boolean {
 
 /** The text may change the transaction's mode, for example from read-only to read-write. True in case of doubt. */
 export function mayChangeMode (text: string): boolean {
-  return /\bset\b/i.test(text) && /\btransaction/i.test(text)
+  return /\bset(?:_config)?\b/i.test(text) && /\btransaction/i.test(text)
 }

@@ -139,3 +139,24 @@ export function isFarewell (error: unknown): boolean {
   if (!(error instanceof pg.DatabaseError) || !endsConnection(error)) return false
   return !error.code?.startsWith('08') || neverSent.test(error.message)
 }
+
+/** A write in a transaction that may not write, as its server is a standby or is read-only by default. */
+export function isReadOnlyRefusal (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === '25006'
+}
+
+/**
+ * Failures of a read on a hot standby that the primary may not have: a conflict with recovery
+ * (https://www.postgresql.org/docs/current/hot-standby.html#HOT-STANDBY-CONFLICT), what no standby can do, and an object
+ * whose creation the standby has not replayed.
+ */
+const ofStandby = new Set([
+  '40001', '40P01', // canceled, as it was in the way of recovery
+  '25006', '0A000', '55000', // not during recovery
+  '42P01', '42703', '42704', '42883', '3F000' // no such table, column, type, function, schema
+])
+
+/** Whether a read that failed on a standby may succeed on the primary. */
+export function mayBeOfStandby (error: unknown): boolean {
+  return error instanceof pg.DatabaseError && ofStandby.has(error.code ?? '')
+}

@@ -1,6 +1,7 @@
 import type { FastifyReply } from 'fastify'
 import { type PgScopeError, pgScopeError } from '../errors.ts'
 import { takeBackSuccess } from './error-headers.ts'
+import { announceEnd } from './last-response.ts'
 import { discard } from './payload.ts'
 import type { RequestWork } from './request-work.ts'
 
@@ -48,6 +49,8 @@ export class Answer {
   }
 
   send (reply: FastifyReply, done: Done, error: Error | null, payload?: unknown): void {
+    // The app may have begun to close since the onSend hooks ran, while COMMIT was in progress.
+    announceEnd(reply)
     try {
       done(error, payload)
     } catch (error) {

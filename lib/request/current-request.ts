@@ -37,7 +37,7 @@ function keepForBody (raw: RawRequest, run: RunInRequest): void {
   raw[runKey] = run
   if (isKept) return
   const { emit } = raw
-  raw.emit = function (...args) {
-    return raw[runKey]!(() => emit.apply(raw, args))
-  }
+  // Not assigned as a literal: V8 makes such functions in the old generation, where the whole request would follow.
+  const emitInRequest = (...args: unknown[]): unknown => raw[runKey]!(() => emit.apply(raw, args))
+  raw.emit = emitInRequest
 }

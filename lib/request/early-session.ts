@@ -1,4 +1,7 @@
 import type { RowStream, Savepoint, Session, SessionState, StreamOptions } from '../../types/session.ts'
+import type { Writer } from '../exchange/written-position.ts'
+import { type ForLibraries, forLibraries, type LibrarySession } from '../library-session.ts'
+import { writer, type WritingSession } from '../session/current-session.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 
 /** The request whose handler may have several attempts, each with a session of its own. */
@@ -41,12 +44,28 @@ export class EarlySession implements Session {
     return this.#session.attempt
   }
 
+  get writtenAt (): string | null {
+    return this.#session.writtenAt
+  }
+
+  get [writer] (): Writer {
+    return (this.#session as ManagedSession & WritingSession)[writer]
+  }
+
   get signal (): AbortSignal {
     return this.#session.signal
   }
 
+  get [forLibraries] (): ForLibraries {
+    return (this.#session as ManagedSession & LibrarySession)[forLibraries]
+  }
+
   query (text: any, values?: any, callback?: unknown): Promise<any> {
     return this.#session.query(text, (callback ?? values) as readonly unknown[])
+  }
+
+  notify (channel: string, payload?: string): Promise<void> {
+    return this.#session.notify(channel, payload)
   }
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {

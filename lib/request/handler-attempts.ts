@@ -1,36 +1,19 @@
 import type { FastifyReply } from 'fastify'
 import { bindToContext } from '../async-context.ts'
-import { pgScopeError } from '../errors.ts'
-import { committedInPart, type Retries } from '../engine/retries.ts'
+import { attemptEnded, type Retries } from '../engine/retries.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { conflictIn } from '../postgres/sqlstate.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
+import { AttemptDelay } from './attempt-delay.ts'
+import type { AttemptHost } from './attempt-host.ts'
+import { AttemptReply, ownReply } from './attempt-reply.ts'
 import { isOver } from './delivery.ts'
 import type { IdempotentRequest } from './idempotent-request.ts'
+import { runWithKey } from './key-wait.ts'
+import { answeredMeanwhile, Obstacles } from './obstacles.ts'
 import { discard } from './payload.ts'
-import { announceError, ReplyState } from './reply-state.ts'
-import { isStream } from './reply-stream.ts'
+import { announceError, awaitOnce, ReplyState } from './reply-state.ts'
 import type { RequestWork } from './request-work.ts'
-
-/** Why no further attempt is made, as a part of a sentence. */
-export const answeredMeanwhile = 'the request was answered in the meantime'
-
-/** How long a key is asked for again after conflicts. Milliseconds. */
-const longestConflict = 5000
-
-/** The request as its attempts use it. */
-export interface AttemptHost {
-  /** Calls the handler. */
-  handle (): unknown
-  /** The session of this attempt, which is made if the request has not used it. */
-  session (): ManagedSession
-  /** Opens the session of the next attempt. */
-  newSession (): ManagedSession
-  /** Another engine has a session of this request: its work would be done twice. */
-  usesOtherEngine (): boolean
-  /** The work continues without its client: onAbort 'commit'. */
-  readonly outlivesClient: boolean
-}
 
 /** The scope of the request, once its session is used. */
 export interface AttemptScope {
@@ -44,8 +27,10 @@ export interface AttemptScope {
   handled (): void
 }
 
-/** One call of the handler. */
+/** One run of the handler, from the wait for its idempotency key on. */
 interface Attempt {
+  /** What it sees of the reply. Null if it is the only attempt: the reply itself. */
+  readonly reply: AttemptReply | null
   /** What follows it, if it failed while the handler was running or had answered: settles once that has answered. */
   successor: Promise<unknown> | null
 }
@@ -55,13 +40,20 @@ interface Attempt {
  * concurrent one is undone, the reply included, and the handler runs again:
  *
  *     handler throws, or its promise rejects ──► failed() ──┐
- *     an error, or a success that COMMIT refuses, is        ├─► mayRepeat() ─► roll back, delay, next attempt
- *     about to be sent (RequestScope) ─────────► repeats() ─┘
+ *     the error of its response is about to reach           ├─► mayRepeat() ─► roll back, delay, next attempt
+ *     the error handlers (onError hook) ───────► fails() ───┤
+ *     its success is refused, or by COMMIT,                 │
+ *     behind all other hooks (RequestScope) ───► repeats() ─┘
  *
- * COMMIT stays behind all hooks of the response: until it has succeeded, nothing is sent.
+ * An attempt that is repeated has no other response on its way: one that has sent two is not repeated, and error
+ * handlers run after the last attempt alone. COMMIT stays behind all hooks of the response: until it has succeeded,
+ * nothing is sent.
  */
 export class HandlerAttempts {
+  /** That of the request. */
   readonly reply: FastifyReply
+  /** What the handler would see of it without this plugin: of another engine's attempts, maybe. */
+  readonly #given: FastifyReply
   /** Null until the session of the request is used. */
   scope: AttemptScope | null = null
   readonly #host: AttemptHost
@@ -69,23 +61,22 @@ export class HandlerAttempts {
   readonly #retries: Retries | null
   /** Null if the request has no idempotency key. */
   readonly #idempotent: IdempotentRequest | null
-  #current: Attempt = { successor: null }
+  #current: Attempt = { reply: null, successor: null }
   #before!: ReplyState
-  /** The body was not read when the handler began: no other attempt can read it again. */
-  #mayReadBody = false
   /** Begins the next attempt, in the async context of the first one. */
   #next!: () => unknown
-  /** Why no further attempt is made, or null. */
-  #obstacle: string | null = null
-  /** Ends the delay before the next attempt. Null if no delay is running. */
-  #endDelay: (() => void) | null = null
+  readonly #obstacles: Obstacles
+  readonly #delay: AttemptDelay
   #isBetween = false
 
   constructor (host: AttemptHost, retries: Retries | null, idempotent: IdempotentRequest | null, reply: FastifyReply) {
     this.#host = host
     this.#idempotent = idempotent
     this.#retries = retries
-    this.reply = reply
+    this.#given = reply
+    this.reply = ownReply(reply)
+    this.#obstacles = new Obstacles(host, this.reply)
+    this.#delay = new AttemptDelay(this.reply.raw, () => this.disconnected())
   }
 
   /** The session of the request is used. */
@@ -98,9 +89,9 @@ export class HandlerAttempts {
 
   /** @returns what Fastify expects of a handler */
   start (): unknown {
-    if (this.scope?.session.unused === false) this.#obstacle = 'a statement ran before the handler'
+    if (this.scope?.session.unused === false) this.#obstacles.add('a statement ran before the handler')
+    if (this.#retries !== null) awaitOnce(this.reply)
     this.#before = new ReplyState(this.reply)
-    this.#mayReadBody = !this.reply.request.raw.readableDidRead
     if (this.#retries !== null) {
       this.#next = bindToContext(() => {
         if (this.scope !== null) this.#restart()
@@ -111,29 +102,27 @@ export class HandlerAttempts {
   }
 
   #run (): unknown {
+    const reply = this.#retries === null ? null : new AttemptReply(this.#given)
+    this.#current = { reply, successor: null }
     const idempotent = this.#idempotent
     if (idempotent === null) return this.#handle()
-    return this.#withKey(idempotent, performance.now()).catch((error) => this.#failed(error))
-  }
-
-  /** @param since performance.now() when it began to wait for the key */
-  async #withKey (idempotent: IdempotentRequest, since: number): Promise<unknown> {
-    try {
-      if (!await idempotent.begin(this.#host.session(), this.reply)) return idempotent.replay(this.reply)
-    } catch (error) {
-      // Under REPEATABLE READ the row of a concurrent request, which is committed now, is seen by a new transaction.
-      const isTooLate = performance.now() - since > longestConflict
-      if (conflictIn(error) === null || this.#obstacle !== null || isTooLate) throw error
-      await this.scope!.session.end('rollback')
-      this.#restart()
-      return this.#withKey(idempotent, since)
-    }
-    const result = this.#handle()
-    return result === undefined ? this.reply : result
+    return runWithKey(idempotent, {
+      reply: this.reply,
+      session: () => this.#host.session(),
+      startOver: async () => {
+        await this.scope!.session.end('rollback')
+        this.#restart()
+      },
+      isEnded: () => this.#obstacles.areLasting,
+      handle: () => this.#handle()
+    }).catch((error) => this.#failed(error))
   }
 
   /** A response has passed its serialization. @returns the payload to send */
   pass (payload: unknown): unknown {
+    const { reply } = this.#current
+    // It may be that of a timer, of another plugin for example.
+    if (reply !== null) reply.responses ||= 1
     return this.#idempotent === null ? payload : this.#idempotent.pass(this.reply, payload)
   }
 
@@ -143,20 +132,28 @@ export class HandlerAttempts {
   }
 
   #handle (): unknown {
-    const attempt: Attempt = { successor: null }
-    this.#current = attempt
+    const attempt = this.#current
+    const { reply } = attempt
     let result: unknown
     try {
-      result = this.#host.handle()
+      result = this.#host.handle(reply?.seen ?? this.#given)
     } catch (error) {
       return this.#failed(error)
     }
-    if (result === this.reply || !isPromiseLike(result)) return result
+    if (result === this.#given || result === reply?.seen) return this.reply
+    if (!isPromiseLike(result)) {
+      if (result !== undefined && reply !== null) reply.responses++
+      return result
+    }
     return result.then((payload) => {
       if (attempt.successor !== null) return attempt.successor
+      if (payload !== undefined) {
+        if (reply !== null) reply.responses++
+        return payload
+      }
       // The handler called reply.send() and returned nothing: without the reply, Fastify would send an empty response
       // before the first one is committed.
-      return payload === undefined && this.scope?.answered === true ? this.reply : payload
+      return this.scope?.answered === true || (reply !== null && reply.responses > 0) ? this.reply : payload
     }, (error) => {
       if (attempt.successor === null) return this.#failed(error)
       this.reply.log.error({ err: error }, 'the handler failed after its attempt had failed')
@@ -165,8 +162,39 @@ export class HandlerAttempts {
   }
 
   async #failed (error: unknown): Promise<unknown> {
-    if (!this.#mayRepeat(error, this.scope?.answered === true ? answeredMeanwhile : null)) throw error
+    const { scope } = this
+    const hasSent = this.#responses > 0
+    if (hasSent && scope?.answered === false && conflictIn(scope.session.failure) !== null) {
+      // Its response is still passing through other hooks. At their end it is refused, and the handler runs again.
+      return this.reply
+    }
+    if (!this.#mayRepeat(error, hasSent || scope?.answered === true ? answeredMeanwhile : null)) throw error
     return this.#repeat(error)
+  }
+
+  /** How many responses the current attempt has begun to send. */
+  get #responses (): number {
+    return this.#current.reply?.responses ?? 0
+  }
+
+  /**
+   * An error is about to reach the error handlers: that of a response, or one that #failed() has let pass.
+   *
+   * @returns whether the handler runs again in place of them
+   */
+  fails (error: unknown): boolean {
+    const isOfAttempt = this.#responses === 1 && this.scope?.answered !== true
+    if (!this.#isBetween && this.#mayRepeat(error, isOfAttempt ? null : answeredMeanwhile)) {
+      this.#current.successor = this.#repeatInPlace(error)
+      return true
+    }
+    // The error handlers answer.
+    this.#obstacles.add(answeredMeanwhile)
+    return false
+  }
+
+  get #obstacle (): string | null {
+    return this.#obstacles.find(this.scope?.session)
   }
 
   /** Decides whether the handler runs again. If not, an error that makes one expect it says why. */
@@ -175,27 +203,15 @@ export class HandlerAttempts {
     if (retries === null || !retries.isConflict(error, this.scope?.session.failure ?? null)) return false
     // The attempts of that engine decide.
     if (this.scope === null && this.#host.usesOtherEngine()) return false
-    const obstacle = known ?? this.#found() ?? retries.limit
+    const obstacle = known ?? this.#obstacle ?? retries.limit
     if (obstacle !== null) retries.explain(error, obstacle)
     return obstacle === null
   }
 
-  /** Why the handler cannot run again now, or null. */
-  #found (): string | null {
-    const { reply } = this
-    const { request: { raw, body } } = reply
-    if (this.#obstacle !== null) return this.#obstacle
-    if (reply.sent || reply.raw.headersSent) return 'the response was already sent'
-    if (isOver(reply.raw) && !this.#host.outlivesClient) return 'the client had disconnected'
-    if (this.scope?.session.hasCommitted === true) return committedInPart
-    if (isStream(body) || (this.#mayReadBody && raw.readableDidRead)) return 'its body was a stream'
-    return this.#host.usesOtherEngine() ? 'the request uses another database too' : null
-  }
-
   /** No further attempt is made. Ends the delay before the next one. */
   stop (why: string): void {
-    this.#obstacle ??= why
-    this.#endDelay?.()
+    this.#obstacles.add(why)
+    this.#delay.end()
   }
 
   /** The client has disconnected. */
@@ -204,21 +220,20 @@ export class HandlerAttempts {
   }
 
   /**
-   * A response is being sent while no attempt is running: handlerTimeout has elapsed, for example.
+   * A response is being sent while no attempt is running. It is not that of the failed attempt, but of handlerTimeout
+   * or of a timer that a hook has set.
    *
    * @param thrown an error was thrown in the meantime: its answer is sent
-   * @returns true if it is not to be sent: it is a success of the failed attempt, or the empty response that Fastify
-   * sends for an async error handler that returns nothing
+   * @returns true if it is not to be sent: a success, behind which no work is
    */
   isAnsweredMeanwhile (payload: unknown, thrown: boolean): boolean {
     if (!this.#isBetween) return false
-    if (payload === undefined) return true
     if (thrown || this.reply.statusCode >= 400) {
       this.stop(answeredMeanwhile)
       return false
     }
     discard(payload)
-    this.reply.log.error('the handler sent a response after its attempt had failed: it is not sent')
+    this.reply.log.error('a success was sent after the attempt of the handler had failed: it is not sent')
     return true
   }
 
@@ -228,7 +243,7 @@ export class HandlerAttempts {
    * @returns whether it does: then nothing else may be sent
    */
   repeats (error: unknown, payload: unknown, work: RequestWork): boolean {
-    if (!this.#mayRepeat(error, null)) return false
+    if (!this.#mayRepeat(error, this.#responses > 1 ? answeredMeanwhile : null)) return false
     work.state = 'given up'
     work.thrown = false
     discard(payload)
@@ -265,10 +280,13 @@ export class HandlerAttempts {
     // The session forgets its failure as it ends.
     const conflict = conflictIn(error) === null ? session?.failure : error
     this.#isBetween = true
+    this.#current.reply?.detach()
     try {
       this.#before.restore()
       await session?.end('rollback', attemptEnded()).catch(() => {})
-      const obstacle = this.#found() ?? retries.limit ?? await this.#delay(retries, conflict)
+      const known = this.#obstacle ?? retries.limit
+      const elapsed = known === null && await this.#delay.elapses(retries, conflict)
+      const obstacle = known ?? this.#obstacle ?? (elapsed ? null : retries.limit)
       if (obstacle !== null) throw retries.explain(error, obstacle)
     } finally {
       this.#isBetween = false
@@ -279,22 +297,4 @@ export class HandlerAttempts {
     const result = this.#next()
     return result === undefined ? this.reply : result
   }
-
-  /** @returns why the handler cannot run again after the delay, or null */
-  async #delay (retries: Retries, conflict: unknown): Promise<string | null> {
-    const { raw } = this.reply
-    // Without a scope nothing else follows the response.
-    const closed = (): void => this.disconnected()
-    raw.on('close', closed)
-    const elapsed = await retries.delay(conflict, (stop) => { this.#endDelay = stop })
-    raw.off('close', closed)
-    this.#endDelay = null
-    return this.#found() ?? (elapsed ? null : retries.limit)
-  }
-}
-
-function attemptEnded (): Error {
-  return pgScopeError('FST_PG_SCOPE_SESSION_CLOSED', 'This attempt of the handler has ended, because a concurrent ' +
-    'transaction prevented its commit, and the handler is run again (`retry`). Await everything that the handler ' +
-    'starts.')
 }

@@ -76,7 +76,7 @@ export class IdempotentRequest {
     const print = fingerprint === null
       ? printOf(this.#request)
       : textOf(await fingerprint(this.#request), 'fingerprint')
-    session.soleEnd = true
+    session.soleEnd = 'request'
     const { rows } = await session.query({
       text: begin,
       values: [this.#sender, this.#key, print, ttl, String(wait)],

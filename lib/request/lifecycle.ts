@@ -4,19 +4,25 @@ import { explain } from '../engine/retries.ts'
 import { exposeDetails } from '../errors.ts'
 import type { ResolvedOptions } from '../config/options.ts'
 import { routeConfig, type SessionConfig } from '../config/session-config.ts'
+import { traceparentOf } from '../config/trace-policy.ts'
 import { ownFields } from '../own-fields.ts'
 import { conflictIn } from '../postgres/sqlstate.ts'
+import type { Writer } from '../exchange/written-position.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
+import { RequestLabel } from '../telemetry/request-label.ts'
 import { settingsFor } from '../session/request-settings.ts'
 import type { Done } from './answer.ts'
 import { EarlySession } from './early-session.ts'
 import { HandlerAttempts } from './handler-attempts.ts'
+import { IdempotencyOpenApi } from './idempotency-openapi.ts'
 import { IdempotentRequest, keyOf } from './idempotent-request.ts'
-import { announceEnd, notePipelined } from './last-response.ts'
+import { announceEnd, noteClosing, notePipelined } from './last-response.ts'
 import { isHijacked, isUpgrade, onHijack, releaseWhileHijacked } from './hijack.ts'
 import { runLast, runsLast } from './last-hook.ts'
 import { areRows, asNdjson } from './ndjson.ts'
+import { PositionTokens } from './position-tokens.ts'
 import { RequestScope } from './request-scope.ts'
+import { ServerTimings, withServerTiming } from './server-timing.ts'
 import { runAsCurrent } from './current-request.ts'
 import { runWith, tellWhenHandled } from './wrapped-handler.ts'
 
@@ -26,9 +32,8 @@ type OnSend = (request: FastifyRequest, reply: FastifyReply, payload: unknown, d
  * Registers Fastify's hooks, which follow a request from the first use of its session to its end.
  * docs/how-a-request-ends.md explains why each hook is needed.
  */
-export function followRequests (
-  app: FastifyInstance, engine: PgEngine, { decorator, defaults, exposeErrors }: ResolvedOptions
-): void {
+export function followRequests (app: FastifyInstance, engine: PgEngine, options: ResolvedOptions): void {
+  const { decorator, defaults, exposeErrors, replicas, traceContext } = options
   // Symbols of this registration: the app may have several engines.
   const mark = Symbol(decorator)
   const configMark = Symbol(`${decorator}.config`)
@@ -41,10 +46,19 @@ export function followRequests (
     const marked = (request as Marked)[mark]
     return marked instanceof RequestScope ? marked : null
   }
+  const attemptsOf = (request: FastifyRequest): HandlerAttempts | null => {
+    const marked = (request as Marked)[mark]
+    return marked instanceof HandlerAttempts ? marked : scopeOf(request)?.attempts ?? null
+  }
   /** Requests in which an error was thrown before their session was used. */
   const thrown = new WeakSet<FastifyRequest>()
   const otherwise = routeConfig(defaults, {}, '')
   const late = new WeakMap<object, SessionConfig>()
+  /** Null: clients are not told where they have written. */
+  const tokens = replicas === null || replicas.readYourWrites === null
+    ? null
+    : new PositionTokens(replicas.readYourWrites, app.log)
+  const timings = new ServerTimings(engine)
 
   app.decorateRequest(mark, null)
   app.decorateRequest(decorator as 'db', {
@@ -66,17 +80,22 @@ export function followRequests (
   app.addHook('onError', (request, reply, error, done) => {
     if (exposeErrors) exposeDetails(error)
     const scope = scopeOf(request)
+    if (attemptsOf(request)?.fails(error)) return
     if (scope === null) thrown.add(request)
     else {
       explainUnrepeated(scope, error)
-      scope.failed(reply, error)
+      scope.failed(reply)
     }
     done()
   })
 
   const settle: OnSend = (request, reply, payload, done) => {
     const scope = scopeOf(request)
-    if (scope !== null) return scope.send(reply, payload, done)
+    if (scope !== null) {
+      const { timing } = scope.session.label!
+      const timed = timing === null ? done : withServerTiming(reply, timing, done)
+      return scope.send(reply, payload, tokens === null ? timed : telling(tokens, scope, reply, timed))
+    }
     // A stream may first use the session while it is being sent.
     if (typeof payload === 'object' && payload !== null) (request as Marked)[mark] = new SentBody(reply, payload)
     done()
@@ -89,7 +108,7 @@ export function followRequests (
 
   // For routes unknown to the onRoute hook below: 404 handlers, and routes declared before the plugin was registered.
   app.addHook('onSend', ((request, reply, payload, done) => {
-    if (engine.draining) announceEnd(request.raw, reply)
+    announceEnd(reply)
     const scope = scopeOf(request)
     if (scope === null) {
       const isBody = typeof payload === 'object' && payload !== null
@@ -108,7 +127,9 @@ export function followRequests (
     else settle(request, reply, body, done)
   }) as OnSend as never)
 
-  app.addHook('onRoute', (route) => {
+  const openApi = new IdempotencyOpenApi(app)
+
+  app.addHook('onRoute', function (route) {
     const { [decorator]: own = {} } = ownFields((route.config ?? {}) as Record<string, unknown>)
     // Set for @fastify/websocket.
     const { websocket, wsHandler } = route as { websocket?: boolean, wsHandler?: unknown }
@@ -120,6 +141,7 @@ export function followRequests (
     if (sessionConfig.retry !== null || sessionConfig.idempotency !== null) {
       runWith(route, mark, (request, reply, handle) => begin(request as Marked, reply, handle))
     }
+    if (sessionConfig.idempotency !== null) openApi.add(route, this, sessionConfig.idempotency)
     if (websocket === true || wsHandler !== undefined) runLast(route, 'preHandler', upgrade)
     if (sessionConfig.onAbort === 'commit') tellWhenHandled(route, (request) => scopeOf(request)?.handled())
   })
@@ -131,10 +153,14 @@ export function followRequests (
   })
 
   app.addHook('preClose', (done) => {
+    noteClosing(app)
     engine.drain()
     done()
   })
-  app.addHook('onClose', () => engine.close())
+  app.addHook('onClose', async () => {
+    await engine.close()
+    timings.close()
+  })
 
   function isSeen (request: FastifyRequest): boolean {
     return (request.routeOptions.config as unknown as Record<symbol, unknown> | undefined)?.[configMark] !== undefined
@@ -161,12 +187,23 @@ export function followRequests (
   function openSession (request: FastifyRequest, scope: RequestScope, url: string | undefined): ManagedSession {
     const { requestSettings } = scope.config
     const settings = requestSettings === null ? undefined : settingsFor(request, requestSettings)
-    const label = `${request.method} ${url ?? '(no route)'}`
-    return engine.open(scope.config, settings, (error) => scope.forced(error), label)
+    // All attempts of a handler have the same.
+    const label = scope.session?.label ?? new RequestLabel(
+      `${request.method} ${url ?? '(no route)'}`,
+      request.id,
+      scope.config.serverTiming ? timings.begin() : null,
+      traceContext === null ? null : traceparentOf(traceContext, request),
+      traceContext !== null && traceContext.of !== null
+    )
+    const notBefore = tokens !== null && scope.config.transaction.replicable ? tokens.read(request) : null
+    const session = engine.open(scope.config, settings, (error) => scope.forced(error), label, notBefore)
+    // What app.db.query() has written in an earlier attempt is committed.
+    if (scope.session?.writtenAt != null) (session as Writer).writtenAt = scope.session.writtenAt
+    return session
   }
 
   /** Runs the handler of a route with `retry` or `idempotency`. */
-  function begin (request: Marked, reply: FastifyReply, handle: () => unknown): unknown {
+  function begin (request: Marked, reply: FastifyReply, handle: (reply: FastifyReply) => unknown): unknown {
     const scope = scopeOf(request)
     const { config, url } = request.routeOptions as unknown as { config: Record<PropertyKey, unknown>, url?: string }
     const sessionConfig = config[configMark] as SessionConfig
@@ -174,7 +211,7 @@ export function followRequests (
     const key = idempotency === null ? null : keyOf(request, idempotency)
     const idempotent = key === null ? null : new IdempotentRequest(request, idempotency!, key)
     const retries = engine.retries(sessionConfig, request.log)
-    if (retries === null && idempotent === null) return handle()
+    if (retries === null && idempotent === null) return handle(reply)
     const attempts: HandlerAttempts = new HandlerAttempts({
       handle,
       session: () => (scopeOf(request) ?? open(request, attempts)).session,
@@ -216,6 +253,15 @@ export function followRequests (
       late.set(config, known)
     }
     return known
+  }
+}
+
+/** Tells the client where the request has written, before its response is sent. */
+function telling (tokens: PositionTokens, scope: RequestScope, reply: FastifyReply, done: Done): Done {
+  return (error, payload) => {
+    const { writtenAt } = scope.session
+    if (writtenAt !== null) tokens.send(reply, writtenAt)
+    done(error, payload)
   }
 }
 

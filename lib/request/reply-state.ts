@@ -15,6 +15,7 @@ export class ReplyState {
   readonly #status: number
   readonly #statusMessage: string
   readonly #rawHeaders: Readonly<Record<string, unknown>>
+  readonly #sendsDate: boolean
 
   constructor (reply: FastifyReply) {
     const { raw } = reply
@@ -25,6 +26,7 @@ export class ReplyState {
     this.#status = raw.statusCode
     this.#statusMessage = isHttp2(reply) ? '' : raw.statusMessage
     this.#rawHeaders = raw.getHeaders()
+    this.#sendsDate = raw.sendDate
   }
 
   /** Undoes what the handler, hooks and error handlers have done to the reply. Nothing of it may have been sent. */
@@ -38,9 +40,38 @@ export class ReplyState {
     }
     for (const name of raw.getHeaderNames()) if (!Object.hasOwn(this.#rawHeaders, name)) raw.removeHeader(name)
     for (const [name, value] of Object.entries(this.#rawHeaders)) raw.setHeader(name, value as string)
+    // Node sends no date after the removal of one.
+    raw.sendDate = this.#sendsDate
     raw.statusCode = this.#status
     if (!isHttp2(this.#reply)) raw.statusMessage = this.#statusMessage
   }
+}
+
+/** A reply in the same state, whose changes are its own. */
+export function copyState (reply: FastifyReply): FastifyReply {
+  const copied = Object.create(Object.getPrototypeOf(reply)) as State
+  for (const key of Reflect.ownKeys(reply)) {
+    const value = (reply as unknown as State)[key]
+    const own = key === 'raw' || key === 'request' ? value : copy(value)
+    copied[key] = own === empty ? {} : own
+  }
+  return copied as unknown as FastifyReply
+}
+
+/**
+ * Makes the reply wait for its response by the same listeners, however often it is awaited. Each `then()` of Fastify
+ * adds listeners of its own, as each attempt does that returns the reply, and Node warns about more than ten of them.
+ */
+export function awaitOnce (reply: FastifyReply): void {
+  const { then } = reply
+  let sent: Promise<void> | null = null
+  // Not assigned as a literal: V8 makes such functions in the old generation, where the whole request would follow.
+  const thenOnce: typeof then = function (this: FastifyReply, fulfilled, rejected) {
+    if (this.sent) return fulfilled()
+    sent ??= new Promise((resolve, reject) => then.call(reply, resolve, reject))
+    sent.then(fulfilled, rejected ?? (() => {}))
+  }
+  reply.then = thenOnce
 }
 
 /** Makes Fastify treat what is sent next as an error, even if it is not an Error. Fastify has no method for it. */

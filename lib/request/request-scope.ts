@@ -10,7 +10,8 @@ import { isDelivered, isOver } from './delivery.ts'
 import type { EarlySession } from './early-session.ts'
 import type { outcomeOf, RequestOutcome } from './outcome.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
-import { answeredMeanwhile, type HandlerAttempts } from './handler-attempts.ts'
+import type { HandlerAttempts } from './handler-attempts.ts'
+import { answeredMeanwhile } from './obstacles.ts'
 import { isStream } from './reply-stream.ts'
 import { RequestWork } from './request-work.ts'
 import { checkPayload, checkSendable, unwrap } from './sendable.ts'
@@ -100,9 +101,8 @@ export class RequestScope {
   }
 
   /** An error was thrown. If a success was about to be sent, the error replaces it. */
-  failed (reply: FastifyReply, error: unknown): void {
+  failed (reply: FastifyReply): void {
     this.#work.thrown = true
-    this.#work.error = error
     if (this.answered) this.#answer.failed(reply)
   }
 
@@ -171,8 +171,7 @@ export class RequestScope {
     }
     if (outcome === 'commit') return this.#commit(reply, headers!, payload, done)
     const { failure } = this.session
-    const error = outcome === 'refuse' ? failure : this.#work.error
-    if (error !== null && this.attempts?.repeats(error, payload, this.#work)) return
+    if (outcome === 'refuse' && this.attempts?.repeats(failure, payload, this.#work)) return
     if (outcome === 'rollback' && isStream(payload) && !this.#gone) {
       // The rows of the response are read in the transaction, although it is rolled back afterwards.
       if (failure !== null || !this.session.streaming) this.session.settle('rollback').catch(() => {})

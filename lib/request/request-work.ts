@@ -26,8 +26,6 @@ export class RequestWork {
   stopDeciding: (error: Error) => void = () => {}
   /** An error was thrown before the response was sent. */
   thrown = false
-  /** That error, or null if it was thrown before the session was used. */
-  error: unknown = null
   readonly config: SessionConfig
   readonly #request: FastifyRequest
 

@@ -6,8 +6,8 @@ const runners = Symbol('fastify-pg-scope.runners')
 
 type Handler = FastifyRoute['handler'] & { [runners]?: readonly symbol[] }
 
-/** @param handle calls the handler */
-type Begin = (request: FastifyRequest, reply: FastifyReply, handle: () => unknown) => unknown
+/** @param handle calls the handler with what it is to see of the reply */
+type Begin = (request: FastifyRequest, reply: FastifyReply, handle: (reply: FastifyReply) => unknown) => unknown
 
 /**
  * Gives the calls of a handler to `begin`. Each registration of this plugin does so: the first one is the innermost.
@@ -19,7 +19,7 @@ export function runWith (route: FastifyRoute, registration: symbol, begin: Begin
   const before = handler[runners] ?? []
   if (before.includes(registration)) return
   route.handler = Object.assign(function (this: FastifyInstance, request: FastifyRequest, reply: FastifyReply) {
-    return begin(request, reply, () => handler.call(this, request, reply))
+    return begin(request, reply, (reply) => handler.call(this, request, reply))
   }, { [runners]: [...before, registration] })
 }
 

@@ -1,8 +1,11 @@
-import { isClosedOrCanceled, noFunction, pgScopeError } from '../errors.ts'
+import { isClosedOrCanceled, noFunction } from '../errors.ts'
 import { ArraySet } from '../array-set.ts'
 import type { RowStream, Savepoint, Session, StreamOptions } from '../../types/session.ts'
 import type { ManagedSession, Outcome, SessionHost } from './managed-session.ts'
 import { Changes } from '../changes.ts'
+import { type ForLibraries, forLibraries } from '../library-session.ts'
+import { nothingToRollBack } from './caller-settlement.ts'
+import { captured } from './captured-call.ts'
 import { InnerTransactions } from './inner-transactions.ts'
 import { enterWorkOf } from '../pool/work-context.ts'
 import { invalidName } from './imperative-savepoint.ts'
@@ -11,20 +14,21 @@ import { asError } from '../exchange/transaction-errors.ts'
 import { failedStream } from './cursor-stream.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
 import { ScopedSession } from './scoped-session.ts'
-import {
-  mergeSettings, type Settings, settingStatement, type TransactionConfig
-} from '../exchange/transaction-config.ts'
+import { addsStatements } from '../exchange/followed-commit.ts'
+import type { Settings, TransactionConfig } from '../exchange/transaction-config.ts'
 import { rejected } from './rejected.ts'
 import { SingleStatement } from '../exchange/single-statement.ts'
+import type { Writer } from '../exchange/written-position.ts'
 import { readStatement } from '../exchange/read-statement.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 const nothing = Promise.resolve()
-const noSettings = mergeSettings()
 
 /**
  * A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction.
  */
 export class AutocommitSession extends SessionBase implements ManagedSession {
+  readonly mode = 'autocommit'
   readonly losesNothing = false
   readonly nothingAwaited = true
   endIsAwaited: boolean
@@ -35,12 +39,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   readonly #requestSettings: (() => Settings | Promise<Settings>) | undefined
   readonly #hooks: OutcomeHooks
   readonly #running = new ArraySet<SingleStatement>()
-  /** Allocated lazily, like the streams. */
+  /** Allocated lazily. */
   #inner: InnerTransactions | null = null
-  #streams: Set<RowStream> | null = null
-  /** The first failed COMMIT of a stream. */
-  #failure: { readonly error: unknown } | null = null
   firstFailure: unknown = null
+  #isRolledBack = false
   readonly #changes = new Changes()
 
   /**
@@ -49,7 +51,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
    */
   constructor (
     host: SessionHost, statement: TransactionConfig, transaction: TransactionConfig,
-    requestSettings?: () => Settings | Promise<Settings>, label?: string
+    requestSettings?: () => Settings | Promise<Settings>, label?: RequestLabel
   ) {
     super(host, label)
     this.endIsAwaited = label !== undefined
@@ -59,10 +61,6 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     this.#hooks = new OutcomeHooks(host)
   }
 
-  get mode (): Session['mode'] {
-    return 'autocommit'
-  }
-
   get state (): Session['state'] {
     if (this.ending !== null) return this.working ? 'settling' : 'closed'
     return this.working ? 'active' : 'idle'
@@ -70,11 +68,8 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   /** A failed statement does not affect the session; a transaction(fn) that failed and is not awaited does. */
   get failure (): Error | null {
-    return this.#firstLoss === null ? null : asError(this.#firstLoss.error)
-  }
-
-  get #firstLoss (): { readonly error: unknown } | null {
-    return this.#failure ?? this.#inner?.failure ?? null
+    const loss = this.#inner?.failure ?? null
+    return loss === null ? null : asError(loss.error)
   }
 
   get since (): number | null {
@@ -90,31 +85,41 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   }
 
   get unused (): boolean {
-    return this.#running.size === 0 && this.#inner?.isEmpty !== false && this.failure === null
+    return this.#running.size === 0 && this.#inner?.isUnused !== false
   }
 
   get streaming (): boolean {
-    return this.#streams !== null && this.#streams.size > 0
+    return this.#inner?.streams.isStreaming === true
   }
 
   query (text: unknown, values?: readonly unknown[], callback?: unknown): Promise<any> {
+    if (this.#inner === null && this.ending === null) return this.#query(text, callback ?? values) // nothing to join
+    if (this.#inner?.ending) [text, values] = captured(text, callback ?? values) as [unknown, []]
+    return this.#elsewhere((session) => session.query(text as string, callback as [] ?? values)) ??
+      this.#query(text, callback ?? values)
+  }
+
+  /** A call that belongs to another session, or must wait. Null if it is made now, on this session. */
+  #elsewhere<T> (call: (session: Session) => Promise<T>): Promise<T> | null {
     const inner = this.#callersSession
-    if (inner !== null) return inner.query(text, values, callback)
-    const before = this.#inner?.ending
-    if (before) return before.then(() => this.query(text, values, callback))
-    if (this.ending !== null) return rejected(this.closedError())
+    if (inner !== null) return call(inner)
+    if (this.#inner?.ending) return this.#inner.behind(() => call(this))
+    const isAccepted = this.ending === null || (this.#inner?.resumes === true && !this.#isRolledBack)
+    return isAccepted ? null : rejected(this.closedError())
+  }
+
+  #query (text: unknown, values: unknown): Promise<any> {
     try {
-      const call = readStatement(text, callback ?? values, true)
-      this.host.vet(call.text)
-      // A text of several statements cannot share a Sync with a setting. It is one transaction in any case.
-      if (call.several && this.#sendsSettings) {
-        return this.transaction((session) => session.query(text as string, values))
+      const call = readStatement(text, values, true)
+      this.host.vet(call)
+      if (call.several && addsStatements(this.host, this.#statementConfig, this.#requestSettings !== undefined)) {
+        return this.transaction((session) => session.query(text as string, values as []))
       }
       const single = new SingleStatement(this.host, call, this.#statementConfig, this.label, (single, error) => {
         this.#running.delete(single)
         if (error !== null) this.#recordFailure(error)
         this.#changes.announce()
-      })
+      }, this.host.replicas === null ? null : () => this.writerOfCall())
       const settings = this.#requestSettings?.()
       this.#running.add(single)
       call.signal?.listen((error) => single.cancel(error))
@@ -125,116 +130,109 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     }
   }
 
-  get #sendsSettings (): boolean {
-    return this.#requestSettings !== undefined || settingStatement(this.#statementConfig, noSettings) !== null
-  }
-
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {
     const inner = this.#callersSession
     if (inner !== null) return inner.stream(text, values, options)
     if (this.ending !== null) return failedStream(this.closedError()) as RowStream<R>
-    const transactions = this.#transactions
-    const session = transactions.open()
-    const stream = session.stream<R>(text, values, options)
-    const streams = this.#streams ??= new Set()
-    streams.add(stream)
-    stream.once('close', () => {
-      streams.delete(stream)
+    const open = (session: Session): RowStream<R> => session.stream<R>(text, values, options)
+    return this.#transactions.streams.open(open, (stream, committed) => {
       if (stream.errored !== null && stream.errored.name !== 'AbortError') this.#recordFailure(stream.errored)
-      session.end(stream.errored === null ? 'commit' : 'rollback').catch((error) => {
+      committed.catch((error) => {
         // Before the end no caller would receive the error.
         if (this.ending === null) this.host.report(error, 'the transaction of a stream could not be committed')
-        this.#failure ??= { error }
-      }).finally(() => transactions.ended(session))
+        this.#transactions.lost(error)
+      })
     })
-    return stream
   }
 
   transaction<T> (fn: (session: Session) => Promise<T> | T): Promise<T> {
-    const inner = this.#callersSession
-    if (inner !== null) return inner.transaction(fn)
-    const before = this.#inner?.ending
-    if (before) return before.then(() => this.transaction(fn))
-    if (this.ending !== null) return rejected(this.closedError())
-    if (typeof fn !== 'function') return this.#rejected(noFunction('transaction', fn))
-    return this.#transactions.run(fn)
+    const elsewhere = this.#elsewhere((session) => session.transaction(fn))
+    if (elsewhere !== null) return elsewhere
+    return typeof fn === 'function' ? this.#transactions.run(fn) : this.#rejected(noFunction('transaction', fn))
   }
 
   /** Begins a transaction that all later calls join until it is released or rolled back. */
   savepoint (name?: string): Promise<Savepoint> {
-    const inner = this.#callersSession
-    if (inner !== null) return inner.savepoint(name)
-    const before = this.#inner?.ending
-    if (before) return before.then(() => this.savepoint(name))
-    if (this.ending !== null) return rejected(this.closedError())
+    const elsewhere = this.#elsewhere((session) => session.savepoint(name))
+    if (elsewhere !== null) return elsewhere
     const invalid = invalidName(name)
-    if (invalid !== null) return this.#rejected(invalid)
-    const savepoint = this.#transactions.begin(name)
-    // What the request does from now on may wait for this transaction's connection.
-    if (this.label !== undefined) enterWorkOf(this.#callersSession!)
-    return Promise.resolve(savepoint)
+    return invalid === null ? Promise.resolve(this.#transactions.begin(name)) : this.#rejected(invalid)
   }
 
   get #transactions (): InnerTransactions {
     this.#inner ??= new InnerTransactions({
       engine: this.host.pool,
       reportsFailures: () => this.endIsAwaited || this.isClosed,
-      newSession: () => new ScopedSession(
-        { ...this.host, ended: () => {} }, this.#transactionConfig, this.#requestSettings, this.label
-      ),
-      changed: () => this.#changes.announce()
+      newSession: () => {
+        const writer = this.host.replicas === null ? null : this.writerOfCall()
+        const ended = ({ writtenAt }: Writer): void => { if (writer !== null) writer.writtenAt = writtenAt }
+        const host = { ...this.host, ended }
+        return new ScopedSession(host, this.#transactionConfig, this.#requestSettings, this.label)
+      },
+      changed: () => this.#changes.announce(),
+      begun: (session) => { if (this.label !== undefined) enterWorkOf(session) },
+      lateError: (waited) => this.#isRolledBack || (this.ending !== null && !waited) ? this.closedError() : null
     })
     return this.#inner
   }
 
-  /** Ends a transaction that savepoint() has begun. Elsewhere every statement is committed already. */
-  commit (): Promise<void> {
-    return this.#inner?.settle('commit') ?? nothing
+  get [forLibraries] (): ForLibraries {
+    return this.#transactions.forLibraries(this.#transactionConfig.modes, (error) => this.#recordFailure(error))
   }
 
-  /** Ends a transaction that savepoint() has begun. Elsewhere there is nothing to roll back. */
+  commit (): Promise<void> {
+    return this.#settleForCaller('commit')
+  }
+
   rollback (): Promise<void> {
-    return this.#inner?.settle('rollback') ?? nothing
+    return this.#settleForCaller('rollback')
+  }
+
+  /** Ends a transaction that savepoint() has begun. Elsewhere every statement is committed already. */
+  #settleForCaller (outcome: Outcome): Promise<void> {
+    if (this.ending !== null && this.#callersSession === null) return rejected(this.closedError())
+    return this.#inner?.settle(outcome) ?? nothing
   }
 
   setRollbackOnly (reason?: string): void {
     const inner = this.#callersSession
-    if (inner === null) {
-      throw pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'setRollbackOnly() was called in mode \'autocommit\', ' +
-        'where each statement is committed already. Use transaction(fn), or mode \'transaction\'.')
-    }
+    if (inner === null) throw nothingToRollBack()
     inner.setRollbackOnly(reason)
   }
 
   afterCommit (fn: () => unknown): void {
     const inner = this.#callersSession
     if (inner !== null) return inner.afterCommit(fn)
+    if (this.ending !== null) throw this.closedError()
     this.#hooks.afterCommit(fn)
     this.#hooks.committed()
   }
 
   afterRollback (fn: () => unknown): void {
-    this.#callersSession?.afterRollback(fn)
+    const inner = this.#callersSession
+    if (inner !== null) inner.afterRollback(fn)
+    else if (this.ending !== null) throw this.closedError()
   }
 
   async settle (outcome: Outcome): Promise<void> {
     if (outcome === 'rollback') return
+    const fate = this.#inner?.fateOfCaller() ?? null
     await this.#allSettled()
-    const failure = this.#firstLoss
-    if (failure !== null) throw failure.error
+    this.#inner?.throwLoss(fate)
   }
 
   end (outcome: Outcome, reason?: Error): Promise<void> {
     this.reason ??= reason
+    this.#isRolledBack ||= outcome === 'rollback'
     // The settings that a statement waits for may never arrive.
     if (outcome === 'rollback') for (const single of this.#running) single.dropUnsent(this.closedError())
     if (this.ending !== null) {
       // The end is waiting for statements, which are cancelled now.
       if (outcome === 'rollback' && reason !== undefined) this.abort(reason)
-      return this.ending
+      // After a rollback nothing is lost but open transactions: every statement by itself is committed.
+      return outcome === 'commit' ? this.ending.then(() => this.#inner?.throwLoss(null)) : this.ending
     }
-    this.ending = this.beginEnd(outcome, reason)
-    return this.ending
+    return (this.ending = this.beginEnd(outcome, reason))
   }
 
   protected startEnd (outcome: Outcome, reason?: Error): Promise<void> {
@@ -252,8 +250,8 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   /** Ends the streams, and resolves when all calls have settled. */
   async #allSettled (): Promise<void> {
-    this.#failure ??= await this.#inner?.leaveBegun() ?? null
-    for (const stream of this.#streams ?? []) stream.destroy()
+    await this.#inner?.leaveBegun()
+    this.#inner?.streams.destroyAll()
     await Promise.all([this.settled(), ...this.#inner?.calls ?? []])
   }
 
@@ -261,12 +259,13 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
   async abort (reason: Error): Promise<void> {
     this.reason = reason
     await Promise.all([
-      ...Array.from(this.#running, (single) => single.cancel(reason)),
-      this.#inner?.rollBack(reason)
+      this.#inner?.rollBack(reason),
+      ...Array.from(this.#running, (single) => single.cancel(reason))
     ])
   }
 
   async #finish (outcome: Outcome, reason?: Error): Promise<void> {
+    const fate = this.#inner?.fateOfCaller() ?? null
     if (reason !== undefined) await this.abort(reason)
     else if (outcome === 'commit') await this.#allSettled()
     else {
@@ -274,8 +273,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
       await this.settled()
     }
     this.ended()
-    const failure = this.#firstLoss
-    if (outcome === 'commit' && failure !== null) throw failure.error
+    if (outcome === 'commit') this.#inner?.throwLoss(fate)
   }
 
   /** A statement has failed; the session continues. */
@@ -283,9 +281,7 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
     if (this.label !== undefined && !isClosedOrCanceled(error)) this.firstFailure ??= error
   }
 
-  /**
-   * Rejects a call before it is sent. The end of a request reports the error; outside requests only the rejection does.
-   */
+  /** Rejects a call before it is sent. Outside of requests only the rejection reports the error. */
   #rejected (error: unknown): Promise<never> {
     if (this.label === undefined) return Promise.reject(error)
     this.#recordFailure(error)
@@ -294,6 +290,6 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
 
   /** The session of the transaction that a call of the running code belongs to, or null. */
   get #callersSession (): ScopedSession | null {
-    return this.#inner === null ? null : this.#inner.callersSession
+    return this.#inner?.callersSession ?? null
   }
 }

@@ -16,6 +16,7 @@ export interface BegunTransactionHost {
  */
 export class BegunTransaction implements Savepoint {
   readonly name: string
+  readonly mayEnclose = true
   /** The session of this transaction alone. */
   readonly session: ScopedSession
   readonly #host: BegunTransactionHost
@@ -28,11 +29,16 @@ export class BegunTransaction implements Savepoint {
     this.name = name
     this.session = session
     this.#host = host
-    this.#savepoint = session.begin(name)
+    // BEGIN stands for it: nothing is sent for a savepoint.
+    this.#savepoint = session.savepointCalls.savepoint(name, false)
   }
 
   /** Later calls wait for it: they join the transaction only if it goes on. */
   get ending (): Promise<void> | null {
+    return this.#ending
+  }
+
+  get left (): Promise<void> | null {
     return this.#ending
   }
 
@@ -63,9 +69,15 @@ export class BegunTransaction implements Savepoint {
   /** The session ends, or ends the transaction by commit() or rollback(). */
   end (outcome: 'commit' | 'rollback'): Promise<void> {
     return this.#end(outcome, async () => {
-      if (outcome === 'commit') await this.session.commit()
+      if (outcome === 'commit') await this.session.commit().catch((error) => this.#refused(error))
       await this.#finish(outcome)
     })
+  }
+
+  /** commit() has failed. A COMMIT that the server has refused was the end of the transaction. */
+  async #refused (error: unknown): Promise<never> {
+    if (this.session.state === 'idle') await this.#finish('rollback')
+    throw error
   }
 
   /** The error of a session that ends without it having been ended. */

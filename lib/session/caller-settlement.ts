@@ -1,5 +1,7 @@
 import { pgScopeError } from '../errors.ts'
-import { ObservedPromise } from '../exchange/observed-promise.ts'
+import { ObservedPromise } from '../observed-promise.ts'
+import { unfinishedError } from './clients/client-errors.ts'
+import type { ManagedSession } from './managed-session.ts'
 import { rejected } from './rejected.ts'
 import type { Savepoints } from './savepoints.ts'
 
@@ -8,8 +10,8 @@ const noop = (): void => {}
 /** What commit() and rollback() need of their session. */
 export interface SettlementHost {
   readonly endIsAwaited: boolean
-  /** commit() and rollback() are refused. */
-  readonly soleEnd: boolean
+  /** What alone ends the transaction, so that commit() and rollback() are refused; null: its caller may. */
+  readonly soleEnd: ManagedSession['soleEnd']
   /** Why the call is rejected when its turn comes, or null. */
   tooLateError (): Error | null
   /** A call was rejected before it began: the session fails. */
@@ -47,8 +49,8 @@ export class CallerSettlement {
   }
 
   run (name: 'commit' | 'rollback', settle: () => Promise<void>, host: SettlementHost): Promise<void> {
-    if (this.#savepoints.isCallerInside || host.soleEnd) {
-      const error = host.soleEnd ? endedByRequest(name) : insideTransaction(name)
+    if (this.#savepoints.isCallerInside || host.soleEnd !== null) {
+      const error = host.soleEnd === 'request' ? endedByRequest(name) : insideTransaction(name)
       host.invalid(error)
       return rejected(error)
     }
@@ -56,8 +58,13 @@ export class CallerSettlement {
       this.#savepoints.toSettle(() => {
         const late = host.tooLateError()
         if (late !== null) return reject(late)
-        host.endSavepoints()
+        if (name === 'commit' && this.#savepoints.client !== null) {
+          const error = unfinishedError()
+          host.invalid(error)
+          return reject(error)
+        }
         this.#savepoints.hold()
+        host.endSavepoints()
         const settled = settle()
         this.inProgress = settled.catch(noop).then(() => {
           this.inProgress = null
@@ -77,7 +84,7 @@ export class CallerSettlement {
 
 function insideTransaction (name: string): Error {
   return pgScopeError('FST_PG_SCOPE_SESSION_STATE', `${name}() was called inside transaction(fn), ` +
-    'whose savepoint would be lost. Let fn resolve or throw instead.')
+    'whose work is ended by fn alone. Let fn resolve or throw instead.')
 }
 
 function endedByRequest (name: string): Error {
@@ -88,4 +95,9 @@ function endedByRequest (name: string): Error {
 export function rollbackOnlyError (reason: string): Error {
   return pgScopeError('FST_PG_SCOPE_TRANSACTION_ABORTED', 'commit() was called after setRollbackOnly()' +
     `${reason && ` (${reason})`}.`)
+}
+
+export function nothingToRollBack (): Error {
+  return pgScopeError('FST_PG_SCOPE_SESSION_STATE', 'setRollbackOnly() was called in mode \'autocommit\', ' +
+    'where each statement is committed already. Use transaction(fn), or mode \'transaction\'.')
 }

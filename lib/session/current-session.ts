@@ -1,5 +1,7 @@
 // Which session the running code belongs to, for `app.db.current()`.
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { pgScopeError } from '../errors.ts'
+import type { Writer } from '../exchange/written-position.ts'
 import type { Session } from '../../types/session.ts'
 
 /** A request, scope(fn) or transaction(fn), and what is around it. */
@@ -39,4 +41,27 @@ export function currentSession (engine: object): Session | null {
   let place = places.getStore()
   while (place !== undefined && place.engine !== engine) place = place.around
   return place === undefined ? null : place.session()
+}
+
+/** What learns where the work of a session is written: the session that its methods lead to. */
+export const writer: unique symbol = Symbol('fastify-pg-scope.writer')
+
+/** Every session of this package. */
+export interface WritingSession {
+  readonly [writer]: Writer
+}
+
+/** The writer of the session that the running code belongs to, or null. */
+export function currentWriter (engine: object): Writer | null {
+  const session = currentSession(engine) as (Session & WritingSession) | null
+  return session === null ? null : session[writer]
+}
+
+/** @throws FST_PG_SCOPE_NO_SESSION */
+export function requireSession (engine: object): Session {
+  const session = currentSession(engine)
+  if (session !== null) return session
+  throw pgScopeError('FST_PG_SCOPE_NO_SESSION', 'current() was called outside of a request, a scope(fn) and a ' +
+    'transaction(fn) of this engine, or by code that has lost its async context, such as a worker or a timer that ' +
+    'was started elsewhere. Pass the session on, or use app.db.scope(fn) or app.db.query().')
 }

@@ -1,11 +1,11 @@
 import type { WireValue } from '../postgres/messages.ts'
+import type { InContext } from '../async-context.ts'
 import { attribute } from '../statement-error.ts'
 import type { StatementConfig } from '../../types/query.ts'
 import { Call } from '../exchange/call.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
-import { type TracedCall, traceStatement } from '../exchange/statement-trace.ts'
+import { type TracedOn, traceStatement } from '../exchange/statement-trace.ts'
 import { statementChannel } from '../telemetry/channels.ts'
-import { currentContext, type InContext } from '../telemetry/operation.ts'
 
 /** How the rows of a statement are built. */
 export type RowFormat = Pick<StatementConfig, 'rowMode' | 'types'>
@@ -17,7 +17,7 @@ export class CursorOrigin {
   readonly #format: RowFormat
   /** The signal of the whole stream. */
   readonly signal: StatementSignal | null
-  /** The async context of the call; null if there were no subscribers to the statements. */
+  /** The async context of the call; null if nobody needs it. */
   readonly #inContext: InContext | null
   /** Captured by V8, which formats it only when an error reads it. */
   readonly stack!: string
@@ -32,7 +32,7 @@ export class CursorOrigin {
     this.#select = select.text
     this.#format = { rowMode: select.rowMode, types: select.types }
     this.signal = select.signal
-    this.#inContext = statementChannel.hasSubscribers ? currentContext() : null
+    this.#inContext = statementChannel.context()
     Error.captureStackTrace(this, constructor)
   }
 
@@ -46,9 +46,10 @@ export class CursorOrigin {
   }
 
   /** Publishes that a statement of the cursor is called, as the SELECT that it belongs to. */
-  trace (call: Call, kind: 'declare' | 'fetch', { engine, route }: Pick<TracedCall, 'engine' | 'route'>): void {
-    if (this.#inContext === null) return
-    const how = { engine, route, kind, mode: 'transaction' } as const
+  trace (call: Call, kind: 'declare' | 'fetch', on: TracedOn): void {
+    if (!statementChannel.hasSubscribers) return
+    const { engine, session, label } = on
+    const how = { engine, session, label, kind, mode: 'transaction' } as const
     call.trace = traceStatement(this.#select, undefined, how, this.#inContext)
   }
 

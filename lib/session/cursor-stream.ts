@@ -6,18 +6,21 @@ import type { Savepoint } from './savepoint.ts'
 import { CursorOrigin } from './cursor-call.ts'
 import { readStreamArguments } from './stream-arguments.ts'
 import { invalidQuery } from '../exchange/invalid-query.ts'
-import { InvalidCall } from '../exchange/call.ts'
+import { type Call, InvalidCall } from '../exchange/call.ts'
 import { readStatement } from '../exchange/read-statement.ts'
 import { Statement } from '../exchange/statement.ts'
 import type { StatementSignal } from '../exchange/statement-signal.ts'
+import type { SessionIdentity } from '../../types/telemetry.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** What a stream needs of its session. */
 export interface StreamSession {
-  /** For telemetry, like the route. */
+  /** For telemetry, like the next two. */
   readonly engine: EngineIdentity
-  readonly route: string | undefined
+  readonly session: SessionIdentity
+  readonly label: RequestLabel | undefined
   /** Rejects statements that cannot work over the session's connections. */
-  vet (text: string): void
+  vet (call: Call): void
   /** Fails the session because of a call that was rejected before it was sent. */
   invalid (error: unknown): void
   /**
@@ -86,12 +89,13 @@ export class CursorStream extends Readable {
       if (select.name !== undefined) {
         throw invalidQuery('`name` prepares a statement, but a cursor is declared each time: leave it out')
       }
-      session.vet(select.text)
+      session.vet(select)
       this.#origin = new CursorOrigin(`DECLARE ${this.#cursor} NO SCROLL CURSOR FOR `, select, CursorStream)
       const declare = this.#origin.declare(select.values)
       declare.altersMeaning = select.altersMeaning
       declare.hasOtherEffects = select.hasOtherEffects
       declare.traces = select.traces
+      declare.uncheckedText = select.uncheckedText
       openStreams.add(this)
       const first = this.#origin.fetch(this.#fetchText)
       this.#next = declare.promise.then(() => first.promise)

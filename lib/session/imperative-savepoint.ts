@@ -1,23 +1,19 @@
 import { pgScopeError } from '../errors.ts'
 import { kindOf } from '../kind-of.ts'
 import type { Savepoint as PublicSavepoint } from '../../types/session.ts'
-import { ObservedPromise } from '../exchange/observed-promise.ts'
+import { ObservedPromise } from '../observed-promise.ts'
+import { isIdentifier, longestIdentifier } from '../postgres/identifier.ts'
 import { Savepoint } from './savepoint.ts'
 import {
   openInTurn, releaseSavepoint, reportUnlessAwaited, type SavepointHost, undoSavepoint
 } from './savepoint-ends.ts'
 
-/** The longest name that PostgreSQL does not truncate. Bytes. */
-const maxName = 63
-
 /** The error for a name that PostgreSQL does not accept, or null. */
 export function invalidName (name: unknown): Error | null {
-  if (name === undefined) return null
-  const isName = typeof name === 'string' && name !== '' && Buffer.byteLength(name) <= maxName && !name.includes('\0')
-  if (isName) return null
+  if (name === undefined || isIdentifier(name)) return null
   const got = typeof name === 'string' && name !== '' ? 'a longer one, or one with a zero byte' : kindOf(name)
   return pgScopeError('FST_PG_SCOPE_QUERY_INVALID', '`savepoint(name)`: `name` must be a string of 1 to ' +
-    `${maxName} bytes without a zero byte, or undefined, got ${got}.`)
+    `${longestIdentifier} bytes without a zero byte, or undefined, got ${got}.`)
 }
 
 /**

@@ -1,20 +1,22 @@
 import { pgScopeError } from '../errors.ts'
+import type { Call } from '../exchange/call.ts'
 import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { ArraySetMember } from '../array-set.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import type { OwnedSession } from '../../types/session.ts'
 import type { TransactionHost } from '../exchange/transaction-host.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** What a session needs of the engine. */
 export interface SessionHost extends TransactionHost {
   /** The promises of running hooks. */
   readonly pending: Set<Promise<unknown>>
-  /** Rejects a statement that cannot work over the session's connections, for example behind PgBouncer. */
-  vet (text: string): void
+  /** Rejects a statement that cannot work over the connections of the primary, for example behind PgBouncer. */
+  vet (call: Call): void
   /** Logs an error that no caller receives: of a hook, or of a COMMIT that is not awaited. */
   report (error: unknown, message: string): void
-  /** Logs a statement that waits for a transaction(fn) for seconds. @param label method and route of the request */
-  waitsLong (text: string, label: string | undefined): void
+  /** Logs a statement that waits for a transaction(fn) for seconds. */
+  waitsLong (text: string, label: RequestLabel | undefined): void
   /** The session has ended. */
   ended (session: ManagedSession): void
 }
@@ -27,8 +29,10 @@ export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetM
   onForcedClose: ((error: Error) => void) | undefined
   /** Set by what runs its work again. */
   attempt: number
-  /** The transaction must be ended by end(): commit() and rollback() are refused. */
-  soleEnd: boolean
+  /** Undefined outside of requests. */
+  readonly label: RequestLabel | undefined
+  /** What alone ends the transaction, so that commit() and rollback() are refused; null: its caller may. */
+  soleEnd: 'request' | 'fn' | null
   /** Sends a statement that nobody awaits: it shares the round trip of COMMIT, which fails if it fails. */
   addToEnd (text: string, values: WireValue[]): void
   /** commit() has saved a part of its work. */

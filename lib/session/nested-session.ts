@@ -1,4 +1,7 @@
 import type { RowStream, Savepoint, Session, SessionState, StreamOptions } from '../../types/session.ts'
+import type { Writer } from '../exchange/written-position.ts'
+import { type ForLibraries, forLibraries, type LibrarySession } from '../library-session.ts'
+import { writer, type WritingSession } from './current-session.ts'
 import { transactionEndedError } from './managed-session.ts'
 import { rejected } from './rejected.ts'
 import type { Frame } from './savepoint.ts'
@@ -33,12 +36,36 @@ export class NestedSession implements Session {
     return this.#session.attempt
   }
 
+  get writtenAt (): string | null {
+    return this.#session.writtenAt
+  }
+
+  get [writer] (): Writer {
+    return (this.#session as Session & WritingSession)[writer]
+  }
+
   get signal (): AbortSignal {
     return this.#session.signal
   }
 
+  get [forLibraries] (): ForLibraries {
+    const outer = (this.#session as Session & LibrarySession)[forLibraries]
+    return {
+      modes: outer.modes,
+      transaction: () => {
+        if (!this.#isOpen) throw transactionEndedError()
+        return this.#frame.run(() => outer.transaction(false, this.#frame))
+      },
+      invalid: (error) => { if (this.#isOpen) this.#frame.run(() => outer.invalid(error)) }
+    }
+  }
+
   query (text: any, values?: readonly unknown[], callback?: unknown): Promise<any> {
     return this.#callAsync(() => this.#session.query(text, (callback ?? values) as readonly unknown[]))
+  }
+
+  notify (channel: string, payload?: string): Promise<void> {
+    return this.#callAsync(() => this.#session.notify(channel, payload))
   }
 
   stream<R = any> (text: any, values?: any, options?: StreamOptions): RowStream<R> {

@@ -1,5 +1,5 @@
 import type { Session } from '../../types/session.ts'
-import type { ObservedPromise } from '../exchange/observed-promise.ts'
+import type { ObservedPromise } from '../observed-promise.ts'
 import { runInSession } from './current-session.ts'
 import { NestedSession } from './nested-session.ts'
 import type { Frame } from './savepoint.ts'
@@ -29,11 +29,11 @@ export class NestedTransactions {
     const promise: ObservedPromise<T> = openInTurn<T>(host, (resolve, reject) => {
       savepoints.enter((frame) => this.#run(frame, fn).then((result) => {
         resolve(result)
-        savepoints.leave(frame)
+        savepoints.leaveHeld(frame)
       }, (error) => {
         reportUnlessAwaited(host, frame.parent, promise, error)
         reject(error)
-        savepoints.leave(frame)
+        savepoints.leaveHeld(frame)
       }))
     })
     return promise
@@ -42,20 +42,25 @@ export class NestedTransactions {
   async #run<T> (frame: Frame, fn: (session: Session) => Promise<T> | T): Promise<T> {
     const { engine, session, savepoints, hooks } = this.#host
     frame.hooks = hooks.count
+    let isEnding = false
+    const end = async (): Promise<void> => {
+      await savepoints.holdWhenInnermost(frame)
+      isEnding = true
+      savepoints.endOpen(frame.unawaited)
+    }
     try {
       // Continues on a new stack; meanwhile only calls made inside fn proceed.
       if (this.#starting === maxStarting) await null
       const nested = new NestedSession(session, frame)
       const result = await this.#start(() => runInSession(engine, nested, () => fn(nested)))
       frame.fn = 'settled'
-      await savepoints.whenInnermost(frame)
-      savepoints.endOpen(frame.unawaited)
+      await end()
       await releaseSavepoint(this.#host, frame)
       return result
     } catch (error) {
       frame.fn = 'rolledBack'
-      await savepoints.whenInnermost(frame)
-      savepoints.endOpen(frame.unawaited)
+      frame.error = error
+      if (!isEnding) await end()
       await undoSavepoint(this.#host, frame, error)
       throw error
     }

@@ -1,6 +1,7 @@
 import { pgScopeError } from '../errors.ts'
-import { ObservedPromise, type UnawaitedFailures } from '../exchange/observed-promise.ts'
+import { ObservedPromise, type UnawaitedFailures } from '../observed-promise.ts'
 import type { Transaction } from '../exchange/transaction.ts'
+import type { TransactionModes } from '../transaction-modes.ts'
 import type { Session } from '../../types/session.ts'
 import type { CursorStream } from './cursor-stream.ts'
 import type { OutcomeHooks } from './outcome-hooks.ts'
@@ -24,6 +25,12 @@ export interface SavepointHost {
   tooLateError (): Error | null
   /** Whether the end of the session reports a failure that no caller awaits. */
   reportsFailures (): boolean
+  /** What the next transaction begins with, as far as that is known. */
+  modes (): TransactionModes
+  /** Sends a statement, in turn. @param isOutside in front of the savepoints that were not sent yet */
+  send (text: string, isOutside?: boolean): Promise<unknown>
+  /** A call was rejected in its turn: the transaction fails. */
+  fail (error: Error): void
   /** Discards a transaction that failed before it asked for a connection, after the failed work was rolled back. */
   discardUnsent (): void
 }
@@ -75,10 +82,16 @@ export async function releaseSavepoint (host: SavepointHost, savepoint: Savepoin
   if (transaction !== null && savepoint.sentIn === transaction) host.savepoints.release(savepoint)
 }
 
-/** Undoes the work of a savepoint, and runs the hooks that were registered in it. */
-export async function undoSavepoint (host: SavepointHost, savepoint: Savepoint, cause?: unknown): Promise<void> {
+/**
+ * Undoes the work of a savepoint, and runs the hooks that were registered in it.
+ *
+ * @param goesOn the savepoint stays open
+ */
+export async function undoSavepoint (
+  host: SavepointHost, savepoint: Savepoint, cause?: unknown, goesOn = false
+): Promise<void> {
   await rollBackTo(host, savepoint, cause)
-  savepoint.trace?.rolledBack(cause ?? null)
+  if (!goesOn) savepoint.trace?.rolledBack(cause ?? null)
   host.hooks.savepointRolledBack(savepoint)
 }
 

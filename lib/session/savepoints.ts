@@ -1,11 +1,15 @@
 import { bindToContext } from '../async-context.ts'
-import type { UnawaitedFailures } from '../exchange/observed-promise.ts'
+import type { UnawaitedFailures } from '../observed-promise.ts'
 import { Statement } from '../exchange/statement.ts'
 import { traceTransaction } from '../exchange/transaction-trace.ts'
 import type { Transaction } from '../exchange/transaction.ts'
-import type { EngineIdentity } from '../../types/telemetry.ts'
-import { callersFrame, Frame, isCallerRolledBack, outsideFrames, Savepoint } from './savepoint.ts'
+import type { EngineIdentity, SessionIdentity } from '../../types/telemetry.ts'
+import { takePlace } from './clients/call-place.ts'
+import {
+  callersFate, callersFrame, type Fate, Frame, isCallerRolledBack, outsideFrames, Savepoint
+} from './savepoint.ts'
 import { type Reject, Turns } from './turns.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 const none: Savepoint[] = []
 
@@ -20,6 +24,8 @@ export class Savepoints {
   #count = 0
   /** A call is in progress that later calls wait for: see hold(). */
   #isHeld = false
+  /** No call waits for its turn any more. */
+  #isOver = false
   /** Calls made outside all frames, which wait for these to end. */
   readonly #waiting = new Turns()
   /**
@@ -28,12 +34,14 @@ export class Savepoints {
    */
   #toRelease: Savepoint[] = none
   readonly #engine: EngineIdentity | null
-  readonly #route: string | undefined
+  readonly #session: SessionIdentity | null
+  readonly #label: RequestLabel | undefined
 
   /** For telemetry. */
-  constructor (engine: EngineIdentity | null = null, route?: string) {
+  constructor (engine: EngineIdentity | null = null, session: SessionIdentity | null = null, label?: RequestLabel) {
     this.#engine = engine
-    this.#route = route
+    this.#session = session
+    this.#label = label
   }
 
   /** No savepoint is open, no call holds up the others, and no RELEASE is waiting to be sent. */
@@ -50,6 +58,11 @@ export class Savepoints {
     return this.#top
   }
 
+  /** The transaction of a client that was begun last and is still open, or null. */
+  get client (): Savepoint | null {
+    return this.#top === null || this.#top.isClients ? this.#top : this.#top.client
+  }
+
   /** The frame whose calls proceed; null stands for the session. */
   get #frame (): Frame | null {
     return this.#top === null ? null : this.#top.frame
@@ -60,6 +73,11 @@ export class Savepoints {
     return this.callersFrame() !== null
   }
 
+  /** A call of the running code would not have to wait. */
+  get isCallersTurn (): boolean {
+    return this.#isTurnOf(this.callersFrame())
+  }
+
   /** Whether the running code was started by a transaction(fn) of this session that has been rolled back. */
   get isCallerRolledBack (): boolean {
     return isCallerRolledBack(this)
@@ -68,6 +86,11 @@ export class Savepoints {
   /** The innermost open frame of this session in which the running code was called. */
   callersFrame (): Frame | null {
     return callersFrame(this)
+  }
+
+  /** What becomes of the transaction(fn) in which the running code was called, or null if it is in none. */
+  fateOfCaller (): Fate | null {
+    return callersFate(this)
   }
 
   /** Runs a function outside all frames of all sessions. */
@@ -82,8 +105,10 @@ export class Savepoints {
    * @param reject for a call that need not wait once the connection is lost: see rejectWaiting()
    */
   inTurn (start: () => void, reject: Reject | null = null): void {
-    if (this.#top === null && !this.#isHeld) start()
-    else this.#when(this.callersFrame(), start, reject)
+    const forClient = takePlace()
+    if (forClient !== null) forClient(start, reject)
+    else if (this.#top === null && !this.#isHeld) start()
+    else this.inTurnOf(this.callersFrame(), start, reject)
   }
 
   /** inTurn() for commit() and rollback(): the calls after them belong to the next transaction. */
@@ -93,8 +118,10 @@ export class Savepoints {
   }
 
   /** Resolves when every frame inside this one has ended; null stands for the session. */
-  whenInnermost (frame: Frame | null): Promise<void> {
-    return new Promise((resolve) => this.#when(frame, resolve, null))
+  async whenInnermost (frame: Frame | null): Promise<void> {
+    // Calls that waited, too, may have begun something by then.
+    do await new Promise<void>((resolve) => this.inTurnOf(frame, resolve, null))
+    while (!this.#isOver && !this.#isTurnOf(frame))
   }
 
   /**
@@ -112,7 +139,8 @@ export class Savepoints {
     return frame === this.#frame && !this.#isHeld
   }
 
-  #when (from: Frame | null, start: () => void, reject: Reject | null): void {
+  /** inTurn() for a call in this frame; null stands for the session. */
+  inTurnOf (from: Frame | null, start: () => void, reject: Reject | null): void {
     if (this.#isTurnOf(from)) start()
     else this.#waitingIn(from).add(bindToContext(start), reject) // in the async context of the caller
   }
@@ -139,8 +167,8 @@ export class Savepoints {
     savepoint.name = name ?? unique
     savepoint.identifier = name === undefined ? unique : this.#identifier(name, unique)
     this.#top = savepoint
-    if (savepoint.isOnServer && this.#engine !== null) {
-      savepoint.trace = traceTransaction(this.#engine, this.#route, savepoint.name, false, 'savepoint')
+    if (savepoint.isOnServer && this.#session !== null) {
+      savepoint.trace = traceTransaction(this.#engine!, this.#session, this.#label, savepoint.name, false, 'savepoint')
     }
   }
 
@@ -162,6 +190,12 @@ export class Savepoints {
     return frame.enter(() => fn(frame))
   }
 
+  /** As whenInnermost(). Then the frame ends: later calls wait until proceed(). */
+  async holdWhenInnermost (frame: Frame): Promise<void> {
+    while (!this.#isTurnOf(frame) && !this.#isOver) await this.whenInnermost(frame)
+    this.hold()
+  }
+
   /** Makes every later call wait until proceed(), while the end of a savepoint or of the transaction is in progress. */
   hold (): void {
     this.#isHeld = true
@@ -172,13 +206,19 @@ export class Savepoints {
     this.#proceed()
   }
 
+  /** Ends a frame that holdWhenInnermost() has prepared for it. */
+  leaveHeld (frame: Frame): void {
+    this.#isHeld = false
+    this.leave(frame)
+  }
+
   /** Ends the topmost savepoint. */
   leave (savepoint: Savepoint): void {
-    const { parent } = savepoint
+    this.#top = savepoint.parent
     savepoint.end(this.#count)
-    this.#top = parent
     // Calls that fn did not await belong to the enclosing frame.
     if (savepoint instanceof Frame) this.#waitingIn(this.#frame).takeFrom(savepoint.waiting)
+    if (savepoint.isClients) this.client?.startWaiting()
     this.#proceed()
   }
 
@@ -187,28 +227,33 @@ export class Savepoints {
    * part of the frame's, and so are their failures.
    *
    * @param last the outermost one that stays open, if any does
+   * @param reason for transactions of clients
    */
-  endOpen (unawaited: UnawaitedFailures | null, last: Savepoint | null = null): void {
+  endOpen (unawaited: UnawaitedFailures | null, last: Savepoint | null = null, reason: Error | null = null): void {
+    let endsClients = false
     for (let each = this.#top; each !== null && each !== last && !(each instanceof Frame); each = each.parent) {
-      each.end(this.#count)
+      endsClients ||= each.isClients
       this.#top = each.parent
+      each.end(this.#count, reason)
       unawaited?.takeFrom(each.unawaited)
     }
+    if (endsClients) this.client?.startWaiting()
   }
 
   /** Starts every waiting call, whose turn can no longer come: the session is closed, and rejects them. */
   startAll (): void {
-    for (let each = this.#top; each !== null; each = each.parent) each.trace?.rolledBack(null)
+    this.#isOver = true
     this.#waiting.run(() => true)
-    for (let frame = this.#frame; frame !== null; frame = frame.parent?.frame ?? null) frame.waiting.run(() => true)
+    for (let each = this.#top; each !== null; each = each.parent) {
+      each.trace?.rolledBack(null)
+      each.startWaiting()
+    }
   }
 
   /** The connection is lost: rejects calls that wait for a transaction(fn) to end, because fn may await them. */
   rejectWaiting (error: Error): void {
     this.#waiting.rejectWaiting(error)
-    for (let frame = this.#frame; frame !== null; frame = frame.parent?.frame ?? null) {
-      frame.waiting.rejectWaiting(error)
-    }
+    for (let each = this.#top; each !== null; each = each.parent) each.rejectWaiting(error)
   }
 
   /** A commit() or rollback() waits for its turn. */

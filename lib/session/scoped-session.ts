@@ -4,15 +4,16 @@ import { Statement } from '../exchange/statement.ts'
 import type { Transaction } from '../exchange/transaction.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import type { Call } from '../exchange/call.ts'
-import type { TransactionConfig, Settings } from '../exchange/transaction-config.ts'
+import { type ForLibraries, forLibraries } from '../library-session.ts'
+import type { Settings, TransactionConfig } from '../exchange/transaction-config.ts'
 import { asError } from '../exchange/transaction-errors.ts'
 import { CallerSettlement, rollbackOnlyError } from './caller-settlement.ts'
 import { CursorStream, failedStream } from './cursor-stream.ts'
 import { type ManagedSession, type Outcome, type SessionHost, transactionEndedError } from './managed-session.ts'
-import { invalidName, openSavepoint } from './imperative-savepoint.ts'
-import { NestedTransactions } from './nested-transactions.ts'
+import { invalidName } from './imperative-savepoint.ts'
 import { rejected } from './rejected.ts'
-import type { SavepointHost } from './savepoint-ends.ts'
+import { type Fate, isUndone } from './savepoint.ts'
+import { SavepointCalls } from './savepoint-calls.ts'
 import { Savepoints } from './savepoints.ts'
 import { SessionBase } from './session-base.ts'
 import { SessionEnd } from './session-end.ts'
@@ -25,27 +26,26 @@ import { StatementOrder } from './statement-order.ts'
  * - SessionTransactions: the current transaction, which holds the connection until COMMIT or ROLLBACK, its streams and
  *   hooks
  * - StatementOrder, Savepoints: whose turn it is
- * - NestedTransactions: transaction(fn); imperative-savepoint.ts: savepoint()
+ * - SavepointCalls: transaction(fn), savepoint(), and the transactions of libraries
  * - CallerSettlement: commit() and rollback() before the end; SessionEnd: the end
  */
 export class ScopedSession extends SessionBase implements ManagedSession {
   endIsAwaited: boolean
   readonly firstFailure = null
   readonly requestOf: object | null
-  readonly #savepoints = new Savepoints(this.host.engineIdentity, this.label)
+  readonly #savepoints = new Savepoints(this.host.engineIdentity, this, this.label)
   readonly #transactions: SessionTransactions
   readonly #order: StatementOrder
   readonly #caller = new CallerSettlement(this.#savepoints)
   readonly #end: SessionEnd
   /** Allocated lazily. */
-  #nested: NestedTransactions | null = null
-  #savepointHost: SavepointHost | null = null
+  #savepointCalls: SavepointCalls | null = null
   /** The reason given to setRollbackOnly(), or null. */
   #rollbackOnly: string | null = null
 
   constructor (
     host: SessionHost, config: TransactionConfig, requestSettings?: () => Settings | Promise<Settings>,
-    label?: string, requestOf: object | null = null
+    label?: ScopedSession['label'], requestOf: object | null = null
   ) {
     super(host, label)
     this.endIsAwaited = requestOf !== null
@@ -91,13 +91,20 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return this.#end.hasBegun
   }
 
+  /** A statement runs, or waits for a connection. */
+  get isBusy (): boolean {
+    return this.#transactions.current?.isIdle === false
+  }
+
   get nothingAwaited (): boolean {
     return this.#savepoints.isFree && this.#caller.inProgress === null && this.#transactions.nothingAwaited
   }
 
   get failure (): Error | null {
-    const unawaited = this.#transactions.unawaitedFailure
-    return this.#transactions.failure ?? this.#caller.failure ?? (unawaited === null ? null : asError(unawaited.error))
+    const { unawaitedFailure: unawaited, isLost, failure } = this.#transactions
+    // What is open beside the caller may undo the failed work.
+    const isFinal = failure !== null && (isLost || this.#savepoints.isCallersTurn)
+    return (isFinal ? failure : null) ?? this.#caller.failure ?? (unawaited === null ? null : asError(unawaited.error))
   }
 
   get rollbackOnly (): boolean {
@@ -110,7 +117,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   get unused (): boolean {
     const isIdle = this.state === 'idle' && this.#savepoints.isEmpty && this.#caller.inProgress === null
-    return isIdle && this.failure === null
+    return isIdle && this.failure === null && !isUndone(this.#savepoints.fateOfCaller())
   }
 
   get resting (): number | null {
@@ -143,15 +150,14 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     const late = this.#callError()
     if (late !== null) return rejected(late)
     if (typeof fn !== 'function') return this.#rejectInvalid(noFunction('transaction', fn))
-    this.#nested ??= new NestedTransactions(this.#hostOfSavepoints)
-    return this.#nested.run(fn)
+    return this.savepointCalls.transaction(fn)
   }
 
   savepoint (name?: string): Promise<Savepoint> {
     const late = this.#callError()
     if (late !== null) return rejected(late)
     const invalid = invalidName(name)
-    return invalid === null ? openSavepoint(this.#hostOfSavepoints, name) : this.#rejectInvalid(invalid)
+    return invalid === null ? this.savepointCalls.savepoint(name) : this.#rejectInvalid(invalid)
   }
 
   #rejectInvalid (error: unknown): Promise<never> {
@@ -159,38 +165,31 @@ export class ScopedSession extends SessionBase implements ManagedSession {
     return rejected(error)
   }
 
-  /** savepoint() for the whole transaction of a session that was not used before: nothing is sent for it. */
-  begin (name: string): Promise<Savepoint> {
-    return openSavepoint(this.#hostOfSavepoints, name, false)
-  }
-
-  /** The running code was called in a transaction(fn) of this session. */
-  get isCallerInside (): boolean {
-    return this.#savepoints.isCallerInside
-  }
-
-  get #hostOfSavepoints (): SavepointHost {
-    const transactions = this.#transactions
-    this.#savepointHost ??= {
+  get savepointCalls (): SavepointCalls {
+    this.#savepointCalls ??= new SavepointCalls({
       session: this,
       engine: this.host.pool,
       savepoints: this.#savepoints,
-      hooks: transactions.hooks,
-      unawaited: transactions.unawaited,
-      streams: () => transactions.streams,
-      transaction: () => transactions.current,
-      failure: () => transactions.failure,
+      callError: () => this.#callError(),
       tooLateError: () => this.tooLateError(),
       reportsFailures: () => this.endIsAwaited || this.isEnding,
-      discardUnsent: () => transactions.discardUnsent()
-    }
-    return this.#savepointHost
+      invalid: (error) => this.invalid(error)
+    }, this.#transactions, this.#order)
+    return this.#savepointCalls
+  }
+
+  get [forLibraries] (): ForLibraries {
+    return this.savepointCalls.forLibraries
   }
 
   commit (): Promise<void> {
+    return this.#commit(null)
+  }
+
+  #commit (fate: Fate | null): Promise<void> {
     return this.#settleForCaller('commit', async () => {
       if (this.#rollbackOnly !== null) throw rollbackOnlyError(this.#rollbackOnly)
-      await this.#transactions.commit(false)
+      await this.#transactions.commit(false, fate)
     })
   }
 
@@ -201,11 +200,12 @@ export class ScopedSession extends SessionBase implements ManagedSession {
 
   #settleForCaller (name: 'commit' | 'rollback', settle: () => Promise<void>): Promise<void> {
     const late = this.#callError()
-    return late !== null ? rejected(late) : this.#caller.run(name, settle, this)
+    return late === null ? this.#caller.run(name, settle, this) : rejected(late)
   }
 
   settle (outcome: Outcome): Promise<void> {
-    return this.#savepoints.outside(() => outcome === 'commit' ? this.commit() : this.rollback())
+    const fate = this.#savepoints.fateOfCaller()
+    return this.#savepoints.outside(() => outcome === 'commit' ? this.#commit(fate) : this.rollback())
   }
 
   setRollbackOnly (reason = ''): void {
@@ -265,7 +265,7 @@ export class ScopedSession extends SessionBase implements ManagedSession {
   /** Why a call is rejected, or null. */
   #callError (): Error | null {
     if (!this.acceptsCalls) return this.closedError()
-    if (this.#nested !== null && this.#savepoints.isCallerRolledBack) return transactionEndedError()
+    if (this.#savepointCalls !== null && this.#savepoints.isCallerRolledBack) return transactionEndedError()
     this.#caller.nextCall()
     return null
   }

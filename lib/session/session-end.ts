@@ -1,5 +1,6 @@
 import type { CallerSettlement } from './caller-settlement.ts'
 import type { Outcome } from './managed-session.ts'
+import type { Fate } from './savepoint.ts'
 import type { Savepoints } from './savepoints.ts'
 import type { SessionTransactions } from './session-transactions.ts'
 
@@ -40,8 +41,9 @@ export class SessionEnd {
   /** @param failure prevents a commit, or null */
   begin (outcome: Outcome, failure: Error | null): Promise<void> {
     this.outcome = outcome
-    if (outcome === 'commit' && failure === null && this.#canCommitAtOnce) return this.#commitAtOnce()
-    const end = outcome === 'commit' ? this.#commit() : this.#rollback()
+    const fate = outcome === 'commit' ? this.#savepoints.fateOfCaller() : null
+    if (outcome === 'commit' && failure === null && fate === null && this.#canCommitAtOnce) return this.#commitAtOnce()
+    const end = outcome === 'commit' ? this.#commit(fate) : this.#rollback()
     // Not every caller awaits the end.
     end.catch(noop)
     return end
@@ -62,13 +64,14 @@ export class SessionEnd {
     })
   }
 
-  async #commit (): Promise<void> {
+  /** @param fate of the transaction(fn) from which a success is sent: without its work there is none */
+  async #commit (fate: Fate | null): Promise<void> {
     try {
-      if (!this.#savepoints.isEmpty) await this.#savepoints.whenInnermost(null)
+      if (!this.#savepoints.isFree) await this.#savepoints.whenInnermost(null)
       this.#session.endSavepoints()
       if (this.#caller.failure !== null) throw this.#caller.failure
       if (this.outcome === 'rollback') throw this.#session.closedError()
-      await this.#transactions.commit(true)
+      await this.#transactions.commit(true, fate)
     } catch (error) {
       if (!this.#transactions.isClosed) await this.#transactions.close()
       throw error

@@ -1,17 +1,20 @@
 import { pgScopeError } from '../errors.ts'
 import { isPromiseLike } from '../kind-of.ts'
 import { enterWorkOf } from '../pool/work-context.ts'
-import { UnawaitedFailures } from '../exchange/observed-promise.ts'
+import { UnawaitedFailures } from '../observed-promise.ts'
 import type { Statement } from '../exchange/statement.ts'
 import type { Settings, TransactionConfig } from '../exchange/transaction-config.ts'
 import { transactionAborted } from '../exchange/transaction-errors.ts'
+import type { TransactionModes } from '../transaction-modes.ts'
 import type { TransactionOwner } from '../exchange/transaction-host.ts'
 import { Transaction } from '../exchange/transaction.ts'
 import type { SessionState } from '../../types/session.ts'
 import type { CursorStream } from './cursor-stream.ts'
 import type { SessionHost } from './managed-session.ts'
 import { OutcomeHooks } from './outcome-hooks.ts'
+import { type Fate, throwIfUndone } from './savepoint.ts'
 import type { Savepoints } from './savepoints.ts'
+import type { RequestLabel } from '../telemetry/request-label.ts'
 
 const noop = (): void => {}
 
@@ -44,7 +47,7 @@ export class SessionTransactions {
   readonly #config: TransactionConfig
   readonly #owner: TransactionsOwner
   readonly #savepoints: Savepoints
-  readonly #label: string | undefined
+  readonly #label: RequestLabel | undefined
   /** Computes the settings of the request when a transaction begins. */
   #requestSettings: (() => Settings | Promise<Settings>) | undefined
   /** A statement may have made the transaction read-write or serializable. */
@@ -54,7 +57,7 @@ export class SessionTransactions {
 
   constructor (
     host: SessionHost, config: TransactionConfig, owner: TransactionsOwner, savepoints: Savepoints,
-    requestSettings: (() => Settings | Promise<Settings>) | undefined, label: string | undefined
+    requestSettings: (() => Settings | Promise<Settings>) | undefined, label: RequestLabel | undefined
   ) {
     this.#host = host
     this.hooks = new OutcomeHooks(host)
@@ -121,18 +124,24 @@ export class SessionTransactions {
     return mayEnd ? this.#submissions : null
   }
 
-  submit (statements: readonly Statement[]): void {
+  /** What the current transaction has begun with, unless a statement may have changed it. */
+  get modes (): TransactionModes {
+    return this.#mayHaveChangedMode ? {} : this.#config.modes
+  }
+
+  /** @param isOutside they are sent in front of the savepoints that were not sent yet, as the first statements */
+  submit (statements: readonly Statement[], isOutside = false): void {
     this.#submissions++
     if (this.open === null) this.#hasOtherEffects = false
     for (const { changesMode, hasOtherEffects } of statements) {
       this.#mayHaveChangedMode ||= changesMode
       this.#hasOtherEffects ||= hasOtherEffects
     }
-    if (this.open === null) this.#begin(statements)
+    if (this.open === null) this.#begin(statements, isOutside)
     else this.open.submit(this.#withSavepoints(this.open, statements))
   }
 
-  #begin (statements: readonly Statement[]): void {
+  #begin (statements: readonly Statement[], isOutside: boolean): void {
     let settings: Settings | Promise<Settings> | undefined
     const { rejection } = statements[0]!
     let failure = rejection === null ? null : transactionAborted(rejection) as Error
@@ -148,7 +157,7 @@ export class SessionTransactions {
     }
     const transaction = new Transaction(this.#host, this.#config, settings, this.#owner, this.#label)
     this.current = transaction
-    const all = this.#withSavepoints(transaction, statements)
+    const all = isOutside ? statements : this.#withSavepoints(transaction, statements)
     if (failure !== null) return transaction.refuseAll(failure, statements)
     // The rest of the handler runs inside its session. A caller of app.db.session() may have several side by side.
     if ((this.#owner.requestOf ?? null) !== null) enterWorkOf(this.#owner)
@@ -164,15 +173,25 @@ export class SessionTransactions {
    * Sends COMMIT after everything is answered.
    *
    * @param isEnd the session is closed with the transaction
+   * @param fate of the transaction(fn) from which a success is sent, which needs its work
    * @throws why nothing is committed. If that was known before COMMIT, the transaction is still open.
    */
-  async commit (isEnd: boolean): Promise<void> {
+  async commit (isEnd: boolean, fate: Fate | null): Promise<void> {
     this.#closeStreams()
-    if (this.current?.nothingAwaited === false) await this.current.settled()
-    if (this.failure !== null) throw this.failure
-    if (this.unawaitedFailure !== null) throw this.unawaitedFailure.error
+    throwIfUndone(fate)
+    // What its caller has not handled before the end is no success any more.
+    this.#throwFailure()
+    if (this.current?.nothingAwaited === false) {
+      await this.current.settled()
+      this.#throwFailure()
+    }
     if (this.open === null) return this.#leave('committed', isEnd)
     await this.commitAtOnce(isEnd)
+  }
+
+  #throwFailure (): void {
+    if (this.failure !== null) throw this.failure
+    if (this.unawaitedFailure !== null) throw this.unawaitedFailure.error
   }
 
   /** The fast path of commit(), with as few promises as possible: nothing is awaited, and there is no failure. */

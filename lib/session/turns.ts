@@ -31,6 +31,10 @@ export class Turns {
     return this.#settling > 0
   }
 
+  get isEmpty (): boolean {
+    return this.#turns.length === 0
+  }
+
   add (start: () => void, reject: Turn['reject']): void {
     if (this.#turns === none) this.#turns = []
     this.#turns.push({ start, reject })

@@ -1,18 +1,13 @@
-import { tracingChannel } from 'node:diagnostics_channel'
 import type {
   AcquireEvent, ConnectEvent, LeaseEvent, SettleEvent, StatementEvent, TransactionEvent
 } from '../../types/telemetry.ts'
-import type { Channel } from './operation.ts'
+import { Channel } from './channel.ts'
 
 // The channels of this package: their names and what is published on them. docs/telemetry.md describes them.
 
-function channel<Event extends object> (name: string): Channel<Event> {
-  return tracingChannel(`fastify-pg-scope:${name}`)
-}
-
-export const statementChannel = channel<StatementEvent>('statement')
-export const transactionChannel = channel<TransactionEvent>('transaction')
-export const acquireChannel = channel<AcquireEvent>('acquire')
-export const leaseChannel = channel<LeaseEvent>('lease')
-export const connectChannel = channel<ConnectEvent>('connect')
-export const settleChannel = channel<SettleEvent>('settle')
+export const statementChannel = new Channel<StatementEvent>('fastify-pg-scope:statement')
+export const transactionChannel = new Channel<TransactionEvent>('fastify-pg-scope:transaction')
+export const acquireChannel = new Channel<AcquireEvent>('fastify-pg-scope:acquire')
+export const leaseChannel = new Channel<LeaseEvent>('fastify-pg-scope:lease')
+export const connectChannel = new Channel<ConnectEvent>('fastify-pg-scope:connect')
+export const settleChannel = new Channel<SettleEvent>('fastify-pg-scope:settle')

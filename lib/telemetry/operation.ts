@@ -1,21 +1,23 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
-import type { TracingChannel } from 'node:diagnostics_channel'
-import type { AcquireEvent, TelemetryEvent } from '../../types/telemetry.ts'
-
-/** A tracing channel with the event that is published on it. */
-export type Channel<Event extends object> = TracingChannel<unknown, Event>
-
-/** Runs a function in the async context in which it was made. */
-export type InContext = <T>(fn: () => T) => T
+import type { AcquireEvent, EngineIdentity, TelemetryEvent } from '../../types/telemetry.ts'
+import type { InContext } from '../async-context.ts'
+import type { Channel } from './channel.ts'
+import type { RequestLabel } from './request-label.ts'
 
 const noop = (): void => {}
 
-/**
- * The async context of the running code. Only with subscribers: it is an AsyncResource on some versions of Node, which
- * V8 keeps for long.
- */
-export function currentContext (): InContext {
-  return AsyncLocalStorage.snapshot() as InContext
+/** The fields that all events begin with. Their classes make all fields at once, as it is slow to add them later. */
+export class OperationEvent implements TelemetryEvent {
+  readonly engine: EngineIdentity
+  readonly request: RequestLabel | undefined
+  readonly route: string | undefined
+  readonly startTime = performance.now()
+  duration?: number = undefined
+
+  constructor (engine: EngineIdentity, request: RequestLabel | undefined) {
+    this.engine = engine
+    this.request = request
+    this.route = request?.route
+  }
 }
 
 /**
@@ -28,18 +30,26 @@ export function currentContext (): InContext {
  */
 export class Operation<Event extends TelemetryEvent> {
   readonly event: Event
-  readonly inContext: InContext
+  /** Null: it is not published. */
+  readonly inContext: InContext | null
   readonly #channel: Channel<Event>
   #isEnded = false
 
-  constructor (channel: Channel<Event>, event: Event, inContext: InContext = currentContext()) {
+  /** @param inContext undefined: that of the running code */
+  constructor (channel: Channel<Event>, event: Event, inContext?: InContext | null) {
     this.#channel = channel
     this.event = event
-    this.inContext = inContext
-    inContext(() => {
-      channel.start.runStores(event, noop)
-      channel.end.publish(event)
-    })
+    this.inContext = inContext === undefined ? channel.context() : inContext
+    channel.started(event)
+    if (this.inContext === null) return
+    if (inContext == null) this.#publishStart()
+    else inContext(() => { this.#publishStart() })
+  }
+
+  #publishStart (): void {
+    const { start, end } = this.#channel.published
+    start.runStores(this.event, noop)
+    end.publish(this.event)
   }
 
   /** Later calls have no effect, and neither has fail(). */
@@ -47,12 +57,16 @@ export class Operation<Event extends TelemetryEvent> {
     if (this.#isEnded) return
     this.#isEnded = true
     const { event } = this
-    const { asyncStart, asyncEnd, error } = this.#channel
     event.duration = performance.now() - event.startTime
-    this.inContext(() => {
-      if (event.error !== undefined) error.publish(event)
-      asyncStart.runStores(event, () => asyncEnd.publish(event))
-    })
+    this.#channel.ended(event)
+    this.inContext?.(() => { this.#publishEnd() })
+  }
+
+  #publishEnd (): void {
+    const { event } = this
+    const { asyncStart, asyncEnd, error } = this.#channel.published
+    if (event.error !== undefined) error.publish(event)
+    asyncStart.runStores(event, () => asyncEnd.publish(event))
   }
 
   fail (error: unknown): void {

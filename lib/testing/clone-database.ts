@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
+import { connectionConfig } from '../config/connection-config.ts'
 import { checkOptions, isText, isWait, type Rules } from '../config/option-rules.ts'
 import { exposeDetails, pgScopeError } from '../errors.ts'
-import { databaseOf, withDatabase } from './database-url.ts'
+import { type CheckHost, onSomeHost } from '../postgres/hosts.ts'
+import { databaseOf, hasSeveralHosts, withDatabase } from './database-url.ts'
 
 export interface CloneOptions {
   /** The database that is copied. Default: the database of the URL. Nothing may be connected to it. */
@@ -112,16 +114,34 @@ async function asAdmin (url: string, database: string, fn: (client: pg.Client) =
 }
 
 async function connect (url: string, [database, ...others]: string[]): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: withDatabase(url, database!), application_name: 'cloneDatabase' })
-  client.on('error', () => {})
   try {
-    await client.connect()
-    return client
+    return await open(withDatabase(url, database!))
   } catch (error) {
-    client.connection.stream.destroy()
     if ((error as pg.DatabaseError).code === noDatabase && others.length > 0) return await connect(url, others)
     const { message, code } = error as pg.DatabaseError
     throw testingError(`the server cannot be reached: ${message || code}.`, error)
+  }
+}
+
+const name = 'cloneDatabase'
+
+/** Of several hosts, the primary: no other one makes databases. */
+async function open (url: string): Promise<pg.Client> {
+  if (!hasSeveralHosts(url)) return await logIn({ connectionString: url, application_name: name })
+  const config = connectionConfig(url, name, { targetSessionAttrs: 'primary' })
+  return await onSomeHost(config, logIn)
+}
+
+async function logIn (config: pg.ClientConfig, check?: CheckHost): Promise<pg.Client> {
+  const client = new pg.Client(config)
+  client.on('error', () => {})
+  try {
+    await client.connect()
+    await check?.(client, null)
+    return client
+  } catch (error) {
+    client.connection.stream.destroy()
+    throw error
   }
 }
 

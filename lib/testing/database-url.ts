@@ -1,5 +1,6 @@
 import { parse } from 'pg-connection-string'
 import { optionsError } from '../config/option-rules.ts'
+import { splitHosts } from '../config/url-hosts.ts'
 
 /** Scheme and authority, path, parameters. */
 const parts = /^(postgres(?:ql)?:\/\/[^/?#]*)(\/[^?#]*)?(\?[^#]*)?$/i
@@ -19,12 +20,19 @@ export function databaseOf (url: unknown): string {
   )
   if (!known) throw wrong()
   let parsed
+  const split = splitHosts(url)
+  if (split === 'malformed') throw wrong()
   try {
-    parsed = parse(url)
+    parsed = parse(split?.url ?? url)
   } catch { // its error may contain the URL
     throw wrong()
   }
   return parsed.database || parsed.user || process.env.PGDATABASE || process.env.PGUSER || 'postgres'
+}
+
+/** Whether a URL has a list of hosts. */
+export function hasSeveralHosts (url: string): boolean {
+  return splitHosts(url) !== null || /[?&]host=[^&]*(?:,|%2c)/i.test(url)
 }
 
 /** The same URL with another database: everything else stays as it is written. */

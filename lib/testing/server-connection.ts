@@ -1,6 +1,8 @@
 import pg from 'pg'
 import { ownFields } from '../own-fields.ts'
 import { cancelRequest } from '../postgres/cancel.ts'
+import { type CheckHost, hostsOf, onSomeHost, timeoutOfOne } from '../postgres/hosts.ts'
+import { announcedRole } from '../postgres/server-role.ts'
 import { errorFields, firstColumn, Frames, query, typeOf } from './frames.ts'
 
 export interface Answer {
@@ -42,11 +44,19 @@ export class ServerConnection {
 
   /** @param timeout milliseconds */
   static async open (config: pg.ClientConfig, timeout: number): Promise<ServerConnection> {
+    const each = timeoutOfOne(hostsOf(config), timeout)
+    return await onSomeHost(config, (one, check) => ServerConnection.#open(one, each, check))
+  }
+
+  static async #open (config: pg.ClientConfig, timeout: number, check: CheckHost): Promise<ServerConnection> {
     const client = new pg.Client(ownFields<pg.ClientConfig>(config, { connectionTimeoutMillis: timeout }))
     client.on('error', () => {})
     const connection = new ServerConnection(client)
     try {
       await client.connect()
+      const { parameters } = connection
+      const role = announcedRole(parameters.get('in_hot_standby'), parameters.get('default_transaction_read_only'))
+      await check(client, role)
     } catch (error) {
       client.connection.stream.destroy()
       throw error

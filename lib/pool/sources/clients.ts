@@ -1,15 +1,26 @@
 import pg from 'pg'
 import { ownFields } from '../../own-fields.ts'
 import { readAnswersOf, type Answers } from '../../postgres/answers.ts'
+import { queryUntraced } from '../../postgres/untraced-query.ts'
 import { ServerParameters } from '../../pgbouncer/detect.ts'
+import type { Host } from '../../postgres/host.ts'
+import { type Hosts, timeoutOfOne } from '../../postgres/hosts.ts'
 import { Connection, type ConnectionLimits, cutOff, type ScopeClient } from '../connection.ts'
 import type { ConnectionSourceHost } from './connection-source.ts'
 import { traceConnect } from './connect-trace.ts'
 
 /** Method and route of the request whose batch is being answered, if a request sent it. */
-function labelOf (client: pg.Client): string | undefined {
+function routeOf (client: pg.Client): string | undefined {
   // Private to pg.
-  return (client as unknown as { _getActiveQuery (): { label?: string } | null })._getActiveQuery()?.label
+  return (client as unknown as { _getActiveQuery (): { label?: { route: string } } | null })._getActiveQuery()
+    ?.label?.route
+}
+
+/** Counts a connection to one of several hosts, until it ends. */
+function follow (client: ScopeClient, place: Host, connection: Connection): void {
+  place.connections++
+  client.once('end', () => { place.connections-- })
+  client.parameters.onRoleChange = () => connection.doubt()
 }
 
 /** How long a graceful end may take before the socket is closed. Milliseconds. */
@@ -27,39 +38,72 @@ export class Clients {
   /** Called each time the socket of a leaving client is closed. */
   left: () => void = () => {}
 
-  constructor (host: ConnectionSourceHost, limits: ConnectionLimits) {
+  /** @param timeout how long opening a connection may take, in milliseconds */
+  constructor (host: ConnectionSourceHost, limits: ConnectionLimits, timeout: number) {
     this.#host = host
     this.#limits = limits
+    const { hosts } = host
+    const attemptTimeout = timeoutOfOne(hosts, timeout)
     const open = this.#open
     const leave = (client: ScopeClient): void => this.leave(client)
     this.Client = class extends pg.Client {
       readonly baseline: Record<string, string>
       readonly parameters: ServerParameters
       readonly answers: Answers
+      readonly place: Host | null
+      /** Private to pg: false from makeRaw() on. */
+      declare readonly pipeline: boolean
       outdated = false
       constructor (config?: pg.ClientConfig) {
         // Read for each new connection, as what is known about the pooler may change.
         const settings = host.baseline()
+        const place = hosts === null ? null : hosts.next()
+        const address = place === null ? {} : { host: place.host, port: place.port }
         // pg.Pool makes the password non-enumerable, so a spread would lose it.
-        super(ownFields(config ?? {}, host.client, settings, { pipeline: true }) as pg.ClientConfig)
+        super(ownFields(config ?? {}, host.client, address, settings, { pipeline: true }) as pg.ClientConfig)
+        this.place = place
         this.baseline = settings
         this.answers = readAnswersOf(this)
         this.parameters = new ServerParameters(this)
         open.add(this)
         this.once('end', () => open.delete(this))
-        this.on('notice', (notice) => host.noticed(notice, labelOf(this)))
+        this.on('notice', (notice) => host.noticed(notice, routeOf(this)))
       }
 
       override connect (done?: (error: any, client: any) => void): any {
         if (done === undefined) return super.connect()
         const trace = traceConnect(host.engineIdentity)
-        super.connect((error: Error | null, client?: pg.Client) => {
+        const opened = (error: Error | null, client?: pg.Client): void => {
           // pg leaves the socket open if the login fails, because of the password for example.
           if (error != null) cutOff(this)
           if (error != null) trace?.fail(error)
           else trace?.succeed()
           done(error, client)
+        }
+        if (hosts === null) super.connect(opened)
+        else this.#connectTo(hosts, this.place!, opened)
+      }
+
+      #connectTo (hosts: Hosts, place: Host, opened: (error: Error | null, client?: pg.Client) => void): void {
+        const timer = setTimeout(() => cutOff(this, new Error(`no answer within ${attemptTimeout} ms`)), attemptTimeout)
+        // It may die while it is asked.
+        this.on('error', () => {})
+        const settled = (error: Error | null): void => {
+          clearTimeout(timer)
+          if (error !== null) hosts.failed(place, error)
+          opened(error, this)
+        }
+        super.connect((error: Error | null) => {
+          if (error != null) return settled(error)
+          hosts.accept(place, this, this.parameters.role).then(() => settled(null), settled)
         })
+      }
+
+      override query (config: any, values?: any, done?: any): any {
+        // A client of lease(fn) is not pipelined: its queries are those of its user.
+        return this.pipeline && done === undefined
+          ? queryUntraced(this, config, values)
+          : super.query(config, values, done)
       }
 
       override end (done?: (error: Error) => void): any {
@@ -83,6 +127,7 @@ export class Clients {
     this.#host.counters.opened++
     const connection = new Connection(client, this.#limits, this.#host)
     if (client.outdated) connection.expiresAt = 0
+    if (client.place !== null) follow(client, client.place, connection)
     this.#connections.set(client, connection)
     this.#host.connected(connection, client.parameters)
     return connection

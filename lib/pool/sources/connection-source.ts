@@ -1,5 +1,6 @@
 import type pg from 'pg'
 import type { Notice } from '../../../types/options.ts'
+import type { Hosts } from '../../postgres/hosts.ts'
 import type { ServerParameters } from '../../pgbouncer/detect.ts'
 import type { EngineIdentity } from '../../../types/telemetry.ts'
 import type { Connection, ConnectionHost } from '../connection.ts'
@@ -33,6 +34,8 @@ export interface ConnectionSource {
 /** What a source needs from the engine. */
 export interface ConnectionSourceHost extends ConnectionHost {
   readonly client: pg.ClientConfig
+  /** Null: there is one host, which may be anything. */
+  readonly hosts: Hosts | null
   /** Settings for the startup packet of the next connection. */
   baseline (): Record<string, string>
   /** Called with each new connection before a session uses it. */
@@ -40,9 +43,9 @@ export interface ConnectionSourceHost extends ConnectionHost {
   /**
    * The server sent a NOTICE, WARNING or similar message.
    *
-   * @param label method and route of the request whose statement caused it, if any
+   * @param route method and route of the request whose statement caused it, if any
    */
-  noticed (notice: Notice, label: string | undefined): void
+  noticed (notice: Notice, route: string | undefined): void
   readonly counters: Counters
   /** For telemetry. */
   readonly engineIdentity: EngineIdentity

@@ -1,4 +1,5 @@
 import pg from 'pg'
+import type { Hosts } from '../../postgres/hosts.ts'
 import type { PoolLimits } from '../pool-limits.ts'
 import { Clients } from './clients.ts'
 import type { Connection, ScopeClient } from '../connection.ts'
@@ -12,13 +13,15 @@ export class KeepAliveSource implements ConnectionSource {
   readonly kind = 'queue'
   readonly keepsConnections = true
   readonly #min: number
+  readonly #hosts: Hosts | null
   readonly #clients: Clients
   readonly #pool: pg.Pool
   readonly #releases = new WeakMap<Connection, (destroy?: boolean) => void>()
 
   constructor (host: ConnectionSourceHost, limits: PoolLimits) {
     this.#min = limits.min
-    this.#clients = new Clients(host, limits)
+    this.#hosts = host.hosts
+    this.#clients = new Clients(host, limits, limits.acquireTimeout)
     this.#pool = new pg.Pool({
       // Every option that pg.Pool reads, so that it takes none from a polluted Object.prototype.
       Promise: undefined,
@@ -77,13 +80,24 @@ export class KeepAliveSource implements ConnectionSource {
 
   async warm (): Promise<void> {
     const wanted = this.#min - this.#pool.totalCount
-    const answers = await Promise.allSettled(Array.from({ length: Math.max(0, wanted) }, () => this.#pool.connect()))
+    const answers = await Promise.allSettled(Array.from({ length: Math.max(0, wanted) }, () => this.#open()))
     for (const answer of answers) {
       if (answer.status === 'rejected') continue
       this.#clients.connectionOf(answer.value).reused = true
       answer.value.release()
     }
     for (const answer of answers) if (answer.status === 'rejected') throw answer.reason
+  }
+
+  /** Opens a connection. Each of several hosts is tried once. */
+  async #open (): Promise<pg.PoolClient> {
+    for (let left = this.#hosts?.all.length ?? 1; ; left--) {
+      try {
+        return await this.#pool.connect()
+      } catch (error) {
+        if (left <= 1 || !this.#hosts!.isRetried(error)) throw error
+      }
+    }
   }
 
   end (): Promise<void> {

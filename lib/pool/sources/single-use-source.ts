@@ -13,7 +13,7 @@ export class SingleUseSource implements ConnectionSource {
 
   constructor (host: ConnectionSourceHost, limits: PoolLimits) {
     this.#acquireTimeout = limits.acquireTimeout
-    this.#clients = new Clients(host, { maxLifetime: 0, maxUses: Infinity })
+    this.#clients = new Clients(host, { maxLifetime: 0, maxUses: Infinity }, limits.acquireTimeout)
   }
 
   get open (): number {

@@ -48,8 +48,14 @@ export class UnawaitedFailures {
 
   /** Appends the failures of another list, which is empty afterwards. */
   takeFrom (others: UnawaitedFailures): void {
-    this.#failures.push(...others.#failures)
+    for (const failure of others.#failures) this.#failures.push(failure)
     others.clear()
+  }
+
+  /** The promise is no failure any more. */
+  delete (promise: ObservedPromise<unknown>): void {
+    const index = this.#failures.findLastIndex((failure) => failure.promise === promise)
+    if (index !== -1) this.#failures.splice(index, 1)
   }
 
   clear (): void {
