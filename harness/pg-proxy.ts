@@ -6,7 +6,7 @@ import { Tally } from './pg-proxy/tally.ts'
 import { Trap } from './pg-proxy/trap.ts'
 import type { AddressInfo, Server, Socket } from 'node:net'
 import type { Network } from './pg-proxy/pipe.ts'
-import type { CutOnOptions, CutOptions, StatementMatch } from './pg-proxy/trap.ts'
+import type { CutOnOptions, CutOptions, StatementMatch, TearOptions } from './pg-proxy/trap.ts'
 
 export interface Teardown {
   teardown: (fn: () => unknown) => unknown
@@ -99,6 +99,11 @@ export class PgProxy extends Tally {
   /** Closes all connections on both sides, now. */
   cut (options: CutOptions = {}): void {
     for (const link of this.#links) link.cut(options)
+  }
+
+  /** Passes on half of the next bytes of each connection, mostly in the middle of a message. */
+  tear (options: TearOptions): void {
+    for (const link of this.#links) link.tear(options)
   }
 
   /** Cuts a connection on which the client sends a statement that matches. */

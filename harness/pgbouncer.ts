@@ -1,14 +1,14 @@
-import { chmod, chown, mkdtemp, readFile, rename, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdtemp, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { chooseAccount } from '../lib/embedded/account.ts'
 import { startJanitor } from '../lib/embedded/janitor.ts'
 import { configuration, type Settings } from './pgbouncer/configuration.ts'
 import { freePort } from './pgbouncer/port.ts'
-import { startProcess, type PgBouncerProcess } from './pgbouncer/process.ts'
 import { compareVersions, findPgBouncers, type PgBouncerProgram } from './pgbouncer/programs.ts'
 import { selectPgBouncers } from './pgbouncer/selection.ts'
 import { makeAdmin, runAdmin, userList } from './pgbouncer/users.ts'
+import { startProcess, type PoolerProcess } from './poolers/process.ts'
 import { through } from './variant.ts'
 import type { QueryResultRow } from 'pg'
 import type { Test } from 'tap'
@@ -37,6 +37,17 @@ export interface PgBouncerOptions {
   poolMode?: 'transaction' | 'session' | undefined
   /** Any key of the section [pgbouncer]; they win over docs/pgbouncer.ini. */
   settings?: Settings | undefined
+  /** It shares its port with others. */
+  peers?: Peers | undefined
+}
+
+/** Several processes behind one port (so_reuseport), which pass on CancelRequests to each other. */
+export interface Peers {
+  /** From 1 on. */
+  id: number
+  port: number
+  /** The folder of each one's socket, in the order of the ids. */
+  folders: readonly string[]
 }
 
 export interface TestPgBouncer {
@@ -86,16 +97,24 @@ export async function startPgBouncer (
   t: TeardownTest, server: PgBouncerServer, options: PgBouncerOptions = {}
 ): Promise<TestPgBouncer> {
   const program = options.program ?? (await findPgBouncers()).at(-1)
-  if (program === undefined) throw new Error('PgBouncer is not installed: .ci/pgbouncer prepares it')
+  if (program === undefined) throw new Error('PgBouncer is not installed: .ci/poolers prepares it')
   const account = await chooseAccount(undefined)
   const folder = await mkdtemp(join(tmpdir(), 'pg-scope-pgbouncer-'))
   const janitor = startJanitor(folder, account)
-  const files = { program: program.file, configuration: join(folder, 'pgbouncer.ini'), log: join(folder, 'pgbouncer.log'), account }
+  const configurationFile = join(folder, 'pgbouncer.ini')
+  const command = {
+    title: 'PgBouncer',
+    program: program.file,
+    args: [configurationFile],
+    log: join(folder, 'pgbouncer.log'),
+    listening: 'process up:',
+    account
+  }
   const authFile = join(folder, 'userlist.txt')
   const admin = makeAdmin()
   const settings: Settings = { pool_mode: options.poolMode ?? 'transaction', ...options.settings }
   let port = 0
-  let current: PgBouncerProcess | undefined
+  let current: PoolerProcess | undefined
 
   /** Renamed into place: PgBouncer reads its auth_file whenever it sees that it has changed. */
   const write = async (file: string, text: string) => {
@@ -104,17 +123,19 @@ export async function startPgBouncer (
     if (account !== undefined) await chown(draft, account.uid, account.gid)
     await rename(draft, file)
   }
-  const configure = () => write(files.configuration, configuration(program.version, server, {
+  const { peers } = options
+  const configure = () => write(configurationFile, configuration(program.version, server, {
     ...settings,
+    ...(peers !== undefined && { so_reuseport: 1, peer_id: peers.id }),
     listen_addr: host,
     listen_port: port,
-    unix_socket_dir: '',
+    unix_socket_dir: peers?.folders[peers.id - 1] ?? '',
     auth_file: authFile,
     admin_users: [admin.user, settings.admin_users].filter(Boolean).join(', ')
-  }))
+  }, peers?.folders))
   const start = async () => {
     if (current !== undefined && current.state !== 'ended') throw new Error(`PgBouncer is ${current.state}`)
-    current = startProcess(files, janitor.watch)
+    current = startProcess(command, janitor.watch)
     await current.ready
   }
   const immediate = compareVersions(program.version, '1.23') >= 0 ? 'SIGQUIT' : 'SIGTERM'
@@ -131,7 +152,7 @@ export async function startPgBouncer (
   }
   await write(authFile, await userList(server, admin))
   for (let attempt = 1; ; attempt++) {
-    port = await freePort()
+    port = peers?.port ?? await freePort()
     await configure()
     try {
       await start()
@@ -167,8 +188,28 @@ export async function startPgBouncer (
       await stop()
       await start()
     },
-    log: () => readFile(files.log, 'utf8')
+    log: () => readFile(command.log, 'utf8')
   }
+}
+
+/** Starts several on one port, each of which knows the others. Peers need PgBouncer 1.19. */
+export async function startPgBouncers (
+  t: TeardownTest, server: PgBouncerServer, count: number, options: PgBouncerOptions = {}
+): Promise<TestPgBouncer[]> {
+  const port = await freePort()
+  const account = await chooseAccount(undefined)
+  const folders: string[] = []
+  for (let i = 0; i < count; i++) {
+    const folder = await mkdtemp(join(tmpdir(), 'pg-scope-peer-'))
+    t.teardown(() => rm(folder, { recursive: true, force: true }))
+    if (account !== undefined) await chown(folder, account.uid, account.gid)
+    folders.push(folder)
+  }
+  const all: TestPgBouncer[] = []
+  for (let id = 1; id <= count; id++) {
+    all.push(await startPgBouncer(t, server, { ...options, peers: { id, port, folders } }))
+  }
+  return all
 }
 
 /**
@@ -180,6 +221,6 @@ export async function eachPgBouncer (t: Test, fn: (t: Test, program: PgBouncerPr
   if (through !== 'direct') return t.comment(`not run through PgBouncer ${through} (goes through every PgBouncer by itself): ${t.name}`)
   const { programs, missing } = await selectPgBouncers()
   for (const program of programs) await t.test(`PgBouncer ${program.version}`, async t => { await fn(t, program) })
-  for (const name of missing) t.fail(`${name} is not installed: .ci/pgbouncer prepares it`)
+  for (const name of missing) t.fail(`${name} is not installed: .ci/poolers prepares it`)
   if (programs.length + missing.length === 0) await t.test('PgBouncer', { skip: 'PgBouncer is not installed' }, () => {})
 }

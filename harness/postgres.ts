@@ -3,6 +3,7 @@ import type pg from 'pg'
 import { adminName, queryAsAdmin } from './admin.ts'
 import { copyTemplate } from './cluster-template.ts'
 import { startPgBouncer } from './pgbouncer.ts'
+import { startPooler } from './pooler.ts'
 import { poolerOfVariant } from './variant.ts'
 import { findPackage } from '../lib/embedded/binaries.ts'
 import { launch } from '../lib/embedded/launch.ts'
@@ -26,7 +27,7 @@ export interface ActivityRow {
 }
 
 /**
- * In a variant with PgBouncer (see variant.ts) the address leads through it; everything else is about the server
+ * In a variant with a pooler (see variant.ts) the address leads through it; everything else is about the server
  * itself.
  */
 export interface TestPostgres extends EmbeddedPostgres {
@@ -61,7 +62,9 @@ export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptio
   // Also if the pooler does not start.
   t.teardown(() => postgres.stop())
   const program = await poolerOfVariant()
-  const front = program === null ? postgres : await startPgBouncer(t, postgres, { program })
+  const front = program === null
+    ? postgres
+    : 'kind' in program ? await startPooler(t, postgres, program) : await startPgBouncer(t, postgres, { program })
   const server = withQueries(postgres, front)
   t.teardown(() => server.stop())
   return server

@@ -1,5 +1,4 @@
-import { once } from 'node:events'
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
+import { startTcpProxy } from './tcp-proxy.ts'
 
 /** One message of the server: type, length and body. */
 export interface ServerMessage {
@@ -40,20 +39,10 @@ export async function startTamperingProxy (
   t: { teardown (fn: () => unknown): unknown }, upstream: { host: string, port: number }
 ): Promise<TamperingProxy> {
   let armed: { marker: string, tamper: Tamper } | null = null
-  const sockets = new Set<Socket>()
-  const server = createServer((client) => {
-    const target = connect(upstream)
+  const { connectionString } = await startTcpProxy(t, upstream, (client, target) => {
     let mine = armed?.marker === '' ? armed : null
     let index = 0
     let kept = Buffer.alloc(0)
-    for (const [socket, other] of [[client, target], [target, client]] as const) {
-      sockets.add(socket)
-      socket.on('error', () => other.destroy())
-      socket.on('close', () => {
-        sockets.delete(socket)
-        other.destroy()
-      })
-    }
     client.on('data', (chunk) => {
       if (mine !== armed) {
         mine = armed !== null && armed.marker !== '' && chunk.includes(armed.marker) ? armed : null
@@ -82,20 +71,8 @@ export async function startTamperingProxy (
       else client.write(bytes)
     })
   })
-  server.listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(async () => {
-    for (const socket of sockets) socket.destroy()
-    server.close()
-    await once(server, 'close')
-  })
-  const { port } = server.address() as AddressInfo
   return {
-    connectionString (base) {
-      const url = new URL(base)
-      url.host = `127.0.0.1:${port}`
-      return url.href
-    },
+    connectionString,
     arm (marker, tamper) { armed = { marker, tamper } },
     disarm () { armed = null },
     get armed () { return armed !== null }

@@ -2,9 +2,13 @@
 // test:variants`.
 import { compareVersions, type PgBouncerProgram } from './pgbouncer/programs.ts'
 import { findForVariant } from './pgbouncer/selection.ts'
+import { findPooler, type PoolerProgram } from './poolers/programs.ts'
 import type { PoolOptions } from '../types/options.ts'
 
-/** What the plugin is led through: 'direct', or the beginning of a PgBouncer's version, or 'newest'. */
+/**
+ * What the plugin is led through: 'direct', the beginning of a PgBouncer's version, 'newest' for the newest PgBouncer,
+ * or another pooler: 'odyssey', 'pgpool'.
+ */
 export const through = process.env.PG_SCOPE_TEST_THROUGH || 'direct'
 
 /** Which pool strategy is used where a test asks for none. */
@@ -15,16 +19,24 @@ function readStrategy (name: string): NonNullable<PoolOptions['strategy']> {
   return name
 }
 
-/** The PgBouncer of this variant, or null where connections are direct. */
-export async function poolerOfVariant (): Promise<PgBouncerProgram | null> {
+/** The pooler of this variant, or null where connections are direct. */
+export async function poolerOfVariant (): Promise<PgBouncerProgram | PoolerProgram | null> {
   if (through === 'direct') return null
-  const program = await findForVariant(through)
-  if (program === undefined) throw new Error(`PG_SCOPE_TEST_THROUGH: PgBouncer ${through} is not installed; .ci/pgbouncer prepares it`)
+  const program = await findPooler(through) ?? await findForVariant(through)
+  if (program === undefined) throw new Error(`PG_SCOPE_TEST_THROUGH: ${through} is not installed; .ci/poolers prepares it`)
   return program
 }
 
+const pooler = await poolerOfVariant()
+
+/** Behind pgpool-II each client has a server connection and its process id: the plugin finds nothing in between. */
+const passesThrough = through === 'direct' || through === 'pgpool'
+
 /** From this version on PgBouncer says what it is, and that it follows prepared statements. */
-const announced = compareVersions((await poolerOfVariant())?.version ?? '99', '1.26') >= 0
+const announced = passesThrough || (pooler !== null && !('kind' in pooler) && compareVersions(pooler.version, '1.26') >= 0)
+
+/** A pooler that does not identify itself: one batch at a time, and nothing prepared. */
+const unidentified = pooler !== null && 'kind' in pooler && !passesThrough
 
 /** What differs by the strategy. */
 export function byStrategy<T> (values: Record<typeof strategy, T>): T {
@@ -57,7 +69,7 @@ export function withoutSettings (executed: readonly string[]): string[] {
  * it is not registered, and the reason is printed.
  */
 export function onlyDirect<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
-  return through === 'direct' ? t : absent(`through PgBouncer ${through}`, reason)
+  return through === 'direct' ? t : absent(`through ${through}`, reason)
 }
 
 /** For a test that is about connections that are kept. */
@@ -79,7 +91,12 @@ export function onlyPrepared<T extends { test: unknown }> (t: T, reason: string)
  * For a test of what is done only where the server is known to be behind nothing, or behind a PgBouncer that says so.
  */
 export function onlyAnnounced<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
-  return announced ? t : absent(`through PgBouncer ${through}`, reason)
+  return announced ? t : absent(`through ${through}`, reason)
+}
+
+/** For a test that counts batches which are sent while others are unanswered. */
+export function onlyPipelined<T extends { test: unknown }> (t: T, reason: string): Pick<T, 'test'> {
+  return unidentified ? absent(`through ${through}`, reason) : t
 }
 
 function absent<T extends { test: unknown }> (where: string, reason: string): Pick<T, 'test'> {

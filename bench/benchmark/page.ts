@@ -44,7 +44,7 @@ ${figures(results)}
   after the other. The status of every answer is checked and the body of some; after a round of writes there must be as
   many rows as answers. Otherwise the run fails.
 - **CPU** is what the app's process took for a request, in microseconds: all of its threads, garbage collection included.
-- **Round trips** are those of one request with nobody else there, counted in a run of its own by a proxy that reads the protocol, once
+- **Round trips** are those of one request without others beside it, counted in a run of its own by a proxy that reads the protocol, once
   connections are open and statements known. How long a connection is held is another matter.
 - **2 ms** are made by a proxy that delays what crosses it by one millisecond each way${measuredDelays.length === 0 ? '' : ` (a \`SELECT 1\` took ${range(measuredDelays)} ms more)`}. 0 ms is loopback.
 - **Bytes allocated**: 1,000 requests of 50 clients in a process whose nursery is so large that nothing is collected meanwhile, so that what
@@ -54,7 +54,7 @@ ${figures(results)}
   memory, cost HTTP and pg the same.
 - **pgbench** runs the same statements on 10 connections, prepared, without HTTP: BEGIN and COMMIT each in a round trip of its own, and
   all in one.
-- PostgreSQL does not wait for the disk (\`fsync\` and \`synchronous_commit\` are off). With a disk, COMMIT takes longer for everybody.
+- PostgreSQL does not wait for the disk (\`fsync\` and \`synchronous_commit\` are off). With a disk, COMMIT takes longer for all of them.
 - 10,000 accounts; each request chooses one at random, so that they seldom wait for each other's row.
 
 ## How each was used
@@ -82,7 +82,7 @@ npm run bench -- --write              # writes this page and its chart
 \`\`\`
 
 It starts its own PostgreSQL on 127.0.0.1 and removes it at the end. PgBouncer, FastAPI and pgbench are measured where they are
-installed (\`.ci/pgbouncer\`; Debian's python3-fastapi, python3-sqlalchemy, python3-asyncpg and uvicorn; postgresql-contrib)${missing.length === 0 ? '' : `; here were not: ${missing.join(', ')}`}.
+installed (\`.ci/poolers\`; Debian's python3-fastapi, python3-sqlalchemy, python3-asyncpg and uvicorn; postgresql-contrib)${missing.length === 0 ? '' : `; here were not: ${missing.join(', ')}`}.
 
 Measured by \`${command}\` with ${versions.join(', ')}.
 `

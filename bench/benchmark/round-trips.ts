@@ -9,7 +9,7 @@ import type { WorkloadName } from './workloads.ts'
 export interface RoundTrips {
   subject: SubjectName
   workload: WorkloadName
-  /** Of one request, with nobody else there. */
+  /** Of one request, without others beside it. */
   count: number
 }
 

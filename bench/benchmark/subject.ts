@@ -48,6 +48,9 @@ export const nodeSubjects = {
   'kysely-session': () => import('./subjects/kysely-session.ts'),
   'drizzle-session': () => import('./subjects/drizzle-session.ts'),
   'pg-scope': () => import('./subjects/pg-scope.ts'),
+  'pg-scope-metrics': () => import('./subjects/pg-scope-metrics.ts'),
+  'pg-scope-otel': () => import('./subjects/pg-scope-otel.ts'),
+  'by-hand-otel': () => import('./subjects/by-hand-otel.ts'),
   before
 } satisfies Record<string, () => Promise<{ default: Declare }>>
 
@@ -65,6 +68,9 @@ export const titles: Record<SubjectName, string> = {
   'kysely-session': 'Kysely on a session',
   'drizzle-session': 'Drizzle on a session',
   'pg-scope': 'fastify-pg-scope',
+  'pg-scope-metrics': 'fastify-pg-scope with metrics',
+  'pg-scope-otel': 'fastify-pg-scope with OpenTelemetry',
+  'by-hand-otel': 'pg by hand with instrumentation-pg',
   before: 'fastify-pg-scope, earlier build',
   fastapi: 'FastAPI + SQLAlchemy'
 }

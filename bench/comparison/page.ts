@@ -50,8 +50,8 @@ ${table}
 - A server that is restarted or kills idle connections is noticed by pg when the FIN arrives. How many requests come before
   that is a race: those counts differ from run to run. fastify-pg-scope opens another connection and sends the first batch
   of the transaction again, so it does not depend on that race.
-- "Hang-up while waiting" is right for all: every connection comes back. Where the statements ran all the same, they did
-  work for nobody.
+- "Hang-up while waiting" is right for all: every connection comes back. Where the statements ran all the same, their
+  work was of no use.
 - "Pool exhausted" is right for all: the wait is bounded and nothing is saved. A 503 with Retry-After tells the client what to
   do; a 500 does not.
 - What other choices cost is not in the table. The commit before the answer, for example, is one round trip that a client

@@ -14,7 +14,7 @@ const only = flags.find((flag) => !flag.startsWith('--'))
 
 async function main (): Promise<void> {
   const { programs, missing } = await selectPgBouncers()
-  for (const name of missing) console.error(`${name} is not installed: .ci/pgbouncer prepares it`)
+  for (const name of missing) console.error(`${name} is not installed: .ci/poolers prepares it`)
   const server = await startServer()
   try {
     const findings: Finding[] = []

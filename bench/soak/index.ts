@@ -1,10 +1,17 @@
-import { startTestPostgres } from '../../harness/postgres.ts'
-import { soak } from '../../harness/soak/soak.ts'
+// `npm run soak [-- requests [--behind odyssey]]`: directly, or behind a pooler that .ci/poolers prepares: odyssey,
+// pgpool, newest (PgBouncer) or the beginning of a PgBouncer's version.
+import { parseArgs } from 'node:util'
 
-/** Bytes for each request. Whatever holds on to a session costs more than 1,000. */
-const limit = 20
+const options = { behind: { type: 'string' } } as const
+const { values: { behind }, positionals } = parseArgs({ options, allowPositionals: true })
+// Read when the harness is loaded.
+if (behind !== undefined) process.env.PG_SCOPE_TEST_THROUGH = behind
+const { startTestPostgres } = await import('../../harness/postgres.ts')
+const { soak } = await import('../../harness/soak/soak.ts')
 
-const requests = Number(process.argv[2] ?? 100_000)
+const requests = Number(positionals[0] ?? 100_000)
+/** Bytes for each request. What holds on to a session costs more than 1,000. In a short run the heap still settles. */
+const limit = requests < 100_000 ? 200 : 20
 const teardowns: (() => unknown)[] = []
 const postgres = await startTestPostgres({ teardown: (callback) => teardowns.push(callback) })
 try {

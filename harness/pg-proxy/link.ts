@@ -8,7 +8,7 @@ import { Tally } from './tally.ts'
 import type { Ask } from './exchange.ts'
 import type { Frame } from './framer.ts'
 import type { Network } from './pipe.ts'
-import type { CutOptions, Trap } from './trap.ts'
+import type { CutOptions, TearOptions, Trap } from './trap.ts'
 
 export interface LinkContext {
   network: Network
@@ -39,6 +39,7 @@ export class Link {
   #delivered = 0
   #doom: { trap: Trap, ask: Ask, answer: 'awaited' | 'swallowed' } | null = null
   #reads: 'both' | 'server' | 'neither' = 'both'
+  #tear: TearOptions | null = null
 
   constructor (id: number, client: Socket, context: LinkContext, onClose: (link: Link) => void) {
     this.id = id
@@ -67,6 +68,10 @@ export class Link {
     if (options.reset) reset(this.#client)
     else closeQuietly(this.#client)
     closeQuietly(this.#server)
+  }
+
+  tear (options: TearOptions): void {
+    this.#tear = options
   }
 
   destroy (): void {
@@ -114,7 +119,7 @@ export class Link {
       return
     }
     if (idle && this.#exchange.demanded > demanded) this.#count(tally => tally.roundTrips++)
-    this.#up.write(chunk)
+    this.#pass(this.#up, chunk)
   }
 
   #onStartup (body: Buffer): undefined {
@@ -176,7 +181,22 @@ export class Link {
       return
     }
     const { answered } = this.#exchange
-    if (passed > 0) this.#down.write(chunk.subarray(0, passed), () => { this.#delivered = answered })
+    if (passed > 0) this.#pass(this.#down, chunk.subarray(0, passed), () => { this.#delivered = answered })
+  }
+
+  /** Passes bytes on: all at once, or in two parts. */
+  #pass (pipe: Pipe, chunk: Buffer, onDelivery?: () => void): void {
+    const tear = this.#tear
+    if (tear === null || chunk.length < 2 || pipe !== (tear.from === 'server' ? this.#down : this.#up)) {
+      return pipe.write(chunk, onDelivery)
+    }
+    this.#tear = null
+    const half = chunk.length >> 1
+    pipe.write(chunk.subarray(0, half))
+    if (tear.stall === undefined) return pipe.push(() => this.cut())
+    pipe.slow(tear.stall)
+    pipe.write(chunk.subarray(half), onDelivery)
+    pipe.slow(0)
   }
 
   #onEncryptionAnswer (answer: string): void {

@@ -9,6 +9,13 @@ export interface CutOptions {
   reset?: boolean
 }
 
+export interface TearOptions {
+  /** Whose bytes are torn. */
+  from: 'client' | 'server'
+  /** How much later the second half comes, in milliseconds. Default: it never does, and the connection is cut. */
+  stall?: number
+}
+
 export interface CutOnOptions extends CutOptions {
   /** Let the server run the statement, and cut instead of passing its answer on. Default false: it never arrives. */
   after?: boolean

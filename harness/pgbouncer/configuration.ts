@@ -15,8 +15,12 @@ export interface Upstream {
  * The recommended pgbouncer.ini with other addresses and settings. Those that a comment right above calls newer
  * than the version are left out, as this comment tells its reader to: PgBouncer does not start with one that it
  * does not know.
+ *
+ * @param peers the folders of the sockets of all processes that share the port
  */
-export function configuration (version: string, upstream: Upstream, settings: Settings): string {
+export function configuration (
+  version: string, upstream: Upstream, settings: Settings, peers: readonly string[] = []
+): string {
   const { databases, pgbouncer } = parse(recommended, version)
   const lines = ['[databases]']
   for (const [name, value] of databases) {
@@ -24,6 +28,7 @@ export function configuration (version: string, upstream: Upstream, settings: Se
   }
   lines.push('', '[pgbouncer]')
   for (const [name, value] of new Map<string, string | number>([...pgbouncer, ...Object.entries(settings)])) lines.push(`${name} = ${value}`)
+  if (peers.length > 0) lines.push('', '[peers]', ...peers.map((folder, i) => `${i + 1} = host=${folder} port=${settings.listen_port}`))
   return `${lines.join('\n')}\n`
 }
 

@@ -13,7 +13,7 @@ export interface PgBouncerProgram {
 
 let found: Promise<PgBouncerProgram[]> | undefined
 
-/** The installed versions, the oldest first: the system's, and those that .ci/pgbouncer has prepared. */
+/** The installed versions, the oldest first: the system's, and those that .ci/poolers has prepared. */
 export async function findPgBouncers (): Promise<PgBouncerProgram[]> {
   return await (found ??= find())
 }

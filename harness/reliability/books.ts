@@ -42,6 +42,6 @@ export function compare (answers: readonly Answer[], rows: readonly Row[]): Book
   return books
 }
 
-export function isUnknown ({ status, code }: Answer): boolean {
+export function isUnknown ({ status, code }: Pick<Answer, 'status' | 'code'>): boolean {
   return status === 0 || code === 'FST_PG_SCOPE_COMMIT_UNKNOWN'
 }

@@ -5,20 +5,24 @@ import type { TestPgBouncer } from '../pgbouncer.ts'
 import type { Load } from './load.ts'
 import type { Server } from './server.ts'
 
-/** What an event works on. */
-export interface Day {
+/** What can break. */
+export interface Scene {
   readonly server: Server
   /** Null on a direct connection. */
   readonly pgBouncer: TestPgBouncer | null
   /** The network, where the event asks for one. */
   readonly proxy: PgProxy | null
+}
+
+/** What an event works on. */
+export interface Day extends Scene {
   readonly load: Load
   readonly app: FastifyInstance
   /** Where the app connects to. */
   readonly connectionString: string
 }
 
-export interface BadDay {
+interface Description {
   name: string
   /** What it stands for, and what to set, for the page. */
   meaning: string
@@ -31,6 +35,17 @@ export interface BadDay {
   settings?: Record<string, string | number>
   /** A network behind the app, or in front of the server: on a direct connection that is the same. */
   network?: 'behind the app' | 'in front of the server'
+}
+
+/** It asks nothing of the load and the app, so it can also happen at any moment of `npm run chaos`. */
+export interface SuddenEvent extends Description {
+  isSudden: true
+  /** Resolves when the server is back. */
+  run (scene: Scene): Promise<void>
+}
+
+export type BadDay = SuddenEvent | Description & {
+  isSudden?: undefined
   /** Resolves when the server is back. */
   run (day: Day): Promise<void>
 }

@@ -26,6 +26,11 @@ export async function startServer (): Promise<Server> {
     durable: true,
     settings: { max_connections: maxConnections, shared_buffers: '16MB', autovacuum: 'off' }
   })
+  return observed(postgres)
+}
+
+/** A running server that can be looked at and disturbed. */
+export function observed (postgres: EmbeddedPostgres): Server {
   const query: Server['query'] = async (text, values) => {
     const client = new pg.Client({ connectionString: postgres.connectionString, application_name: observer })
     client.on('error', () => {})

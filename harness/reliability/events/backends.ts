@@ -22,7 +22,7 @@ export const backends: BadDay[] = [
   },
   {
     name: 'backends terminated in a transaction',
-    meaning: '`pg_terminate_backend()` on whatever has a transaction open, again and again for a second. What was not committed is lost, and its clients are told so: 503 with Retry-After. Whoever retries requests that are safe to send twice hides it.',
+    meaning: '`pg_terminate_backend()` on whatever has a transaction open, again and again for a second. What was not committed is lost, and its clients are told so: 503 with Retry-After. A client that retries requests that are safe to send twice hides it.',
     where: 'everywhere',
     cost: 'some requests',
     async run ({ server }) {

@@ -27,7 +27,7 @@ const server = (day: Day): string => day.server.connectionString
 export const limits: BadDay[] = [
   {
     name: 'max_connections reached, two connections are left',
-    meaning: 'Other programs hold nearly all that PostgreSQL has, and the pool cannot grow to `pool.max`. Whoever waits is served by the connections that there are. Nothing to set for that; but processes times `pool.max`, or the sum of PgBouncer\'s pools, have to stay below `max_connections`.',
+    meaning: 'Other programs hold nearly all that PostgreSQL has, and the pool cannot grow to `pool.max`. Requests that wait are served by the connections that there are. Nothing to set for that; but processes times `pool.max`, or the sum of PgBouncer\'s pools, have to stay below `max_connections`.',
     where: 'everywhere',
     cost: 'no request',
     options,
@@ -35,7 +35,7 @@ export const limits: BadDay[] = [
   },
   {
     name: 'max_connections reached, none is left',
-    meaning: 'The same to the last connection. Nobody can be served; whoever comes waits for one until `pool.acquireTimeout`, or is refused: 503.',
+    meaning: 'The same to the last connection. No request can be served; each waits for a connection until `pool.acquireTimeout`, or is refused: 503.',
     where: 'everywhere',
     cost: 'some requests',
     options,

@@ -9,6 +9,7 @@ export const poolers: BadDay[] = [
     meaning: 'SIGINT, which lets transactions finish, and a start. Requests that come while it is away are refused: 503. A second PgBouncer on the same port (`so_reuseport`) or behind a load balancer hides it.',
     where,
     cost: 'some requests',
+    isSudden: true,
     async run ({ pgBouncer }) {
       await pgBouncer!.stop('SIGINT')
       await sleep(200)
@@ -20,6 +21,7 @@ export const poolers: BadDay[] = [
     meaning: 'It takes every client with it. What PostgreSQL had received of a COMMIT is committed all the same, so those outcomes are unknown.',
     where,
     cost: 'some requests',
+    isSudden: true,
     async run ({ pgBouncer }) {
       await pgBouncer!.kill9()
       await sleep(200)
@@ -31,6 +33,7 @@ export const poolers: BadDay[] = [
     meaning: 'What an operator does around a failover. Requests wait, and none is lost while the pause is shorter than `query_wait_timeout` (10 s in docs/pgbouncer.ini), `pool.acquireTimeout` (3 s here) and `answerTimeout`.',
     where,
     cost: 'no request',
+    isSudden: true,
     async run ({ pgBouncer }) {
       await pgBouncer!.pause()
       await sleep(1000)
@@ -42,6 +45,7 @@ export const poolers: BadDay[] = [
     meaning: 'Each connection to PostgreSQL is replaced after its transaction: what to send after a migration or a change of DNS. Three times. Nothing to set.',
     where,
     cost: 'no request',
+    isSudden: true,
     async run ({ pgBouncer }) {
       for (let i = 0; i < 3; i++) {
         await pgBouncer!.reconnect()
