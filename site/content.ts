@@ -14,7 +14,7 @@ mkdirSync(join(content, 'public'), { recursive: true })
 for (const file of readdirSync(join(root, 'docs'))) {
   if (extname(file) === '.md') writePage(basename(file, '.md'), `docs/${file}`)
   // The pages show drawings as images, and link to files that are to be downloaded.
-  else cpSync(join(root, 'docs', file), join(content, extname(file) === '.svg' ? '' : 'public', file))
+  else cpSync(join(root, 'docs', file), join(content, ['.svg', '.png'].includes(extname(file)) ? '' : 'public', file))
 }
 for (const [name, path] of Object.entries(elsewhere)) writePage(name, path)
 await writeReference()

@@ -5,6 +5,10 @@ export const groups: { text: string, pages: [file: string, text: string][] }[] =
     pages: [
       ['index', 'Introduction'],
       ['new-project', 'A new project'],
+      ['from-fastify-postgres', 'From @fastify/postgres'],
+      ['from-hand-written-transactions', 'From hand-written transactions'],
+      ['from-knex', 'From a Knex plugin'],
+      ['from-express', 'From Express middleware'],
       ['coming-from-sqlalchemy', 'Coming from SQLAlchemy']
     ]
   },
@@ -15,6 +19,8 @@ export const groups: { text: string, pages: [file: string, text: string][] }[] =
       ['sessions', 'Sessions'],
       ['options', 'Options'],
       ['retry', 'Retry'],
+      ['idempotency', 'Idempotent requests'],
+      ['listen-and-lock', 'Notifications and locks'],
       ['testing', 'Testing'],
       ['errors', 'Errors']
     ]
@@ -35,9 +41,17 @@ export const groups: { text: string, pages: [file: string, text: string][] }[] =
     pages: [
       ['pool', 'The pool'],
       ['pgbouncer', 'PgBouncer'],
+      ['poolers', 'Other poolers'],
+      ['engines', 'Other engines'],
+      ['runtimes', 'Runtimes and module systems'],
+      ['doctor', 'The doctor'],
       ['performance', 'Performance'],
       ['reliability', 'Reliability'],
+      ['security', 'Security'],
       ['telemetry', 'Telemetry'],
+      ['inspector', 'Inspector'],
+      ['replicas', 'Replicas'],
+      ['failover', 'Several hosts and failover'],
       ['benchmark', 'Benchmark']
     ]
   },

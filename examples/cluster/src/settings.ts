@@ -4,6 +4,10 @@ import Fastify from 'fastify'
 
 export interface Settings {
   DATABASE_URL: string
+  DIRECT_URL?: string
+  REPLICA_URLS?: string
+  POSITION_SECRET?: string
+  INSPECTOR_TOKEN?: string
   HOST: string
   PORT: number
   WORKERS: number
@@ -16,6 +20,10 @@ const schema = {
   required: ['DATABASE_URL'],
   properties: {
     DATABASE_URL: { type: 'string' },
+    DIRECT_URL: { type: 'string' },
+    REPLICA_URLS: { type: 'string' },
+    POSITION_SECRET: { type: 'string' },
+    INSPECTOR_TOKEN: { type: 'string' },
     HOST: { type: 'string', default: '127.0.0.1' },
     PORT: { type: 'integer', minimum: 0, maximum: 65535, default: 3000 },
     WORKERS: { type: 'integer', minimum: 1, default: availableParallelism() },

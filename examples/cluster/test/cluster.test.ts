@@ -1,16 +1,10 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
 import { send } from '../../../harness/http-client.ts'
 import { eachPgBouncer, startPgBouncer } from '../../../harness/pgbouncer.ts'
 import { startPostgres } from '../../../lib/embedded/index.ts'
+import { buildCluster, startProcesses as start } from './processes.ts'
 
-const folder = fileURLToPath(new URL('..', import.meta.url))
-
-t.before(() => { execFileSync('npm', ['run', 'build', '--silent'], { cwd: folder }) })
+t.before(buildCluster)
 
 const postgres = await startPostgres()
 t.teardown(() => postgres.stop())
@@ -32,6 +26,7 @@ t.test('several processes serve behind one PgBouncer', async (t) => {
 
     // Requests go on all the while.
     const over = new AbortController()
+    t.teardown(() => over.abort())
     const statuses = new Set<number>()
     const clients = [1, 2, 3].map(async () => { while (!over.signal.aborted) statuses.add((await send(port)).status) })
     cluster.child.kill('SIGHUP')
@@ -118,23 +113,4 @@ function alive (pid: number): boolean {
   } catch {
     return false
   }
-}
-
-function start (t: Test, env: Record<string, string>) {
-  const child: ChildProcess = spawn(process.execPath, [join(folder, 'dist', 'main.js')], { cwd: folder, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => { text += chunk })
-  const ended = once(child, 'close')
-  const output = (): string => text
-  const until = async (wanted: RegExp): Promise<RegExpExecArray> => {
-    const deadline = Date.now() + 30_000
-    for (let found = wanted.exec(text); ; found = wanted.exec(text)) {
-      if (found !== null) return found
-      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`it has ended, or takes too long:\n${text}`)
-      await sleep(20)
-    }
-  }
-  const port = async (): Promise<number> => Number((await until(/serve http:\/\/127\.0\.0\.1:(\d+)\./))[1])
-  return { child, ended, output, until, port }
 }

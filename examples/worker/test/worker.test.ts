@@ -1,12 +1,10 @@
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import Fastify from 'fastify'
 import pgScope from 'fastify-pg-scope'
 import { startPostgres } from 'fastify-pg-scope/embedded'
 import t, { type Test } from 'tap'
+import { startExample } from '../../../harness/example-process.ts'
 
 const folder = fileURLToPath(new URL('..', import.meta.url))
 
@@ -103,18 +101,5 @@ async function openDatabase (t: Test) {
 }
 
 function start (t: Test, env: Record<string, string>) {
-  const child: ChildProcess = spawn(process.execPath, [join(folder, 'dist', 'main.js')], { cwd: folder, env: { PATH: process.env.PATH, ...env }, stdio: ['ignore', 'pipe', 'pipe'] })
-  t.teardown(() => child.kill('SIGKILL'))
-  let text = ''
-  for (const stream of [child.stdout, child.stderr]) stream?.on('data', (chunk) => { text += chunk })
-  const ended = once(child, 'close')
-  const output = (): string => text
-  const until = async (holds: () => boolean | Promise<boolean>): Promise<void> => {
-    const deadline = Date.now() + 60_000
-    while (!await holds()) {
-      if (child.exitCode !== null || Date.now() > deadline) throw new Error(`it has ended, or takes too long:\n${text}`)
-      await sleep(20)
-    }
-  }
-  return { child, ended, output, until }
+  return startExample(t, folder, env, 60_000)
 }
