@@ -34,8 +34,9 @@ async function feed (program: string, args: string[], input: string): Promise<{ 
 
 t.test('every block names a language that is checked here, compiled by readme.test.ts, or only shown', async (t) => {
   const checked = ['sh', 'sql', 'python', 'ts', 'js']
-  // Output; a drawing, which architecture.test.ts compares with the code; a configuration of PgBouncer.
-  const shown = ['', 'console', 'mermaid', 'ini']
+  // Output; a drawing, which architecture.test.ts compares with the code; a configuration of PgBouncer; a schema, like
+  // the one of test/ecosystem.
+  const shown = ['', 'console', 'mermaid', 'ini', 'prisma']
   t.same(blocks.filter(({ language }) => ![...checked, ...shown].includes(language)), [])
 })
 

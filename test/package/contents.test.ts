@@ -6,7 +6,7 @@ import { temporaryFolder } from '../../harness/folders.ts'
 import { install, pack, root, run } from './tarball.ts'
 
 const require = createRequire(import.meta.url)
-t.setTimeout(240_000)
+t.setTimeout(500_000)
 const folder = await temporaryFolder(t)
 const tarball = await pack(folder)
 const installed = await install(tarball, folder, [])

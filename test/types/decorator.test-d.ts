@@ -1,12 +1,12 @@
 import Fastify from 'fastify'
-import pgScope, { type Engine, type RouteOptions, type Session } from '../../lib/index.ts'
+import pgScope, { type Engine, type Session } from '../../lib/index.ts'
 import { typeOf } from './expect.ts'
 
 // A second engine: its user declares the name, as for any decorator of Fastify.
 declare module 'fastify' {
-  interface FastifyInstance { reporting: Engine }
-  interface FastifyRequest { reporting: Session }
-  interface FastifyContextConfig { reporting?: RouteOptions }
+  interface FastifyInstance { reporting: FastifyInstance['db'] }
+  interface FastifyRequest { reporting: FastifyRequest['db'] }
+  interface FastifyContextConfig { reporting?: FastifyContextConfig['db'] }
 }
 
 const app = Fastify()

@@ -1,5 +1,5 @@
 import Fastify, { type FastifyContextConfig, type FastifyPluginAsync } from 'fastify'
-import pgScope, { pgScope as named, type Engine, type Notice, type PgScopeOptions, type RouteOptions, type Session } from '../../lib/index.ts'
+import pgScope, { pgScope as named, type Engine, type Notice, type PgScopeOptions, type HostStats, type ReplicaStats, type RouteOptions, type Session } from '../../lib/index.ts'
 import { expect, typeOf, type Equal } from './expect.ts'
 
 const app = Fastify()
@@ -54,6 +54,27 @@ await app.register(pgScope, { isolation: 'read uncommitted' })
 // @ts-expect-error no such level
 await app.register(pgScope, { isolation: 'snapshot' })
 await app.register(pgScope, { resolveCommits: true })
+await app.register(pgScope, { slowStatementThreshold: 200, slowTransactionThreshold: 1000, serverTiming: true })
+await app.register(pgScope, { traceContext: true })
+await app.register(pgScope, { traceContext: { setting: 'app.trace', applicationName: false, of: ({ headers }) => String(headers.traceparent) } })
+// @ts-expect-error a promise is no trace
+await app.register(pgScope, { traceContext: { of: async () => '' } })
+await app.register(pgScope, { replicas: ['postgres://127.0.0.1/'], maxLag: 5000, replica: false, fallback: false })
+await app.register(pgScope, { replicas: () => ['postgres://127.0.0.1/'] })
+await app.register(pgScope, { host: 'a,b', port: '5432,5433', targetSessionAttrs: 'prefer-standby', loadBalanceHosts: 'random' })
+// @ts-expect-error no such server
+await app.register(pgScope, { targetSessionAttrs: 'master' })
+await app.register(pgScope, { replicas: async () => ['postgres://127.0.0.1/'] as const })
+await app.register(pgScope, { replicas: [], readYourWrites: { secret: process.env.SECRET, cookie: 'lsn' }, waitForReplica: 0 })
+await app.db.scope(async (session) => {
+  typeOf(session.writtenAt).is<string | null>()
+  await app.db.scope(() => {}, { readOnly: true, notBefore: session.writtenAt })
+})
+// @ts-expect-error one URL is a list of one
+await app.register(pgScope, { replicas: 'postgres://127.0.0.1/' })
+typeOf(app.db.stats().replicas).is<ReplicaStats[]>()
+typeOf(app.db.stats().hosts).is<HostStats[]>()
+app.get('/replica', { config: { db: { readOnly: true, replica: true, fallback: false } } }, () => {})
 // @ts-expect-error how often?
 await app.register(pgScope, { retry: true })
 // @ts-expect-error no such moment

@@ -6,7 +6,8 @@ tracingChannel<unknown, StatementEvent>('fastify-pg-scope:statement').subscribe(
     const text: string = event.text
     const route: string | undefined = event.route
     const max: number = event.engine.db.stats().max
-    return [text, route, max]
+    const id: string | undefined = event.request?.id
+    return [text, route, max, id, event.session?.state]
   },
   end () {},
   asyncStart () {},

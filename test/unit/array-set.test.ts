@@ -8,7 +8,7 @@ interface Named extends ArraySetMember {
 const named = (name: string): Named => ({ name, arraySetIndex: -1 })
 const names = (roster: ArraySet<Named>): string[] => [...roster].map(({ name }) => name).sort()
 
-t.test('who leaves from anywhere is gone, and the others stay', async (t) => {
+t.test('an entry can leave from anywhere, and the others stay', async (t) => {
   const roster = new ArraySet<Named>()
   const [a, b, c, d] = ['a', 'b', 'c', 'd'].map(named) as [Named, Named, Named, Named]
   for (const member of [a, b, c, d]) roster.add(member)
@@ -23,7 +23,7 @@ t.test('who leaves from anywhere is gone, and the others stay', async (t) => {
   t.same(names(roster), ['a'], 'who was there before may come again')
 })
 
-t.test('who does not stand there takes nobody else out', async (t) => {
+t.test('removing an entry that is not queued removes no other', async (t) => {
   const roster = new ArraySet<Named>()
   const [a, b, stranger] = ['a', 'b', 'stranger'].map(named) as [Named, Named, Named]
   for (const member of [a, b]) roster.add(member)
@@ -36,7 +36,7 @@ t.test('who does not stand there takes nobody else out', async (t) => {
   t.equal(roster.size, 0)
 })
 
-t.test('whoever goes through it meets all that stood there at the beginning, also as they leave', async (t) => {
+t.test('an iteration visits all entries of its beginning, also while they leave', async (t) => {
   const roster = new ArraySet<Named>()
   for (const name of ['a', 'b', 'c']) roster.add(named(name))
   const met: string[] = []

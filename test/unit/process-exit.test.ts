@@ -45,7 +45,7 @@ t.test('waiting for a connection works where a timer is a number', async t => {
 })
 
 t.test('so do leak reports', async t => {
-  const waiter = { label: 'GET /' } as AcquireRequest
+  const waiter = { label: { route: 'GET /', id: '1', timing: null, traceparent: null, hasOwnTrace: false } } as AcquireRequest
   const lease = {} as Lease
   await new Promise<void>((resolve) => {
     const watch = new LeakDetector(1, () => {

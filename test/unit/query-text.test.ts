@@ -1,5 +1,5 @@
 import t from 'tap'
-import { operationOf, sanitized, summaryOf } from '../../lib/otel/query-text.ts'
+import { operationOf, sanitized, summaryOf } from '../../lib/telemetry/query-text.ts'
 
 t.test('values in a text without parameters are replaced', async (t) => {
   t.equal(sanitized("SELECT * FROM t1 WHERE a = 'it''s' AND b = 12.5 AND c2 = -3"), 'SELECT * FROM t1 WHERE a = ? AND b = ? AND c2 = -?')

@@ -4,7 +4,7 @@
 export interface Variant {
   /** As in '1.18/null'. */
   readonly name: string
-  /** 'direct', 'newest', or the beginning of PgBouncer's version. */
+  /** 'direct', 'newest', the beginning of PgBouncer's version, or the name of another pooler. */
   readonly through: string
   readonly strategy: 'queue' | 'null'
 }
@@ -23,7 +23,17 @@ const allVariants = ['1.18/queue', '1.18/null', 'newest/queue', 'newest/null', '
 /** What a request, its session and its connection are. The soak mixes all of it. */
 const foundation = [...['session', 'request-outcome', 'connection-loss', 'pool', 'engine', 'startup', 'exactly-once'].map((name) => `test/integration/${name}`), 'test/integration/soak.test.ts']
 
-const names = /^(?:direct|newest|\d+(?:\.\d+)*)(?:\/(?:queue|null))?$/
+/** What is run behind other poolers, if no paths are given: `npm run test:variants -- odyssey/queue pgpool/queue`. */
+const behindOthers = [
+  'test/integration/request-outcome/commit.test.ts',
+  'test/integration/request-outcome/concurrent-requests.test.ts',
+  'test/integration/session/row-stream.test.ts'
+]
+
+/** Poolers other than PgBouncer. */
+const isOther = ({ through }: Variant): boolean => through === 'odyssey' || through === 'pgpool'
+
+const names = /^(?:direct|newest|odyssey|pgpool|\d+(?:\.\d+)*)(?:\/(?:queue|null))?$/
 
 /** @throws Error for an option that it does not know */
 export function choose (args: readonly string[]): Choice {
@@ -31,9 +41,10 @@ export function choose (args: readonly string[]): Choice {
   if (unknown !== undefined) throw new Error(`${unknown}: expected --spread, variants such as 1.18/null or newest, and test files or folders`)
   const variants = args.filter((arg) => names.test(arg))
   const paths = args.filter((arg) => !arg.startsWith('-') && !names.test(arg))
+  const chosen = (variants.length > 0 ? variants : allVariants).flatMap(variantsOf)
   return {
-    variants: (variants.length > 0 ? variants : allVariants).flatMap(variantsOf),
-    paths: paths.length > 0 ? paths : foundation,
+    variants: chosen,
+    paths: paths.length > 0 ? paths : chosen.every(isOther) ? behindOthers : foundation,
     spread: args.includes('--spread')
   }
 }

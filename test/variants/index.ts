@@ -2,6 +2,7 @@
 // PgBouncers and with the null strategy (see harness/variant.ts). The last line is the count; the exit status is 0
 // only if nothing failed.
 import { findForVariant } from '../../harness/pgbouncer/selection.ts'
+import { findPooler } from '../../harness/poolers/programs.ts'
 import { choose, shareOf } from './choice.ts'
 import { testFiles } from './files.ts'
 import { run } from './run.ts'
@@ -12,9 +13,10 @@ const files = testFiles(paths)
 const tallies: Tally[] = []
 
 for (const [index, variant] of variants.entries()) {
-  if (variant.through !== 'direct' && await findForVariant(variant.through) === undefined) {
+  const isThere = variant.through === 'direct' || (await findPooler(variant.through) ?? await findForVariant(variant.through)) !== undefined
+  if (!isThere) {
     const required = process.env.CI === 'true'
-    console.log(`${variant.name}: ${required ? 'FAILED' : 'skipped'}, there is no such PgBouncer; .ci/pgbouncer prepares it`)
+    console.log(`${variant.name}: ${required ? 'FAILED' : 'skipped'}, there is no such pooler; .ci/poolers prepares it`)
     tallies.push({ passed: 0, failed: required ? 1 : 0, notRun: 0 })
     continue
   }

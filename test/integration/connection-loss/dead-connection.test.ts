@@ -79,7 +79,7 @@ t.test('all idle backends killed at once: every one of many requests at once is 
   await whole(t, set)
 })
 
-onlyQueue(t, 'a kept connection').test('a dead connection that nobody noticed is replaced when the first batch meets it, without a ping', async (t) => {
+onlyQueue(t, 'a kept connection').test('a dead connection is replaced when the first batch is sent on it, without a ping', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   await set.get()
   set.proxy.cutOn('BEGIN')
@@ -214,7 +214,7 @@ t.test('a server restart under load: each answer is a success that is saved or a
   await whole(t, set)
 })
 
-onlyDirect(t, 'PgBouncer hides the death of a backend').test('autocommit: a backend that was killed while idle is replaced; where nobody can know whether it ran, it says so', async (t) => {
+onlyDirect(t, 'PgBouncer hides the death of a backend').test('autocommit: a backend that was killed while idle is replaced; where it cannot be known whether it ran, the error says so', async (t) => {
   const set = await setUp(t, { pool: { max: 1 } })
   const pid = async (): Promise<number> => (await set.app.db.query('SELECT pg_backend_pid() AS pid')).rows[0].pid
   for (let i = 0; i < 10; i++) {

@@ -182,7 +182,7 @@ onlyQueue(t, 'no connection is used again').test('a hang-up cancels the statemen
   t.match(set.app.db.stats().counters, { opened: 1, destroyed: 0, canceled: 1 })
 })
 
-t.test('a cancel that nobody answers: the connection is given up, and its place comes back', async (t) => {
+t.test('a cancel that is not answered: the connection is closed, and another may be opened', async (t) => {
   const set = await setUp(t)
   const running = waitFor(async () => (await db.activity()).some(({ query, state }) => state === 'active' && query.includes('pg_sleep')))
   await hangUp(set.port, { path: '/slow' }, { after: running.then(() => set.proxy.pause({ drop: true })) })

@@ -253,7 +253,7 @@ t.test('hooks that still run are waited for, no longer than closeTimeout', async
   t.ok(second >= 299 && second < 8000, `${second} ms`)
 })
 
-t.test('close() on a network that swallows everything: idle, busy and arriving connections are cut off in time', async (t) => {
+t.test('close() on a network that drops everything: idle, busy and opening connections are closed in time', async (t) => {
   const set = await setUp(t, { closeTimeout: 300, pool: { max: 4, acquireTimeout: 60000 } })
   const sessions = [set.app.db.session(), set.app.db.session()]
   await Promise.all(sessions.map((session) => session.query('SELECT 1')))

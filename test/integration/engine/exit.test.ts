@@ -8,6 +8,7 @@ import { waitFor } from '../../../harness/wait-for.ts'
 
 const db = await startTestPostgres(t, { settings: { max_connections: 12, superuser_reserved_connections: 0 } })
 const plugin = fileURLToPath(new URL('../../../harness/plugin.ts', import.meta.url))
+const clients = fileURLToPath(new URL('../../../lib/pg/index.ts', import.meta.url))
 
 /** Runs a script with `app`, `pgScope` and `url`; the process has to end by itself. */
 async function run (script: string, url = db.connectionString, limit = 30000) {
@@ -69,7 +70,7 @@ for (const [name, options] of [
   })
 }
 
-t.test('a process ends by itself after close() on a network that swallows everything', async (t) => {
+t.test('a process ends by itself after close() on a network that drops everything', async (t) => {
   const proxy = await startPgProxy(t, db)
   const pending = run(`
     await app.register(pgScope, { connectionString: url, pool: { max: 3, acquireTimeout: 60000 }, closeTimeout: 200 })
@@ -100,4 +101,15 @@ t.test('a process with nothing left to do ends by itself once its last connectio
     await app.db.query('SELECT 1')
     await Promise.all(Array.from({ length: 5 }, () => app.db.query('SELECT 1')))`, undefined, 50000)
   t.match(result, ended, result.errors)
+})
+
+t.test('a process with nothing left to do does not wait for the limit of a library\'s call that waits for its turn', async (t) => {
+  const result = await run(`
+    const { clientOf } = await import(${JSON.stringify(clients)})
+    await app.register(pgScope, { connectionString: url, pool: { max: 2, idleTimeout: 50 } })
+    const session = app.db.session()
+    clientOf(session).query('BEGIN')
+    clientOf(session).query('BEGIN').catch((error) => console.log(error.code))`)
+  t.match(result, ended, result.errors)
+  t.notMatch(result.out, /FST_PG_SCOPE/, 'nor is the call rejected')
 })

@@ -78,7 +78,7 @@ t.equal(code, 0, errors)
 const result = JSON.parse(out) as Record<string, { asked: number, kept: number, listeners: number }>
 const usual = result['/default']!.listeners
 for (const [path, { asked, kept, listeners }] of Object.entries(result)) {
-  t.test(`${path.slice(1)}: requests that are over are kept by nobody, while their sockets stay open`, async (t) => {
+  t.test(`${path.slice(1)}: requests that have ended are not kept in memory, while their sockets stay open`, async (t) => {
     t.ok(asked >= 12)
     t.equal(kept, 0)
     t.ok(listeners <= usual + 2, `${listeners} listeners at a socket, usually ${usual}`)

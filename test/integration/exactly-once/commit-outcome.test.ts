@@ -121,7 +121,7 @@ test('scope() and commit() of a session get the outcome too', { register: false 
   t.same(await bank.entries(), ['scope', 'session', 'warm'])
 })
 
-test('what nobody can know within acquireTimeout is COMMIT_UNKNOWN, with all that is known', { register: false, plugin: { pool: { acquireTimeout: 700 } } }, async (t, bank) => {
+test('an outcome that cannot be known within acquireTimeout is COMMIT_UNKNOWN, with all that is known', { register: false, plugin: { pool: { acquireTimeout: 700 } } }, async (t, bank) => {
   const { proxy, post } = await prepare(t, bank)
   const trap = proxy.cutOn(/^commit$/i, { after: true })
   trap.sprung.then(() => proxy.refuse())

@@ -145,7 +145,7 @@ test('another payload, or another route, under the same key is a 422', {}, async
   t.same(await bank.entries(), ['/a'])
 })
 
-test('a key belongs to its sender, who is known before', {}, async (t, bank) => {
+test('a key belongs to its sender, which is known before', {}, async (t, bank) => {
   bank.app.addHook('preHandler', async (request, reply) => {
     if (request.headers['x-user'] === undefined) return reply.code(401).send('who?')
   })
@@ -182,7 +182,7 @@ for (const isolation of ['read committed', 'serializable'] as const) {
   })
 }
 
-test('who waits longer than `wait` gets a 409; the lock_timeout of the handler is its own', {}, async (t, bank) => {
+test('a request that waits longer than `wait` gets a 409; the lock_timeout of the handler is its own', {}, async (t, bank) => {
   const [started, go] = [gate(), gate()]
   bank.app.post('/', { config: { db: { lockTimeout: 12345, idempotency: { wait: 100 } } } }, async (request) => {
     started.open()

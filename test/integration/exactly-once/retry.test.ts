@@ -52,7 +52,7 @@ for (const [protocol, { fastify, request }] of Object.entries(protocols)) {
   })
 }
 
-test('write skew is prevented: of two doctors who leave at once one stays', {}, async (t, { app, listen }) => {
+test('write skew is prevented: of two doctors that leave at once one stays', {}, async (t, { app, listen }) => {
   const both = { alice: gate(), bob: gate() }
   app.post<{ Params: { name: 'alice' | 'bob' } }>('/:name', { config: { db: serializable } }, async (request, reply) => {
     const { name } = request.params

@@ -119,7 +119,10 @@ t.test('SAVEPOINT, RELEASE and ROLLBACK TO work as in PostgreSQL, with names in 
     await client.query(`SAVEPOINT ${'x'.repeat(80)}`)
     await add(client, 'c')
     await client.query('RELEASE SAVEPOINT "the ""first"""')
+    await client.query('SAVEPOINT third')
     await t.rejects(client.query('RELEASE second'), { code: 'FST_PG_SCOPE_SESSION_STATE' })
+    await t.rejects(client.query('SELECT 1'), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+    await client.query('ROLLBACK TO third')
     await client.query('COMMIT AND CHAIN')
     await add(client, 'dropped')
     await client.query('ROLLBACK')
@@ -147,7 +150,7 @@ t.test('a text with several statements may begin and end transactions', async (t
   t.same(await people(), ['Ada', 'Grace', 'a; COMMIT', 'b', 'c', 'd'])
 })
 
-t.test('statements keep the order in which they were called, also around BEGIN and COMMIT that nobody awaits', async (t) => {
+t.test('statements keep the order in which they were called, also around BEGIN and COMMIT that are not awaited', async (t) => {
   const { db, people } = await startShop(t, postgres)
   await db.scope(async (session) => {
     const client = clientOf(session)
@@ -160,7 +163,7 @@ t.test('statements keep the order in which they were called, also around BEGIN a
   t.same(await people(), ['Ada', 'Grace', 'a', 'b', 'c', 'd'])
 })
 
-t.test('a failed statement that nobody awaits fails the session, and is no unhandled rejection', async (t) => {
+t.test('a failed statement that is not awaited fails the session, and is no unhandled rejection', async (t) => {
   const { db, people } = await startShop(t, postgres)
   for (const text of ['BEGIN', 'SELECT 1']) {
     await t.rejects(db.scope(async (session) => {
@@ -191,7 +194,7 @@ t.test('five statements under Promise.all share one round trip, inside of BEGIN 
 
 const modes = 'SELECT current_setting(\'transaction_isolation\') AS level, current_setting(\'transaction_read_only\') AS only'
 
-t.test('an isolation level holds where nothing has run yet, and is a clear error afterwards', async (t) => {
+t.test('an isolation level holds where nothing has run yet; afterwards it is accepted if the transaction has it, and a clear error if not', async (t) => {
   const { db, people } = await startShop(t, postgres)
   for (const mode of ['transaction', 'autocommit'] as const) {
     for (const texts of [
@@ -204,12 +207,15 @@ t.test('an isolation level holds where nothing has run yet, and is a clear error
       t.match((await client.query(modes)).rows, [{ level: 'serializable', only: 'off' }], `${mode}: ${texts}`)
       await client.query('COMMIT')
       if (mode === 'transaction') {
-        for (const [index] of texts.entries()) {
-          for (const text of texts.slice(0, index)) await client.query(text)
-          const error = { code: 'FST_PG_SCOPE_SESSION_STATE', details: /ISOLATION LEVEL SERIALIZABLE.*before its first statement/ }
-          if (index === texts.length - 1) await t.rejects(client.query(texts[index]!), error)
-          await client.query('ROLLBACK')
+        for (const text of texts) await client.query(text)
+        await client.query('COMMIT')
+        for (const other of texts.map((text) => text.replace(/serializable/i, 'REPEATABLE READ'))) {
+          const error = { code: 'FST_PG_SCOPE_SESSION_STATE', details: /ISOLATION LEVEL REPEATABLE READ.*before its first statement/, cause: { code: '25001' } }
+          if (/isolation/i.test(other)) await t.rejects(client.query(other), error, other)
+          else await client.query(other)
         }
+        await t.rejects(client.query('SELECT 1'), { code: 'FST_PG_SCOPE_TRANSACTION_ABORTED' })
+        await client.query('ROLLBACK')
         await add(client, `${texts}`)
       }
       await session.commit()

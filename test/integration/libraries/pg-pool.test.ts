@@ -2,11 +2,13 @@
 import { once } from 'node:events'
 import { setImmediate as turn } from 'node:timers/promises'
 import pg from 'pg'
+import Cursor from 'pg-cursor'
 import QueryStream from 'pg-query-stream'
 import t from 'tap'
 import { driverOf, poolOf } from '../../../lib/pg/index.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { withoutSettings } from '../../../harness/variant.ts'
+import { waitFor } from '../../../harness/wait-for.ts'
 import { startShop } from './shop.ts'
 
 const postgres = await startTestPostgres(t)
@@ -180,4 +182,14 @@ t.test('driverOf() stands for the module of pg: one client serves one request af
 
 t.test('nothing was unhandled', async (t) => {
   t.same(unhandled, [])
+})
+
+t.test('outside of sessions, a cursor whose COMMIT fails gives its connection back', async (t) => {
+  const { db } = await startShop(t, postgres)
+  await db.query(`CREATE FUNCTION add_stray () RETURNS int LANGUAGE sql AS
+    $$ INSERT INTO pet (owner_id, name) VALUES (99, 'Stray') RETURNING id $$`)
+  const client = await poolOf(db).connect()
+  await t.rejects(client.query(new Cursor('SELECT add_stray() AS id')).read(10), { code: 'FST_PG_SCOPE_CONSTRAINT_VIOLATION' })
+  client.release()
+  await waitFor(() => db.stats().inUse === 0)
 })

@@ -67,10 +67,32 @@ t.test('a transaction that rollback() of the session has ended is not mistaken f
 })
 
 t.test('two transactions that begin at once and wait for each other end with an error, and do not hang', async (t) => {
-  const { db } = await startShop(t, postgres)
-  await t.rejects(db.scope(async (session) => {
-    await Promise.all([clientOf(session).query('BEGIN'), clientOf(session).query('BEGIN')])
-  }), { code: 'FST_PG_SCOPE_SESSION_STATE', details: /waited 5000 ms/ })
+  const { db, people } = await startShop(t, postgres)
+  const tooLong = { code: 'FST_PG_SCOPE_SESSION_STATE', details: /waited 5000 ms/ }
+  await Promise.all((['transaction', 'autocommit'] as const).map(async (mode) => {
+    await t.rejects(db.scope(async (session) => {
+      await Promise.all([clientOf(session).query('BEGIN'), clientOf(session).query('BEGIN')])
+    }, { mode }), tooLong, mode)
+    await t.rejects(db.scope(async (session) => {
+      const [first, second] = [clientOf(session), clientOf(session)]
+      first.query('BEGIN')
+      second.query('BEGIN')
+      await t.rejects(add(second, 'not sent'))
+      await second.query('ROLLBACK')
+      await first.query('ROLLBACK')
+    }, { mode }), `${mode}: a BEGIN that nobody awaits`)
+    await db.scope(async (session) => {
+      const [first, second] = [clientOf(session), clientOf(session)]
+      first.query('BEGIN')
+      second.query('BEGIN')
+      first.query('SELECT pg_sleep(6)')
+      first.query('COMMIT')
+      first.query('SELECT 1')
+      await second.query('COMMIT')
+    }, { mode })
+  }))
+  t.same(await people(), ['Ada', 'Grace'])
+  t.equal(db.stats().inUse, 0)
   const session = db.session()
   const waiting = Promise.all([clientOf(session).query('BEGIN'), clientOf(session).query('BEGIN')])
   const rejected = t.rejects(waiting, { code: 'FST_PG_SCOPE_SESSION_CLOSED' }, 'the end of the session ends the wait')

@@ -68,17 +68,36 @@ async function transaction (session: Session, work: (client: pg.ClientBase) => P
 }
 
 t.test('transactions that begin side by side run one after the other, and fail alone', async (t) => {
-  const { db, people } = await startShop(t, postgres)
-  await db.scope(async (session) => {
-    const results = await Promise.allSettled(['a', 'b', 'c', 'd'].map((name, index) => transaction(session, async (client) => {
-      await add(client, name)
-      await sleep(5 - index)
-      await add(client, `${name} too`)
-      if (index === 1) throw new Error('mine')
-    })))
-    t.same(results.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled', 'fulfilled'])
-  })
-  t.same(await people(), ['Ada', 'Grace', 'a', 'a too', 'c', 'c too', 'd', 'd too'])
+  for (const mode of ['transaction', 'autocommit'] as const) {
+    const { db, people } = await startShop(t, postgres)
+    await db.scope(async (session) => {
+      const results = await Promise.allSettled(['a', 'b', 'c', 'd'].map((name, index) => transaction(session, async (client) => {
+        await add(client, name)
+        await sleep(5 - index)
+        await add(client, `${name} too`)
+        if (index === 1) throw new Error('mine')
+      })))
+      t.same(results.map(({ status }) => status), ['fulfilled', 'rejected', 'fulfilled', 'fulfilled'])
+    }, { mode })
+    t.same(await people(), ['Ada', 'Grace', 'a', 'a too', 'c', 'c too', 'd', 'd too'])
+  }
+})
+
+t.test('calls that nobody awaits stay in the transaction of their client, one transaction after the other', async (t) => {
+  for (const mode of ['transaction', 'autocommit'] as const) {
+    const { db, people } = await startShop(t, postgres)
+    await db.scope(async (session) => {
+      const clients = ['a', 'b', 'c'].map((name) => ({ name, client: clientOf(session) }))
+      for (const { client } of clients) client.query('BEGIN')
+      for (const { client, name } of clients) add(client, name)
+      for (const { client, name } of clients) client.query(name === 'b' ? 'ROLLBACK' : 'COMMIT')
+      for (const { client, name } of clients) add(client, `${name} after`)
+      t.equal(db.stats().inUse + db.stats().waiting, 1, 'one connection')
+    }, { mode })
+    const [, , ...added] = await people()
+    t.same(added.filter((name) => !name.includes(' ')), ['a', 'c'], mode)
+    t.same(added.filter((name) => name.includes(' ')).sort(), ['a after', 'b after', 'c after'], mode)
+  }
 })
 
 t.test('a transaction that begins while another is busy is waited for, and rolled back without the work of that one', async (t) => {

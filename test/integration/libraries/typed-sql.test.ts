@@ -32,7 +32,8 @@ t.test('a request commits what zapatos wrote, nested transactions too, and a thr
     }), { message: 'mine' })
     await insert(name).run(clientOf(request.db))
     t.match(await zapatos.select('person' as never, { full_name: name } as never).run(pool), [{ full_name: name }])
-    await t.rejects(zapatos.serializable(pool, async () => {}), { code: 'FST_PG_SCOPE_SESSION_STATE' })
+    await zapatos.serializable(pool, async () => {})
+    await t.rejects(zapatos.repeatableRead(pool, async () => {}), { code: 'FST_PG_SCOPE_SESSION_STATE' })
   })
 })
 

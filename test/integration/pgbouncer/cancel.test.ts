@@ -87,7 +87,7 @@ t.test(`${times} canceled statements are stopped on the server, and never end Pg
     await over(t, started, pgbouncer, pid)
   })
 
-  await t.test('a cancellation that comes too late hits nobody else', async (t) => {
+  await t.test('a cancellation that comes too late stops no other statement', async (t) => {
     const started = await setUp(t, pgbouncer, 1)
     // A request that is on its way for longer than the statement still runs.
     started.proxy.delay(2)

@@ -53,7 +53,7 @@ t.test('without a startup check it is found with the first connection', async (t
   })
 })
 
-t.test('said by hand it stands, whatever is there, and nobody is asked', async (t) => {
+t.test('a configured pooler is not questioned, and nothing is asked of the server', async (t) => {
   await eachPlace(t, postgres, everywhere, async (t, place) => {
     const proxy = await startPgProxy(t, place)
     const connectionString = proxy.connectionString(place.connectionString)

@@ -101,7 +101,7 @@ t.test('timeouts, settings and role hold, at no round trip more', (t) => eachPla
   }
 }))
 
-t.test('timeouts, settings and role are never those of whoever gets the server connection next', (t) => eachPlace(t, postgres, ['transaction', 'session'], async (t, place) => {
+t.test('timeouts, settings and role are never those of the next session on the server connection', (t) => eachPlace(t, postgres, ['transaction', 'session'], async (t, place) => {
   t.match(await fromSomebodyElse(place.connectionString), untouched)
   // In session mode a client that is kept keeps its server connection, too.
   for (const strategy of place.mode === 'session' ? ['null'] as const : ['queue', 'null'] as const) {

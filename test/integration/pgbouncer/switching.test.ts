@@ -145,4 +145,4 @@ for (const from of targets.filter((target) => asksNowAndThen(target, 'null'))) {
   })
 }
 
-for (const name of missing) t.fail(`${name} is not installed: .ci/pgbouncer prepares it`)
+for (const name of missing) t.fail(`${name} is not installed: .ci/poolers prepares it`)

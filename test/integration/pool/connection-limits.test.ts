@@ -37,7 +37,7 @@ onlyQueue(full, 'four are opened, and kept').test('there are never more than max
   t.equal(app.db.stats().counters.opened, 4)
 })
 
-full.test('a full server: those who cannot get a connection of their own wait for one of the pool\'s', async (t) => {
+full.test('a full server: sessions that cannot get a new connection wait for one of the pool\'s', async (t) => {
   // The server has 7 places for this role, the pool wants 20: from a cold start, under load, and again when all are
   // warm.
   const app = await setUp(t, { max: 20 })

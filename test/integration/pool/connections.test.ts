@@ -39,7 +39,7 @@ backends.test('a clean connection is used again, after a commit, a rollback, and
   t.same((await db.activity()).map(({ state }) => state), ['idle'])
 })
 
-backends.test('what was set on a raw client reaches nobody else, even if it was left in a transaction', async (t) => {
+backends.test('what was set on a raw client reaches no other session, even if it was left in a transaction', async (t) => {
   const app = await setUp(t, { max: 1 })
   let leased = 0
   await app.db.lease(async (client) => {
@@ -184,7 +184,7 @@ backends.test('prePing: a dead connection is replaced before a session gets it',
   t.match(app.db.stats().counters, { resent: 0, opened: 2, destroyed: 1 })
 })
 
-backends.test('prePing: a connection on a network that swallows everything is given up, and another one is opened', async (t) => {
+backends.test('prePing: a connection on a network that drops everything is closed, and another one is opened', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1, prePing: true, acquireTimeout: 60000 }, {
     connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100
@@ -204,6 +204,8 @@ kept.test('stats() counts what happens', async (t) => {
   t.match(serverVersion, /^\d+/)
   t.same(unused, {
     strategy: 'queue',
+    replicas: [],
+    hosts: [],
     max: 2,
     open: 0,
     idle: 0,

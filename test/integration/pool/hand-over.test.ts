@@ -92,7 +92,7 @@ for (const fate of ['lives', 'dies']) {
   })
 }
 
-known.test('somebody who comes while COMMIT is under way gets its connection as well', async t => {
+known.test('a session that comes while COMMIT is in progress gets its connection as well', async t => {
   const { proxy, write, db, handedOver } = await setUp(t)
   const first = write(1, 100)
   await waitFor(() => proxy.executed.at(-1) === 'COMMIT', { interval: 1 })
@@ -102,7 +102,7 @@ known.test('somebody who comes while COMMIT is under way gets its connection as 
   await first
 })
 
-known.test('whoever waits for its COMMIT is told its own answer, whatever becomes of the session behind it', async t => {
+known.test('a session that waits for COMMIT gets its own answer, whatever happens to the session behind it', async t => {
   const { write, db, handedOver } = await setUp(t)
   const outcomes = await Promise.allSettled([write(1), write(2, -1), db.scope((session) => session.query('SELECT 1 / 0')), write(3), write(4, -1), write(5)])
   t.same(outcomes.map((outcome) => outcome.status === 'fulfilled' ? 'kept' : outcome.reason.code), ['kept', 'FST_PG_SCOPE_CONSTRAINT_VIOLATION', '22012', 'kept', 'FST_PG_SCOPE_CONSTRAINT_VIOLATION', 'kept'])
@@ -198,7 +198,7 @@ known.test('idle connections come first', async t => {
   await first
 })
 
-known.test('nobody is put behind a COMMIT of the kind that takes long, and after many quick ones somebody is again', async t => {
+known.test('no session is put behind a COMMIT of a route whose COMMITs are slow, until many quick ones have followed', async t => {
   const { proxy, write, db, handedOver } = await setUp(t, { pool: { max: 2 } })
   await write(0, 400, {})
   const count = (): Promise<number> => db.scope(async (session) => (await session.query('SELECT count(*)::int AS n FROM things')).rows[0].n)

@@ -45,7 +45,7 @@ const unawaited = async (request: { db: Session }): Promise<object> => {
 }
 
 for (const mode of ['transaction', 'autocommit'] as const) {
-  t.test(`a cancel by a hang-up hits nobody else, in mode ${mode}`, async t => {
+  t.test(`a cancel by a hang-up stops no other statement, in mode ${mode}`, async t => {
     const { app, running, listen, other } = await setUp(t)
     app.get('/', { config: { db: { mode } } }, unawaited)
     const { socket } = openRequest(await listen())
@@ -55,7 +55,7 @@ for (const mode of ['transaction', 'autocommit'] as const) {
     await next
   })
 
-  t.test(`a cancel by handlerTimeout hits nobody else, in mode ${mode}`, async t => {
+  t.test(`a cancel by handlerTimeout stops no other statement, in mode ${mode}`, async t => {
     const { app, running, listen, other } = await setUp(t)
     app.get('/', { handlerTimeout: 100, config: { db: { mode } } } as {}, async (request: any) => {
       await request.db.query(short)
@@ -69,7 +69,7 @@ for (const mode of ['transaction', 'autocommit'] as const) {
   })
 
   for (const awaited of [true, false]) {
-    t.test(`a cancel by a signal hits nobody else, with a statement that is ${awaited ? '' : 'not '}awaited, in mode ${mode}`, async t => {
+    t.test(`a cancel by a signal stops no other statement, with a statement that is ${awaited ? '' : 'not '}awaited, in mode ${mode}`, async t => {
       const { app, running, other } = await setUp(t)
       const controller = new AbortController()
       const scope = app.db.scope(async (session) => {
@@ -86,7 +86,7 @@ for (const mode of ['transaction', 'autocommit'] as const) {
     })
   }
 
-  t.test(`a cancel by close() of a session hits nobody else, in mode ${mode}`, async t => {
+  t.test(`a cancel by close() of a session stops no other statement, in mode ${mode}`, async t => {
     const { app, running, other } = await setUp(t)
     const session = app.db.session({ mode })
     session.query(short).catch(() => {})
@@ -96,7 +96,7 @@ for (const mode of ['transaction', 'autocommit'] as const) {
   })
 }
 
-t.test('a cancel that comes upon a rollback by hand hits nobody else', async t => {
+t.test('a cancel during a rollback by hand stops no other statement', async t => {
   const { app, running, other } = await setUp(t)
   const controller = new AbortController()
   const session = app.db.session({ signal: controller.signal })
@@ -110,7 +110,7 @@ t.test('a cancel that comes upon a rollback by hand hits nobody else', async t =
   await session.close()
 })
 
-t.test('a cancel that comes upon a commit by hand hits nobody else', async t => {
+t.test('a cancel during a commit by hand stops no other statement', async t => {
   const { app, running, other } = await setUp(t)
   const controller = new AbortController()
   const session = app.db.session({ signal: controller.signal })
@@ -124,7 +124,7 @@ t.test('a cancel that comes upon a commit by hand hits nobody else', async t => 
   await session.close()
 })
 
-t.test('a cancel by ping(), which waits no longer, hits nobody else', async t => {
+t.test('a cancel by ping(), which waits no longer, stops no other statement', async t => {
   const { app, proxy, other } = await setUp(t)
   proxy.delay(20)
   const ping = app.db.ping(25)
@@ -133,7 +133,7 @@ t.test('a cancel by ping(), which waits no longer, hits nobody else', async t =>
   await next
 })
 
-t.test('a connection whose CancelRequest is not known to have arrived serves nobody else', async t => {
+t.test('a connection whose CancelRequest is not known to have arrived serves no other session', async t => {
   const { app, proxy, running } = await setUp(t)
   proxy.delayCancels(60000)
   const controller = new AbortController()

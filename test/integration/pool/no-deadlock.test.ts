@@ -74,7 +74,7 @@ const ends: [string, (db: Session) => unknown, string[]][] = [
 
 for (const strategy of strategies) {
   for (const way of ['request', 'scope()']) {
-    t.test(`strategy '${strategy}', ${way}: what nobody awaits is served once the connection is free`, async (t) => {
+    t.test(`strategy '${strategy}', ${way}: what is not awaited is served once the connection is free`, async (t) => {
       for (const [name, ask] of Object.entries(second)) {
         for (const [end, go, rows] of name === 'app.db.query()' ? ends : ends.slice(3, 4)) {
           await t.test(`${name}, then ${end}`, async (t) => {

@@ -107,7 +107,7 @@ t.test('each waits its own acquireTimeout, however many came before', async (t) 
   await release()
 })
 
-t.test('a connection that comes back just in time goes to the first who still waits', async (t) => {
+t.test('a connection that is returned just in time goes to the first waiter that is left', async (t) => {
   const app = await setUp(t, { max: 1, acquireTimeout })
   const release = await hold(app, 1)
   const early = t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_POOL_EXHAUSTED' })
@@ -137,7 +137,7 @@ t.test('maxWaiting: one more is refused at once', async (t) => {
   t.equal((await send(port(app))).status, 200)
 })
 
-t.test('maxWaiting: 0 serves as many as there are connections, from a cold start, and nobody else', async (t) => {
+t.test('maxWaiting: 0 serves as many as there are connections, from a cold start, and no more', async (t) => {
   const app = await setUp(t, { max: 3, maxWaiting: 0 })
   const results = await Promise.allSettled(Array.from({ length: 10 }, () => app.db.query('SELECT 1')))
   t.same(results.map(({ status }) => status), [...Array(3).fill('fulfilled'), ...Array(7).fill('rejected')])
@@ -233,7 +233,7 @@ kept.test('a session that gives up while its connection is being opened leaves i
   t.match(app.db.stats(), { counters: { opened: 1, acquired: 1 } })
 })
 
-t.test('whoever comes after a session that gave up on a dead network does not wait for that one\'s connection', async (t) => {
+t.test('a session that follows one which gave up on a dead network does not wait for that one\'s connection', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 2, acquireTimeout: 60000 }, {
     connectionString: proxy.connectionString(db.connectionString), closeTimeout: 100
@@ -253,7 +253,7 @@ t.test('whoever comes after a session that gave up on a dead network does not wa
   t.ok(time < 30000, `${time} ms, and not acquireTimeout`)
 })
 
-t.test('those who wait when the engine closes with nothing in flight are refused', async (t) => {
+t.test('requests that wait when the engine closes with nothing in flight are rejected', async (t) => {
   const proxy = await startPgProxy(t, db)
   const app = await setUp(t, { max: 1, acquireTimeout: 60000 }, {
     connectionString: proxy.connectionString(db.connectionString), closeTimeout: 300

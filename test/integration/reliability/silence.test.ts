@@ -53,7 +53,7 @@ function soon (t: Test, took: number, times = 1): void {
   t.ok(took >= limit * times * 0.9 && took < limit * times + patience, `the answer came after ${Math.round(took)} ms`)
 }
 
-t.test('a COMMIT that the network swallows is told as unknown, and its connection is given up', async (t) => {
+t.test('a COMMIT that is lost on the network is reported as unknown, and its connection is closed', async (t) => {
   const { app, proxy, listen, swallow } = await setUp(t)
   app.get('/write', async ({ db }) => {
     await db.query('INSERT INTO things VALUES (1)')
@@ -71,7 +71,7 @@ t.test('a COMMIT that the network swallows is told as unknown, and its connectio
   t.same(await rows(), [], 'it had not arrived')
 })
 
-t.test('a COMMIT whose answer the network swallows is told as unknown, and is saved', async (t) => {
+t.test('a COMMIT whose answer is lost on the network is reported as unknown, and is saved', async (t) => {
   const { app, proxy, listen, swallow } = await setUp(t, { answerTimeout: 2000 })
   app.get('/write', async ({ db }) => {
     await db.query('INSERT INTO things VALUES (1)')

@@ -45,7 +45,7 @@ test('a statement that fails by itself while it is cancelled tells its own error
   t.match(await outcome, { code: '23505' })
 })
 
-test('a signal stops a statement that nobody awaits, while the scope waits for it', {}, async (t, { app, busy }) => {
+test('a signal stops a statement that is not awaited, while the scope waits for it', {}, async (t, { app, busy }) => {
   const controller = new AbortController()
   const work = app.db.scope((db) => { db.query('SELECT pg_sleep(60)').catch(() => {}) }, { ...autocommit, signal: controller.signal })
   const outcome = work.catch((error) => error)
@@ -56,7 +56,7 @@ test('a signal stops a statement that nobody awaits, while the scope waits for i
   t.match(app.db.stats(), { inUse: 0 })
 })
 
-test('a hang-up stops a statement that nobody awaits, while the answer waits for it', {}, async (t, { app, listen, busy }) => {
+test('a hang-up stops a statement that is not awaited, while the answer waits for it', {}, async (t, { app, listen, busy }) => {
   app.get('/', { config: { db: autocommit } }, async (request) => {
     request.db.query('SELECT pg_sleep(60)').catch(() => {})
     return { ok: true }

@@ -120,7 +120,7 @@ test('an error from before the session was touched rolls back what an error hand
   t.same(await saved(), [])
 })
 
-test('a success after a swallowed SQL error is not sent', {}, async (t, { app, listen, saved, log }) => {
+test('a success after a caught SQL error is not sent', {}, async (t, { app, listen, saved, log }) => {
   app.get('/', async (request) => {
     await request.db.query(insert, ['lost'])
     await request.db.query('SELECT 1 / 0').catch(() => {})
@@ -135,7 +135,7 @@ test('a success after a swallowed SQL error is not sent', {}, async (t, { app, l
   t.match(logged[0]!.err!.stack, /division by zero/, 'the log names the statement\'s own error')
 })
 
-test('an error status after a swallowed SQL error is sent as it is', {}, async (t, { app, listen, saved }) => {
+test('an error status after a caught SQL error is sent as it is', {}, async (t, { app, listen, saved }) => {
   app.get('/', async (request, reply) => {
     await request.db.query(insert, ['lost'])
     await request.db.query('SELECT 1 / 0').catch(() => {})
@@ -145,7 +145,7 @@ test('an error status after a swallowed SQL error is sent as it is', {}, async (
   t.same(await saved(), [])
 })
 
-test('a SQL error inside of transaction(fn) may be swallowed, and the rest is committed', {}, async (t, { app, listen, saved }) => {
+test('a SQL error inside transaction(fn) may be caught, and the rest is committed', {}, async (t, { app, listen, saved }) => {
   app.get('/', async (request) => {
     await request.db.query(insert, ['kept'])
     await request.db.transaction(async (db) => {

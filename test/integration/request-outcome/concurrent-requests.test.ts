@@ -30,7 +30,7 @@ test('60 requests on 3 connections, errors among them: each success is saved, no
   t.equal(app.db.stats().counters.destroyed, 0)
 })
 
-test('a statement that nobody awaited is committed with the others', {}, async (t, { app, listen, saved }) => {
+test('a statement that was not awaited is committed with the others', {}, async (t, { app, listen, saved }) => {
   app.get('/', async (request) => {
     request.db.query('SELECT pg_sleep(0.1)')
     request.db.query(insert, ['unawaited'])
@@ -40,7 +40,7 @@ test('a statement that nobody awaited is committed with the others', {}, async (
   t.same(await saved(), ['unawaited'])
 })
 
-test('a statement that nobody awaited and that fails is a 500', {}, async (t, { app, listen, saved, log }) => {
+test('a statement that was not awaited and fails is a 500', {}, async (t, { app, listen, saved, log }) => {
   app.get('/', async (request) => {
     await request.db.query(insert, ['lost'])
     request.db.query('SELECT pg_sleep(0.1)')
@@ -58,7 +58,7 @@ test('a statement that nobody awaited and that fails is a 500', {}, async (t, { 
   t.ok(log.some(({ err }) => /division by zero/.test(err?.stack ?? '')))
 })
 
-test('a statement that nobody awaited is given up when the handler throws', {}, async (t, { app, listen, saved }) => {
+test('a statement that was not awaited is cancelled when the handler throws', {}, async (t, { app, listen, saved }) => {
   app.get('/', async (request) => {
     request.db.query(insert, ['lost'])
     request.db.query('SELECT pg_sleep(60)')

@@ -6,12 +6,10 @@ import { Readable } from 'node:stream'
 import { setTimeout } from 'node:timers/promises'
 import pgScope from '../../../harness/plugin.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
-import type { Engine } from '../../../types/engine.ts'
-import type { Session } from '../../../types/session.ts'
 
 declare module 'fastify' {
-  interface FastifyInstance { other: Engine }
-  interface FastifyRequest { other: Session }
+  interface FastifyInstance { other: FastifyInstance['db'] }
+  interface FastifyRequest { other: FastifyRequest['db'] }
 }
 
 const postgres = await startTestPostgres(t)

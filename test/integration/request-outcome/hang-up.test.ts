@@ -110,7 +110,7 @@ test('a hang-up by RST is noticed as well', {}, async (t, { app, listen, saved, 
   t.same(await saved(), [])
 })
 
-test('who hangs up while waiting for a connection leaves the queue', { plugin: { pool: { max: 1 } } }, async (t, { app, listen, saved }) => {
+test('a request that hangs up while it waits for a connection leaves the queue', { plugin: { pool: { max: 1 } } }, async (t, { app, listen, saved }) => {
   const held = gate()
   const release = gate()
   let waited: unknown
@@ -137,7 +137,7 @@ test('who hangs up while waiting for a connection leaves the queue', { plugin: {
   t.same(await saved(), ['held'])
 })
 
-test('a connection that arrives for somebody who has left goes to the pool', { register: false }, async (t, { app, plugin, listen, saved }) => {
+test('a connection whose waiter has left goes to the pool', { register: false }, async (t, { app, plugin, listen, saved }) => {
   const proxy = await startPgProxy(t, postgres)
   const { default: pgScope } = await import('../../../harness/plugin.ts')
   await app.register(pgScope, { ...plugin, connectionString: proxy.connectionString(postgres.connectionString) })

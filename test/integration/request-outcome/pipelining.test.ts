@@ -95,7 +95,9 @@ t.test('pipelined requests of an app that serves on while it closes', async (t) 
   await waitFor(() => app.db.stats().inUse === 3)
   const closed = app.close()
   goOn.open()
-  t.match(await responses, [0, 1, 2].map((i) => ({ status: 200, complete: true, body: `answer ${i}` })))
+  const answers = await responses
+  t.match(answers, [0, 1, 2].map((i) => ({ status: 200, complete: true, body: `answer ${i}` })))
+  t.equal(answers[2]!.headers.connection, 'close', 'the app does not wait until keepAliveTimeout has passed')
   t.same(await saved(), ['saved 0', 'saved 1', 'saved 2'])
   await closed
 })

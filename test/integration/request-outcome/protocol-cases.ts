@@ -489,7 +489,7 @@ function lateBodies (test: (name: string, options: CaseOptions, routes: (parts: 
         t.same(await saved(), before(...Object.keys(bodies)).sort())
       })
 
-      test(`a statement that fails in a body that uses the session ${when}, and is swallowed, breaks it off`, {}, ({ app }) => {
+      test(`a statement that fails in a body that uses the session ${when}, and is caught, breaks it off`, {}, ({ app }) => {
         register(app, async function * (request) {
           yield 'first'
           yield 'second'

@@ -84,7 +84,7 @@ test('exposeErrors: answers show the details, for development', { plugin: { expo
   t.match(JSON.parse((await send(port, { path: '/commit' })).body), { message: /COMMIT failed because of a deferred constraint/ })
 })
 
-test('options of a route that was declared before the plugin are not shown to the client who meets them first', { register: false }, async (t, { app, log, listen, plugin }) => {
+test('options of a route that was declared before the plugin are not shown to the client that makes the first request', { register: false }, async (t, { app, log, listen, plugin }) => {
   app.get('/', { config: { db: { isolation: 'hidden value' } } as object }, async (request) => (await request.db.query('SELECT 1')).rows)
   await app.register(pgScope, plugin)
   const { body } = await send(await listen())

@@ -226,13 +226,13 @@ t.test('a commit() that fails is no success, unless the handler does its work an
   await session.close()
 })
 
-t.test('a read-only answer waits for statements that nobody awaited', async (t) => {
+t.test('a read-only answer waits for statements that were not awaited', async (t) => {
   const { post } = await setUp(t, { readOnly: true })
   const response = await post((db) => { db.query('SELECT 1/0') })
   t.equal(response.statusCode, 500)
 })
 
-t.test('a serialization failure that nobody awaited is worth another try', async (t) => {
+t.test('a serialization failure that was not awaited is retried', async (t) => {
   const { post } = await setUp(t)
   const response = await post((db) => { db.query("DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '40001'; END $$") })
   t.equal(response.statusCode, 503)
@@ -264,7 +264,7 @@ t.test("in mode 'autocommit' the log tells of what failed behind a success, once
   t.same(lines, [])
 })
 
-t.test("outside of requests, mode 'autocommit' and app.db leave a failure that nobody awaits to the process, as pg does", async (t) => {
+t.test("outside of requests, mode 'autocommit' and app.db leave a failure that is not awaited to the process, as pg does", async (t) => {
   const { app, db } = await setUp(t)
   const told = async (count = 0) => {
     if (count > 0) await waitFor(() => unhandled.length >= count)

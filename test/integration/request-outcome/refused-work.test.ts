@@ -1,10 +1,12 @@
+import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
-import Fastify from 'fastify'
+import Fastify, { type FastifyReply } from 'fastify'
 import t, { type Test } from 'tap'
 import pgScope from '../../../harness/plugin.ts'
 import { hangUp, send } from '../../../harness/http-client.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
+import type { Session } from '../../../types/session.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE note (text text)')
@@ -18,7 +20,7 @@ async function setUp (t: Test, options = {}) {
   return app
 }
 
-t.test('a statement that got no connection, and that nobody waited for, is no success', async (t) => {
+t.test('a statement that got no connection, and was not awaited, is no success', async (t) => {
   const app = await setUp(t, { pool: { max: 1, acquireTimeout: 1000 } })
   app.post('/', async (request, reply) => {
     request.db.query('INSERT INTO note VALUES (\'never\')')
@@ -82,6 +84,79 @@ t.test('handlerTimeout is heeded while the answer waits for a statement', async 
   t.equal((await send((app.server.address() as { port: number }).port, { method: 'GET', path: '/' })).status, 503)
   t.ok(performance.now() - start < 30000)
 })
+
+t.test('a success that is sent from inside a transaction(fn) in which a statement has failed is refused', async (t) => {
+  const app = await setUp(t)
+  for (const commitOn of ['send', 'response'] as const) {
+    app.post(`/${commitOn}`, { config: { db: { commitOn } } }, async (request, reply) => {
+      await request.db.query('INSERT INTO note VALUES (\'never\')')
+      await request.db.transaction(async (inner) => {
+        await inner.query('SELECT 1/0').catch(() => {})
+        reply.send({ ok: true })
+      }).catch(() => {})
+      return reply
+    })
+  }
+  for (const commitOn of ['send', 'response']) {
+    const { statusCode } = await app.inject({ method: 'POST', url: `/${commitOn}` })
+    t.equal(statusCode, 500, commitOn)
+  }
+  t.strictSame((await postgres.query('SELECT * FROM note')).rows, [])
+})
+
+const successInside = (delay: number) => async (t: Test) => {
+  await postgres.query('TRUNCATE note')
+  const app = await setUp(t)
+  if (delay > 0) app.addHook('onSend', () => sleep(delay))
+  const endings: Record<string, (inner: Session, reply: FastifyReply) => unknown> = {
+    'fn throws': async (inner, reply) => {
+      await inner.query('INSERT INTO note VALUES (\'never\')')
+      reply.send({ ok: true })
+      throw new Error('after the answer')
+    },
+    'a statement fails': (inner, reply) => {
+      inner.query('SELECT 1/0 FROM pg_sleep(0.1)')
+      reply.send({ ok: true })
+    },
+    'the fn around it throws': async (inner, reply) => {
+      await inner.transaction(() => { reply.send({ ok: true }) })
+      throw new Error('after the answer')
+    },
+    'fn throws behind a body': (inner, reply) => {
+      reply.send(Readable.from(['never']))
+      throw new Error('after the answer')
+    }
+  }
+  for (const mode of ['transaction', 'autocommit'] as const) {
+    for (const [name, ending] of Object.entries(endings)) {
+      app.post(`/${mode}/${name.replaceAll(' ', '-')}`, { config: { db: { mode } } }, async (request, reply) => {
+        if (mode === 'transaction') await request.db.query('INSERT INTO note VALUES (\'never\')')
+        await request.db.transaction((inner) => ending(inner, reply)).catch(() => {})
+        return reply
+      })
+    }
+  }
+  app.post('/kept', async (request, reply) => {
+    await using savepoint = await request.db.savepoint()
+    await request.db.query('INSERT INTO note VALUES (\'kept\')')
+    reply.send({ ok: true })
+    await savepoint.rollback().catch(() => {})
+    return reply
+  })
+  for (const mode of ['transaction', 'autocommit']) {
+    for (const name of Object.keys(endings)) {
+      const { statusCode } = await app.inject({ method: 'POST', url: `/${mode}/${name.replaceAll(' ', '-')}` })
+      t.equal(statusCode, 500, `${mode}: ${name}`)
+    }
+  }
+  t.strictSame((await postgres.query('SELECT * FROM note')).rows, [])
+  if (delay > 0) return
+  t.equal((await app.inject({ method: 'POST', url: '/kept' })).statusCode, 200)
+  t.strictSame((await postgres.query('SELECT text FROM note')).rows, [{ text: 'kept' }], 'the end of a savepoint is the answer')
+}
+
+t.test('a success that is sent from inside a transaction(fn) is refused if its work is undone afterwards', successInside(0))
+t.test('such a success is refused, too, if its work is undone while an onSend hook runs', successInside(100))
 
 t.test('a result of a text that leaves a transaction open is no success', async (t) => {
   const app = await setUp(t)

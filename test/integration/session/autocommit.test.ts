@@ -165,7 +165,7 @@ t.test('a stream has a transaction of its own, which is over with it', async t =
   t.same(await names(), ['in between'])
 })
 
-t.test('a stream that nobody reads to its end goes with the session', async t => {
+t.test('a stream that is not read to its end is closed with the session', async t => {
   const session = db.session(autocommit)
   const stream = session.stream('SELECT generate_series(1, 100000) AS i')
   await waitFor(() => db.stats().inUse === 1)
@@ -230,7 +230,7 @@ t.test('a signal cancels what runs, in transaction(fn) too', async t => {
   }
 })
 
-t.test('a signal ends a statement that a dead network swallows, and its connection is given up', async t => {
+t.test('a signal ends a statement that is lost on a dead network, and its connection is closed', async t => {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   await app.register(pgScope, {
@@ -251,7 +251,7 @@ t.test('a signal ends a statement that a dead network swallows, and its connecti
   }
 })
 
-t.test('a signal that comes while a new connection is asked who answers ends the scope, and the connection serves others', async t => {
+t.test('a signal during the detection of the pooler ends the scope, and the connection serves others', async t => {
   const proxy = await startPgProxy(t, postgres)
   const app = Fastify()
   await app.register(pgScope, {
@@ -260,7 +260,8 @@ t.test('a signal that comes while a new connection is asked who answers ends the
   t.teardown(() => app.close())
   proxy.delay(100)
   const controller = new AbortController()
-  const outcome = app.db.scope((session) => session.query('SELECT 1'), { ...autocommit, signal: controller.signal }).catch((error) => error)
+  // Where nothing is asked, it is the statement itself that the signal finds.
+  const outcome = app.db.scope((session) => session.query('SELECT pg_sleep(5)'), { ...autocommit, signal: controller.signal }).catch((error) => error)
   await waitFor(() => proxy.executed.length > 0, { interval: 1 })
   controller.abort()
   t.match(await outcome, { code: 'FST_PG_SCOPE_CANCELED' })

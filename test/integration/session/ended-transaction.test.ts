@@ -105,6 +105,34 @@ t.test('what a transaction(fn) that succeeded has left behind belongs to what is
   t.same(await saved(), ['late'])
 })
 
+t.test('what it begins while its last statement still runs is begun around it', { timeout: 120000 }, async (t) => {
+  for (const mode of ['transaction', 'autocommit'] as const) {
+    const { db } = await setUp(t, mode)
+    const during = (leave: (session: Session, outer: () => Promise<unknown>) => Promise<unknown>) => {
+      return db.scope(async (session) => {
+        let late!: Promise<unknown>
+        const outer: Promise<unknown> = session.transaction(() => {
+          session.query('INSERT INTO note SELECT \'slow\' FROM pg_sleep(0.3)')
+          late = sleep(50).then(() => leave(session, () => outer))
+        })
+        await outer
+        await late
+      })
+    }
+    await during((session, outer) => session.transaction(async (inner) => {
+      await outer()
+      await insert(inner, 'transaction')
+    }))
+    await during(async (session, outer) => {
+      const savepoint = await session.savepoint()
+      await outer()
+      await insert(session, 'savepoint')
+      await savepoint.release()
+    })
+    t.same(await saved(), ['savepoint', 'slow', 'slow', 'transaction'], mode)
+  }
+})
+
 t.test('an outer session that is used inside of an inner transaction(fn) works in the inner one', { timeout: 60000 }, async (t) => {
   const { db } = await setUp(t)
   await db.scope((session) => session.transaction((a) => a.transaction(async () => {
@@ -133,7 +161,7 @@ for (const [when, body] of [
     throw mine
   }]
 ] as [string, (db: Session) => Promise<void>][]) {
-  t.test(`a transaction(fn) that nobody awaits and that fails ${when} is the failure of what is around it`, async (t) => {
+  t.test(`a transaction(fn) that is not awaited and fails ${when} is the failure of what is around it`, async (t) => {
     for (const mode of ['transaction', 'autocommit'] as const) {
       const { db, post } = await setUp(t, mode)
       const alone = async (session: Session) => {
@@ -180,7 +208,7 @@ t.test('one that is awaited and caught is handled, however late', async (t) => {
   t.same(unhandled, [])
 })
 
-t.test('commit() by hand fails by one that nobody awaited; rollback() forgets it', async (t) => {
+t.test('commit() by hand fails by one that was not awaited; rollback() clears the failure', async (t) => {
   const { db, post } = await setUp(t)
   const committing = async (session: Session) => {
     await insert(session, 'outer')

@@ -250,7 +250,7 @@ t.test('the wrong order is an error that names both, and an error that is awaite
   t.same(await names(), ['a'])
 })
 
-t.test('an error of the wrong order that nobody awaits fails what is around it', async t => {
+t.test('an error of the wrong order that is not awaited fails the transaction around it', async t => {
   await t.rejects(db.scope(async (session) => {
     const savepoint = await session.savepoint()
     await insert(session, 'a')

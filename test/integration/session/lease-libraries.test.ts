@@ -225,7 +225,7 @@ const unfinished: Record<string, (client: Parameters<Parameters<typeof db.lease>
   }
 }
 for (const [name, leave] of Object.entries(unfinished)) {
-  t.test(`fn that returns, or throws, and leaves ${name} behind harms nobody`, async t => {
+  t.test(`fn that returns, or throws, and leaves ${name} behind harms no other session`, async t => {
     t.equal(await db.lease(async (client) => {
       await leave(client)
       return 7

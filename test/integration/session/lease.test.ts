@@ -32,7 +32,7 @@ t.test('fn\'s result comes back, and its error as it is', async t => {
   t.equal(db.stats().inUse, 0)
 })
 
-t.test('its connection is ended afterwards, so that nothing which was set on it reaches anybody', async t => {
+t.test('its connection is ended afterwards, so that nothing which was set on it reaches another session', async t => {
   let pid!: number
   await db.lease(async (client) => {
     pid = (await client.query('SELECT pg_backend_pid() AS pid, set_config(\'app.secret\', \'x\', false)')).rows[0].pid

@@ -93,7 +93,7 @@ for (const [preparedStatements, names] of [[0, 1], [false, 0]] as const) {
   })
 }
 
-known.test('with another search_path a statement means another table, whoever set it', async t => {
+known.test('with another search_path a statement means another table, wherever it was set', async t => {
   const { db } = await setUp(t)
   await db.scope(async (session) => {
     for (const [schema, type] of [['one', 'int'], ['two', 'text']]) await session.query(`CREATE SCHEMA ${schema}; CREATE TABLE ${schema}.tenants (a ${type}, b text); INSERT INTO ${schema}.tenants VALUES (1, '${schema}')`)
@@ -194,7 +194,7 @@ direct.test('after ALTER COLUMN TYPE a value that fits now is refused once at mo
   }
 })
 
-direct.test('what somebody dropped behind the plugin\'s back is prepared again, and no first batch fails', async t => {
+direct.test('what was deallocated behind the plugin\'s back is prepared again, and no first batch fails', async t => {
   const { db } = await setUp(t)
   const text = newText()
   for (const read of [

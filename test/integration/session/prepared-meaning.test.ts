@@ -137,7 +137,7 @@ known.test('a value that fits no type, later in a transaction, fails as it does 
   t.notMatch(log(), /no transaction in progress/)
 })
 
-onlyQueue(known, 'a connection prepares for the statements after it').test('a value that fits no type fails as it does unprepared, and what is prepared stays prepared, for everybody', async t => {
+onlyQueue(known, 'a connection prepares for the statements after it').test('a value that fits no type fails as it does unprepared, and what is prepared stays prepared, for all sessions', async t => {
   const { db, parsed } = await setUp(t, { pool: { max: 2 } })
   await postgres.query('CREATE TABLE valued (id uuid)')
   const text = 'SELECT * FROM valued WHERE id = $1'
@@ -190,7 +190,7 @@ onlyQueue(known, 'a connection prepares for the statements after it').test('prep
   await t.rejects(db.query({ text, name: 'a', prepare: false }), { code: 'FST_PG_SCOPE_QUERY_INVALID' })
 })
 
-known.test('under another role a statement means what it means for that role, whoever set it', async t => {
+known.test('under another role a statement means what it means for that role, wherever it was set', async t => {
   await postgres.query(`
     CREATE ROLE guest; GRANT guest TO CURRENT_USER; CREATE SCHEMA guest AUTHORIZATION guest; CREATE TABLE guest.rooms (a text); INSERT INTO guest.rooms VALUES ('guest');
     CREATE TABLE rooms (a int, b int); INSERT INTO rooms VALUES (1, 2); GRANT ALL ON ALL TABLES IN SCHEMA guest, public TO guest`)

@@ -9,7 +9,7 @@ import pgScope from '../../../harness/plugin.ts'
 import { startPgProxy } from '../../../harness/pg-proxy.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
-import { withoutSettings } from '../../../harness/variant.ts'
+import { onlyPipelined, withoutSettings } from '../../../harness/variant.ts'
 import type { Session } from '../../../types/session.ts'
 
 const postgres = await startTestPostgres(t)
@@ -46,7 +46,7 @@ for (const [rows, batchSize] of [
   })
 }
 
-t.test('DECLARE and the first FETCH travel with BEGIN', async t => {
+onlyPipelined(t, 'CLOSE is answered before COMMIT is sent').test('DECLARE and the first FETCH travel with BEGIN', async t => {
   await db.scope((session) => session.stream(numbers, [3]).toArray())
   t.match(withoutSettings(proxy.executed).slice(0, 3), [/^BEGIN/, /^DECLARE/, /^FETCH/])
   t.equal(proxy.roundTrips, 2, 'CLOSE goes in front of COMMIT')
@@ -226,7 +226,7 @@ for (const batchSize of [1, 3, 10, 500]) {
   })
 }
 
-t.test('a transaction(fn) that swallowed an SQL error gets no rows from outside, and does not wait for itself', { timeout: 10000 }, async t => {
+t.test('a transaction(fn) that caught a SQL error gets no rows from outside, and does not wait for itself', { timeout: 10000 }, async t => {
   await db.scope(async (session) => {
     const stream = session.stream(numbers, [100], { batchSize: 2 })
     await session.query('SELECT 1')
@@ -254,7 +254,7 @@ t.test('a stream called from outside waits for the savepoint\'s end, and does no
   })
 })
 
-t.test('a stream that nobody reads ends with the session, without an uncaught error', async t => {
+t.test('a stream that is not read ends with the session, without an uncaught error', async t => {
   let stream!: ReturnType<Session['stream']>
   await db.scope(async (session) => {
     stream = session.stream(numbers, [10_000])

@@ -71,7 +71,7 @@ t.test('it may be the session\'s first statement that fails', async t => {
   t.same(await names(), ['b'])
 })
 
-t.test('a swallowed SQL error rejects the transaction(fn) that it happened in, and no more', async t => {
+t.test('a caught SQL error rejects the transaction(fn) in which it happened, and nothing else', async t => {
   await db.scope(async (session) => {
     await t.rejects(session.transaction(async () => {
       await insert(session, 'a')
@@ -190,7 +190,7 @@ t.test('commit() and rollback() inside of transaction(fn) are refused, the error
   t.same(await names(), [])
 })
 
-t.test('a transaction(fn) that nobody awaits is part of the scope: its work is kept whole', async t => {
+t.test('a transaction(fn) that is not awaited is part of the scope: its work is committed', async t => {
   await db.scope((session) => {
     session.transaction(async () => {
       await insert(session, 'a')
@@ -202,7 +202,7 @@ t.test('a transaction(fn) that nobody awaits is part of the scope: its work is k
   t.same(await names(), ['a', 'b', 'outside'])
 })
 
-t.test('one that fails while nobody awaits it fails the scope, and nothing is kept', async t => {
+t.test('one that fails and is not awaited fails the scope, and nothing is committed', async t => {
   const mine = new Error('mine')
   await t.rejects(db.scope((session) => {
     session.transaction(async () => {

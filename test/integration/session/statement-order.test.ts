@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import pgScope from '../../../harness/plugin.ts'
 import { startPgProxy } from '../../../harness/pg-proxy.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyPipelined } from '../../../harness/variant.ts'
 
 const warnings: Error[] = []
 process.on('warning', (warning) => warnings.push(warning))
@@ -29,7 +30,7 @@ t.test('statements run in the order in which they were called, and go in one rou
   t.equal(proxy.roundTrips, 2, 'one, and COMMIT')
 })
 
-t.test('in an open transaction as well', async t => {
+onlyPipelined(t, 'one batch at a time').test('in an open transaction as well', async t => {
   const expected = Array.from({ length: 50 }, (_, i) => String(i))
   await app.db.scope(async (session) => {
     await session.query('SELECT 1')
@@ -59,7 +60,7 @@ t.test('a text of several statements may be the first', async t => {
   })
 })
 
-t.test('each answer reaches the one who asked', async t => {
+t.test('each answer reaches the request that asked for it', async t => {
   await app.db.scope(async (session) => {
     for (let round = 0; round < 2; round++) {
       const answers = await Promise.all(Array.from({ length: 30 }, (_, i) => session.query('SELECT $1::int AS a FROM generate_series(1, $1)', [i])))

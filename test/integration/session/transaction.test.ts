@@ -77,7 +77,7 @@ t.test('a scope rejects with the error of the statement that failed, as it came'
   t.equal(caught.code, '22012')
 })
 
-t.test('a swallowed SQL error does not pass for success', async t => {
+t.test('a caught SQL error is no success', async t => {
   const db = await setUp(t)
   await t.rejects(db.scope(async (session) => {
     await session.query(insert, ['a'])
@@ -87,7 +87,7 @@ t.test('a swallowed SQL error does not pass for success', async t => {
   t.same(await names(), [])
 })
 
-t.test('a statement that nobody awaits is part of the transaction, and so is its failure', async t => {
+t.test('a statement that is not awaited is part of the transaction, and so is its failure', async t => {
   const db = await setUp(t)
   await db.scope((session) => { session.query(insert, ['a']) })
   t.same(await names(), ['a'])
@@ -186,7 +186,7 @@ t.test('commit() that a deferred constraint refuses rejects; the session can beg
   t.same(await names(), ['a'])
 })
 
-t.test('statements called behind a commit() that nobody awaits belong to the next transaction', async t => {
+t.test('statements behind a commit() that is not awaited belong to the next transaction', async t => {
   const db = await setUp(t)
   const session = db.session()
   const calls = [session.query(insert, ['a']), session.commit(), session.query(insert, ['b']), session.query(insert, ['c'])]
@@ -211,7 +211,7 @@ t.test('commit() and rollback() take effect where they were called, however many
   t.same(await names(), ['a', 'c'])
 })
 
-t.test('a scope saves what was called behind a commit() that nobody awaits', async t => {
+t.test('a scope saves the statements behind a commit() that is not awaited', async t => {
   const db = await setUp(t)
   await db.scope((session) => {
     session.query(insert, ['a'])
@@ -221,7 +221,7 @@ t.test('a scope saves what was called behind a commit() that nobody awaits', asy
   t.same(await names(), ['a', 'b'])
 })
 
-t.test('a scope fails by what was called behind a commit() that nobody awaits', async t => {
+t.test('a scope fails by a statement behind a commit() that is not awaited', async t => {
   const db = await setUp(t)
   await t.rejects(db.scope((session) => {
     session.query(insert, ['a'])
@@ -231,7 +231,7 @@ t.test('a scope fails by what was called behind a commit() that nobody awaits', 
   t.same(await names(), ['a'])
 })
 
-t.test('transaction(fn) called behind a rollback() that nobody awaits runs in the next transaction', async t => {
+t.test('transaction(fn) behind a rollback() that is not awaited runs in the next transaction', async t => {
   const db = await setUp(t)
   await db.scope(async (session) => {
     await session.query('SELECT 1/0').catch(() => {})

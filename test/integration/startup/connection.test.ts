@@ -67,7 +67,7 @@ t.test('an unknown database or user fails the boot', async (t) => {
   hides(t, password, stranger.error, stranger.lines)
 })
 
-t.test('a user who may not connect to the database fails the boot as one whose login was refused', async (t) => {
+t.test('a user without the CONNECT privilege fails the boot like a refused login', async (t) => {
   await db.query(`CREATE ROLE visitor LOGIN PASSWORD '${password}'`)
   await db.query('CREATE DATABASE closed_shop')
   await db.query('REVOKE CONNECT ON DATABASE closed_shop FROM PUBLIC')
@@ -76,7 +76,7 @@ t.test('a user who may not connect to the database fails the boot as one whose l
   hides(t, password, error, lines)
 })
 
-t.test('a port where nobody listens fails the boot; the error says where', async (t) => {
+t.test('a port where no server listens fails the boot; the error names it', async (t) => {
   const port = await unusedPort()
   for (const host of ['127.0.0.1', 'localhost']) {
     const { error, lines } = await bootError(t, { connectionString: `postgres://app:${password}@${host}:${port}/shop` })

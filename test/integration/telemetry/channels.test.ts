@@ -1,8 +1,9 @@
 // What a subscriber to the tracing channels can rely on.
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { createHook } from 'node:async_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { inspect } from 'node:util'
 import Fastify from 'fastify'
+import { Registry } from 'prom-client'
 import t from 'tap'
 import { phases, place, record } from './events.ts'
 import { openRequest, send } from '../../../harness/http-client.ts'
@@ -11,6 +12,7 @@ import { pgScope } from '../../../harness/plugin.ts'
 import { startTestPostgres } from '../../../harness/postgres.ts'
 import { onlyDirect } from '../../../harness/variant.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
+import { registerMetrics } from '../../../lib/metrics/index.ts'
 
 const postgres = await startTestPostgres(t)
 await postgres.query('CREATE TABLE note (text text UNIQUE DEFERRABLE INITIALLY DEFERRED)')
@@ -240,14 +242,10 @@ t.test('a subscriber that throws disturbs no request', async (t) => {
 
 t.test('without a subscriber nothing is made of an event', async (t) => {
   const app = await start(t)
-  const { snapshot } = AsyncLocalStorage
   let made = 0
-  // Every event keeps the async context of its caller.
-  AsyncLocalStorage.snapshot = () => {
-    made++
-    return snapshot()
-  }
-  t.teardown(() => { AsyncLocalStorage.snapshot = snapshot })
+  // Every published event keeps the async context of its caller.
+  const hook = createHook({ init: (_id, type) => { if (type === 'fastify-pg-scope') made++ } }).enable()
+  t.teardown(() => { hook.disable() })
   const work = async () => {
     await app.db.query('SELECT 1')
     await app.db.scope(async (db) => {
@@ -257,6 +255,9 @@ t.test('without a subscriber nothing is made of an event', async (t) => {
   }
   await work()
   t.equal(made, 0)
+  registerMetrics(app, { register: new Registry() })
+  await work()
+  t.equal(made, 0, 'metrics need no context')
   const { ended } = record(t)
   await work()
   t.ok(made > 0 && ended('statement').length > 0)

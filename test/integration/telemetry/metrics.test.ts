@@ -1,7 +1,7 @@
 // What a Prometheus server that scrapes an app can rely on.
 import Fastify, { type FastifyRequest } from 'fastify'
 import metricsPlugin from 'fastify-metrics'
-import { Registry } from 'prom-client'
+import { AggregatorRegistry, Registry } from 'prom-client'
 import t from 'tap'
 import { pgScope } from '../../../harness/plugin.ts'
 import { startPgProxy, type Teardown } from '../../../harness/pg-proxy.ts'
@@ -59,8 +59,8 @@ t.test('refused, canceled, deadlocked and leaked connections are counted, and un
   const proxy = await startPgProxy(t, postgres)
   const app = await start(t, {
     connectionString: proxy.connectionString(postgres.connectionString),
-    pool: { max: 1, acquireTimeout: 300 },
-    leakDetectionThreshold: 50
+    pool: { max: 1, acquireTimeout: 3000 },
+    leakDetectionThreshold: 1500
   })
   const register = new Registry()
   registerMetrics(app, { register, prefix: 'shop_' })
@@ -110,6 +110,44 @@ t.test('it works beside fastify-metrics, in its register', async (t) => {
   const { body } = await app.inject('/metrics')
   t.match(body, /http_request_duration_seconds/)
   t.match(body, /pg_scope_statements_total\{engine="db",route="GET \/",outcome="success"\} 1/)
+})
+
+t.test('buckets are cumulative, whatever their order, and a register can be reset', async (t) => {
+  const app = await start(t)
+  const register = new Registry()
+  registerMetrics(app, { register, buckets: [60, 0.000001] })
+  await app.db.query('SELECT 1')
+  await waitFor(() => app.db.stats().inUse === 0)
+  const text = await register.metrics()
+  const bucket = (le: string) => valueOf(text, `pg_scope_statement_duration_seconds_bucket{le="${le}",engine="db",mode="autocommit"}`)
+  t.same([bucket('0.000001'), bucket('60'), bucket('+Inf')], [0, 1, 1])
+  const labels = '{engine="db",mode="autocommit"}'
+  t.equal(valueOf(text, `pg_scope_statement_duration_seconds_count${labels}`), 1)
+  t.ok(valueOf(text, `pg_scope_statement_duration_seconds_sum${labels}`)! > 0)
+  register.resetMetrics()
+  t.notMatch(await register.metrics(), /statement_duration_seconds_count\{/)
+  await app.db.query('SELECT 1')
+  t.equal(valueOf(await register.metrics(), `pg_scope_statement_duration_seconds_count${labels}`), 1)
+})
+
+t.test('OpenMetrics and the sums of a cluster have the same figures', async (t) => {
+  const app = await start(t)
+  const register = new Registry()
+  register.setContentType(Registry.OPENMETRICS_CONTENT_TYPE as any)
+  registerMetrics(app, { register })
+  await app.db.query('SELECT 1')
+  const line = 'pg_scope_statements_total{engine="db",route="",outcome="success"}'
+  const text = await register.metrics()
+  t.equal(valueOf(text, line), 1)
+  t.match(text, /# TYPE pg_scope_statements counter\n/)
+  const plain = new Registry()
+  registerMetrics(app, { register: plain })
+  await app.db.query('SELECT 1')
+  const one = await plain.getMetricsAsJSON()
+  const sums = await AggregatorRegistry.aggregate([one, structuredClone(one)] as any).metrics()
+  t.equal(valueOf(sums, line), 2)
+  t.equal(valueOf(sums, 'pg_scope_statement_duration_seconds_count{engine="db",mode="autocommit"}'), 2)
+  t.equal(valueOf(sums, 'pg_scope_statement_duration_seconds_bucket{le="+Inf",engine="db",mode="autocommit"}'), 2)
 })
 
 t.test('an app without the engine is told so', async (t) => {

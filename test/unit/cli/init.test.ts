@@ -37,8 +37,8 @@ async function onTerminal (cwd: string, args: string[], answers: (string | null)
 t.test('what cannot be meant ends with status 2, says why, and writes nothing', async (t) => {
   const folder = await temporaryFolder(t)
   const cases: [string[], RegExp][] = [
-    [[], /A command is missing: init/],
-    [['make'], /There is no command `make`\. Allowed: init/],
+    [[], /A command is missing: init, doctor/],
+    [['make'], /There is no command `make`\. Allowed: init, doctor/],
     [['toString'], /There is no command `toString`/],
     [['init'], /not a terminal\. Add `--yes`/],
     [['init', 'my-app'], /not a terminal\. Add `--yes`/],

@@ -50,7 +50,9 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
     PG_SCOPE_IDLE_IN_TRANSACTION_TIMEOUT: '105',
     PG_SCOPE_TRANSACTION_TIMEOUT: '106',
     PG_SCOPE_CLOSE_TIMEOUT: '107',
-    PG_SCOPE_LEAK_DETECTION_THRESHOLD: '108'
+    PG_SCOPE_LEAK_DETECTION_THRESHOLD: '108',
+    PG_SCOPE_SLOW_STATEMENT_THRESHOLD: '109',
+    PG_SCOPE_SLOW_TRANSACTION_THRESHOLD: '110'
   }), {
     host: 'db',
     applicationName: 'shop',
@@ -60,7 +62,9 @@ t.test('every PG_SCOPE_ variable stands for its option', async (t) => {
     idleInTransactionTimeout: 105,
     transactionTimeout: 106,
     closeTimeout: 107,
-    leakDetectionThreshold: 108
+    leakDetectionThreshold: 108,
+    slowStatementThreshold: 109,
+    slowTransactionThreshold: 110
   })
 })
 

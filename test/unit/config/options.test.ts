@@ -20,7 +20,7 @@ function refusal (options: unknown): string {
 }
 
 const wrong: [string, unknown, RegExp][] = [
-  ['an unknown option', { colour: 'red' }, /^`colour` is not an option\. Options here: connectionString, host, /],
+  ['an unknown option', { colour: 'red' }, /^`colour` is not an option\. Options here: connectionString, directUrl, host, /],
   ['an unknown option of the pool', { pool: { size: 4 } }, /^`pool\.size` is not an option\. Options here: strategy, max, min, acquireTimeout/],
   ['another spelling', { statement_timeout: 10 }, /^`statement_timeout` is not an option\. Did you mean `statementTimeout`\?/],
   ['another capitalisation', { connectionstring: 'x' }, /Did you mean `connectionString`\?/],
@@ -47,12 +47,27 @@ const wrong: [string, unknown, RegExp][] = [
   ['a session state that does not exist', { sessionState: 'discard' }, /^`sessionState` must be 'reset' or 'keep', got "discard"\.$/],
   ['a strategy that does not exist', { pool: { strategy: 'lifo' } }, /^`pool\.strategy` must be 'queue' or 'null', got "lifo"\.$/],
   ['a port out of range', { host: 'h', port: 65536 }, /^`port` must be an integer from 1 to 65535, got 65536\.$/],
+  ['a list of ports with a wrong one', { host: 'a,b', port: '5432,70000' }, /^`port` must be an integer from 1 to 65535, got "5432,70000"\.$/],
+  ['one port that is a string', { host: 'a', port: '5432' }, /^`port` must be an integer from 1 to 65535, got "5432"\.$/],
+  ['a target that does not exist', { targetSessionAttrs: 'master' }, /^`targetSessionAttrs` must be 'any', 'read-write', 'read-only', 'primary', 'standby' or 'prefer-standby', got "master"\.$/],
+  ['a balance that does not exist', { loadBalanceHosts: true }, /^`loadBalanceHosts` must be 'disable' or 'random', got true\.$/],
+  ['a replica that must be a primary', { replicas: ['postgres://a,b/?target_session_attrs=primary'] }, /^`replicas\[0\]`: the parameter `target_session_attrs` must not be 'primary'/],
   ['an empty host', { host: '' }, /^`host` must be a non-empty string, got an empty string\.$/],
   ['a decorator that is no name', { decorator: 'my-db' }, /^`decorator` must be a name such as 'db', got "my-db"\.$/],
   ['a mode that does not exist', { mode: 'auto' }, /^`mode` must be 'transaction' or 'autocommit', got "auto"\.$/],
   ['an isolation level that does not exist', { isolation: 'snapshot' }, /^`isolation` must be 'read uncommitted', 'read committed', 'repeatable read' or 'serializable', got "snapshot"\.$/],
   ['deferrable by itself', { deferrable: true }, /^`deferrable` .* `isolation: 'serializable'` and `readOnly: true`\.$/],
   ['commitOn in mode autocommit', { mode: 'autocommit', commitOn: 'response' }, /^`commitOn` has no effect in mode 'autocommit'/],
+  ['one replica that is no list', { replicas: 'postgres://h/' }, /^`replicas` must be an array of non-empty strings or a function, got a string\.$/],
+  ['a replica that is no URL', { replicas: ['h'] }, /^`replicas\[0\]` must be a URL such as postgres:.*, got another string\./],
+  ['a parameter of a replica that has no effect', { replicas: ['postgres://h/', 'postgres://h/?max=1'] }, /^`replicas\[1\]`: the parameter `max` is not supported\./],
+  ['a maxLag of 0', { maxLag: 0 }, /^`maxLag` must be an integer ≥ 1 \(milliseconds\), got 0\.$/],
+  ['a secret that is too short', { readYourWrites: { secret: 'short' } }, /^`readYourWrites\.secret` must be a string of at least 16 characters, got a string\.$/],
+  ['a cookie that is no name', { readYourWrites: { cookie: 'a b' } }, /^`readYourWrites\.cookie` must be the name of a cookie, got "a b"\.$/],
+  ['an unknown part of readYourWrites', { readYourWrites: { key: 'x' } }, /^`readYourWrites\.key` is not an option\. Options here: secret, cookie\.$/],
+  ['a negative wait', { waitForReplica: -1 }, /^`waitForReplica` must be an integer ≥ 0 \(milliseconds\), got -1\.$/],
+  ['a replica in words', { replica: 'never' }, /^`replica` must be true or false, got "never"\.$/],
+  ['a fallback in words', { fallback: 'primary' }, /^`fallback` must be true or false, got "primary"\.$/],
   ['a retry of 0', { retry: 0 }, /^`retry` must be false or an integer ≥ 1 or a plain object, got 0\.$/],
   ['a retry that is true', { retry: true }, /^`retry` must be false or an integer ≥ 1 or a plain object, got true\.$/],
   ['a field of retry that does not exist', { retry: { times: 3 } }, /^`retry\.times` is not an option\. Options here: attempts, minDelay, maxDelay\.$/],
@@ -161,7 +176,12 @@ t.test('the defaults are those of the documentation, and frozen', async (t) => {
     },
     strategy: 'queue',
     pooler: 'auto',
+    replicas: null,
+    direct: null,
     resolveCommits: false,
+    traceContext: null,
+    slowStatementThreshold: 0,
+    slowTransactionThreshold: 0,
     sessionState: 'reset',
     defaults: { idleInTransactionTimeout: 60000 },
     closeTimeout: 10000,
@@ -224,7 +244,7 @@ for (const [name, meant] of Object.entries({
   pool_timeout: 'pool.acquireTimeout',
   connect_timeout: 'pool.acquireTimeout',
   pgbouncer: 'pooler',
-  target_session_attrs: 'primary',
+  keepalives: 'keepAlive',
   colour: 'sslmode',
   constructor: 'sslmode',
   SSLMODE: 'sslmode'
@@ -238,7 +258,7 @@ for (const [name, meant] of Object.entries({
   })
 }
 
-for (const parameter of ['sslmode=allow', 'sslmode=off', 'ssl=maybe', 'port=0', 'port=many', 'sslnegotiation=never', 'channel_binding=yes']) {
+for (const parameter of ['sslmode=allow', 'sslmode=off', 'ssl=maybe', 'port=0', 'port=many', 'sslnegotiation=never', 'channel_binding=yes', 'target_session_attrs=master', 'load_balance_hosts=yes', 'port=1,x']) {
   t.test(`the URL parameter ${parameter} stops the boot: its value means nothing`, async (t) => {
     t.match(refusal({ connectionString: `${connectionString}?${parameter}` }), new RegExp(`^\`connectionString\`: the parameter \`${parameter.split('=')[0]}\` must be `))
   })

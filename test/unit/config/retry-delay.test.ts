@@ -21,3 +21,18 @@ t.test('a conflict is found behind other errors, and nowhere else', async (t) =>
     t.equal(conflictIn(other), null)
   }
 })
+
+t.test('the longest first delay is 20 ms, or the longest of all where that is shorter; no delay is above a second', async (t) => {
+  const delays = (retry: Parameters<typeof retryPolicyOf>[0]): (number | undefined)[] => {
+    const policy = retryPolicyOf(retry, '')
+    return [policy?.attempts, policy?.minDelay, policy?.maxDelay]
+  }
+  t.same(delays({}), [3, 20, 1000])
+  t.same(delays(7), [7, 20, 1000])
+  t.same(delays({ minDelay: undefined, maxDelay: undefined }), [3, 20, 1000])
+  t.same(delays({ maxDelay: 5 }), [3, 5, 5])
+  t.same(delays({ maxDelay: 0 }), [3, 0, 0])
+  t.same(delays({ maxDelay: 200 }), [3, 20, 200])
+  t.same(delays({ minDelay: 0 }), [3, 0, 1000])
+  t.same(delays({ minDelay: 3000 }), [3, 3000, 3000])
+})

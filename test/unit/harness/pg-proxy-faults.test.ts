@@ -146,7 +146,7 @@ test('a statement whose answer is cut off has run', async t => {
   t.equal(proxy.syncs, 3)
 })
 
-test('within a pipeline only the answer that was asked for is swallowed', async t => {
+test('within a pipeline only the answer to the internal statement is dropped', async t => {
   for (const delay of [0, 5]) {
     const { proxy, client } = await setUp(t, { pipeline: true } as pg.ClientConfig)
     proxy.delay(delay)

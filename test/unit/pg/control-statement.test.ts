@@ -1,5 +1,5 @@
 import t from 'tap'
-import { stepsOf } from '../../../lib/pg/control-statement.ts'
+import { leavesOpen, stepsOf } from '../../../lib/pg/control-statement.ts'
 import { splitStatements } from '../../../lib/postgres/statement-words.ts'
 
 t.test('a text without transaction control is sent as it is', async (t) => {
@@ -33,6 +33,15 @@ t.test('statements in a row stay one text, between those of transaction control'
 t.test('what ends another transaction is no step', async (t) => {
   t.equal(stepsOf("COMMIT PREPARED 'a'"), null)
   t.equal(stepsOf("ROLLBACK PREPARED 'a'"), null)
+})
+
+t.test('whether a text leaves a transaction open is known before it is sent', async (t) => {
+  for (const text of ['BEGIN; SELECT 1; COMMIT', 'BEGIN; SAVEPOINT s; ROLLBACK', 'SAVEPOINT s; SELECT 1; RELEASE s', 'COMMIT', 'COMMIT AND CHAIN']) {
+    t.equal(leavesOpen(stepsOf(text)!), false, text)
+  }
+  for (const text of ['BEGIN', 'BEGIN; COMMIT; BEGIN', 'BEGIN; COMMIT AND CHAIN', 'SAVEPOINT s', 'BEGIN; SAVEPOINT s; RELEASE s', 'SAVEPOINT a; SAVEPOINT b; RELEASE b']) {
+    t.equal(leavesOpen(stepsOf(text)!), true, text)
+  }
 })
 
 t.test('a text is split at semicolons that end a statement, and the body of BEGIN ATOMIC is not', async (t) => {

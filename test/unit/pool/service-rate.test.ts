@@ -29,7 +29,7 @@ t.test('nothing is known before the queue has been there for a while: the beginn
   t.end()
 })
 
-t.test('an empty queue makes it unknown again: what the pool can do is seen only when somebody waits', (t) => {
+t.test('an empty queue makes it unknown again: the rate of the pool is measured only while a request waits', (t) => {
   const rate = new ServiceRate(2, 0)
   const now = serve(rate, 20, 5, 1)
   rate.served(0, now + 5)
@@ -53,7 +53,7 @@ t.test('connections that come back all at once are worth their mean', (t) => {
   t.end()
 })
 
-t.test('a stall of the server turns hardly anybody away', (t) => {
+t.test('a stall of the server rejects hardly any request', (t) => {
   for (const max of [1, 10, 100]) {
     const rate = new ServiceRate(max, 0)
     const now = serve(rate, 1000, 2, 1)

@@ -38,7 +38,7 @@ t.test('the first to come is the first to be served', async (t) => {
   t.equal(queue.length, 0)
 })
 
-t.test('an empty queue has nobody to serve, to show or to remove', async (t) => {
+t.test('an empty queue has no entry to serve, to show or to remove', async (t) => {
   const { queue } = setUp(t)
   t.equal(queue.shift(), null)
   t.equal(queue.peek(), null)
@@ -69,7 +69,7 @@ t.test('the only waiter can leave, and the queue works on', async (t) => {
   t.same(drain(), [1])
 })
 
-t.test('whoever was served cannot leave any more, and may come again', async (t) => {
+t.test('an entry that was served cannot leave any more, and may be queued again', async (t) => {
   const { queue, drain } = setUp(t)
   const first = waiter(0)
   queue.push(first)
@@ -93,7 +93,7 @@ t.test('ten thousand wait: every second one leaves, from the inside out, and the
   t.same(drain(), Array.from({ length: 5000 }, (_, i) => 2 * i))
 })
 
-t.test('everybody expires when the time is up, in order, and not before', async (t) => {
+t.test('every waiter expires when its time is up, in order, and not before', async (t) => {
   const { queue, expired } = setUp(t, 500)
   const start = performance.now()
   queue.push(waiter(0))
@@ -109,7 +109,7 @@ t.test('everybody expires when the time is up, in order, and not before', async 
   t.equal(queue.length, 0)
 })
 
-t.test('whoever was served or left does not expire', async (t) => {
+t.test('an entry that was served or has left does not expire', async (t) => {
   const { queue, expired } = setUp(t, 30)
   const leaver = waiter(1)
   queue.push(waiter(0))

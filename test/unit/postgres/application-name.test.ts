@@ -20,7 +20,7 @@ t.test('no character is cut in half', async t => {
   t.equal(Buffer.byteLength(cut('🐘'.repeat(40))), 60)
 })
 
-t.test('the name says which program runs, as whom and where', async t => {
+t.test('the name has the program, its user and its host', async t => {
   t.match(applicationName(), /^[^:]+:[^@]+@.+/)
   t.ok(Buffer.byteLength(applicationName()) <= 63)
 })

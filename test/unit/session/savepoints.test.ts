@@ -14,7 +14,7 @@ function opened (savepoints: Savepoints, fn: () => Promise<unknown>): { savepoin
   return { savepoint, done }
 }
 
-t.test('without a savepoint everybody goes at once', async t => {
+t.test('without a savepoint all go on at once', async t => {
   let went = false
   const savepoints = new Savepoints()
   savepoints.inTurn(() => { went = true })
@@ -37,7 +37,7 @@ t.test('what is called from within goes at once, also behind an await; what is c
   t.same(went, ['inside', 'behind an await', 'outside'])
 })
 
-t.test('those who wait go in the order in which they came, and not past one who opens a savepoint', async t => {
+t.test('waiters go on in the order in which they came, and not past one that opens a savepoint', async t => {
   const savepoints = new Savepoints()
   const went: string[] = []
   const first = opened(savepoints, () => turn())
@@ -90,7 +90,7 @@ t.test('the savepoints of another session do not count', async t => {
   one.leave(savepoint)
 })
 
-t.test('when a session is given up, all who wait go on', async t => {
+t.test('when a session ends early, all waiters go on', async t => {
   const savepoints = new Savepoints()
   const went: string[] = []
   const { savepoint } = opened(savepoints, async () => {})
@@ -146,7 +146,7 @@ t.test('RELEASE waits for the next statement, and one around others covers them'
   t.same(texts(), [])
 })
 
-t.test('while everybody is held up, all wait, in order', async t => {
+t.test('while all are held up, they wait in order', async t => {
   const savepoints = new Savepoints()
   const went: string[] = []
   savepoints.hold()
@@ -157,7 +157,7 @@ t.test('while everybody is held up, all wait, in order', async t => {
   t.same(went, ['a', 'b'])
 })
 
-t.test('who waited goes on in the context of its own', async t => {
+t.test('a waiter goes on in its own async context', async t => {
   const context = new AsyncLocalStorage<string>()
   const savepoints = new Savepoints()
   savepoints.hold()

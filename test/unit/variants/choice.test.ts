@@ -14,6 +14,13 @@ t.test('all variants and the whole foundation, unless arguments choose', async (
   t.throws(() => choose(['--sprad']), { message: /^--sprad: expected --spread, variants/ })
 })
 
+t.test('behind other poolers a choice of files runs, unless others are named', async (t) => {
+  const { variants, paths } = choose(['odyssey/queue', 'pgpool/queue'])
+  t.same(variants.map(({ through, strategy }) => `${through} ${strategy}`), ['odyssey queue', 'pgpool queue'])
+  t.equal(testFiles(paths).length, paths.length)
+  t.same(choose(['odyssey/null', 'test/integration/soak.test.ts']).paths, ['test/integration/soak.test.ts'])
+})
+
 t.test('of a folder only the tests are run, and each file once', async (t) => {
   const files = testFiles([...choose([]).paths, 'test/integration/soak.test.ts'])
   t.ok(files.includes('test/integration/request-outcome/commit.test.ts'))
