@@ -66,6 +66,8 @@ function isFinal (finding: Finding): finding is Pooler {
  */
 export class PoolerWatch {
   #finding: Finding
+  /** The last pooler found that does not announce itself. */
+  #silent: Pooler = { kind: 'unknown' }
   /** What the newest connection announced. */
   serverVersion: string | undefined
   readonly #options: PoolerOptions
@@ -142,6 +144,7 @@ export class PoolerWatch {
     // PgBouncer 1.18, which does not announce itself, passes answers that a lost client did not read to its next
     // client.
     connection.sharable = announced !== null || this.#options.pooler === 'none'
+    const acceptsSettings = connection.baseline === this.#startup
     // Settings in the startup packet of the first connection identify PgBouncer. A pooler may apply them elsewhere.
     if (known.kind !== 'none') connection.baseline = noSettings
     connection.poolsTransactions = this.poolsTransactions
@@ -155,13 +158,21 @@ export class PoolerWatch {
     if (!kept && !isOther && isFinal(known) && now - this.#detectedAt < detectInterval) return
     this.#detectedAt = now
     connection.poolsTransactions = null
-    connection.onBackendKnown = (backend) => this.#foundBy(connection, this.#identify(parameters.pooler(backend)))
+    connection.onBackendKnown = (backend) => {
+      this.#foundBy(connection, this.#identify(parameters.pooler(backend), acceptsSettings))
+    }
   }
 
-  /** A pooler that does not announce itself, where PgBouncer was found before, is an older PgBouncer. */
-  #identify (detected: Pooler): Pooler {
+  /**
+   * A pooler that does not announce itself, where PgBouncer was found before, is an older PgBouncer. If a direct
+   * connection that was opened earlier has answered in between, it is the pooler because of which this connection was
+   * opened without settings.
+   */
+  #identify (detected: Pooler, acceptsSettings: boolean): Pooler {
     const { kind } = this.#finding
-    return detected.kind === 'unknown' && (kind === 'pgbouncer' || kind === 'refusing') ? olderPgBouncer : detected
+    if (detected.kind !== 'unknown') return detected
+    if (kind === 'pgbouncer' || kind === 'refusing') return olderPgBouncer
+    return acceptsSettings || Object.keys(this.#startup).length === 0 ? detected : this.#silent
   }
 
   #foundBy (connection: InspectedConnection, pooler: Pooler): void {
@@ -178,6 +189,7 @@ export class PoolerWatch {
     const known = this.#finding
     if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
     this.#finding = pooler
+    if (pooler.kind === 'unknown' || (pooler.kind === 'pgbouncer' && pooler.version === undefined)) this.#silent = pooler
     if (!isFinal(known)) this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${behind[pooler.kind]}`)
     else {
       this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
