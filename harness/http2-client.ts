@@ -8,17 +8,22 @@ export interface OpenHttp2Request {
   response: Promise<HttpResponse & { code: number }>
   /** What has been read so far. */
   read: () => HttpResponse
-  /** Cancels the stream; with `connection` the whole connection ends instead. */
+  /** Resets the stream with `resetCode`; with `connection` the whole connection ends instead. */
   leave: (how?: 'stream' | 'connection') => void
   /** Reads no more of the body. */
   pause: () => void
+}
+
+export interface Http2Request extends HttpRequest {
+  /** What leave() resets the stream with; default CANCEL. */
+  resetCode?: number
 }
 
 /**
  * Sends a request on a connection of its own. `complete` means what it means to any client: ended, and
  * without an error code.
  */
-export function openHttp2Request (port: number, { method, path = '/', headers = {}, body, secure = false }: HttpRequest = {}): OpenHttp2Request {
+export function openHttp2Request (port: number, { method, path = '/', headers = {}, body, secure = false, resetCode = constants.NGHTTP2_CANCEL }: Http2Request = {}): OpenHttp2Request {
   const socket = secure
     ? connectTls({ port, host: '127.0.0.1', ALPNProtocols: ['h2'], rejectUnauthorized: false })
     : connectTo(port, '127.0.0.1')
@@ -53,7 +58,12 @@ export function openHttp2Request (port: number, { method, path = '/', headers = 
   return {
     response,
     read,
-    leave: (how = 'stream') => { how === 'stream' ? stream.close(constants.NGHTTP2_CANCEL) : socket.destroy() },
+    leave: (how = 'stream') => {
+      if (how === 'connection') return socket.destroy()
+      stream.close(resetCode)
+      // Reset with NO_ERROR, a stream is closed when what has arrived was read.
+      stream.resume()
+    },
     pause: () => { stream.pause() }
   }
 }

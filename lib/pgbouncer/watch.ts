@@ -189,7 +189,8 @@ export class PoolerWatch {
     const known = this.#finding
     if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
     this.#finding = pooler
-    if (pooler.kind === 'unknown' || (pooler.kind === 'pgbouncer' && pooler.version === undefined)) this.#silent = pooler
+    const announcesItself = pooler.kind === 'pgbouncer' && pooler.version !== undefined
+    if (pooler.kind !== 'none' && !announcesItself) this.#silent = pooler
     if (!isFinal(known)) this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${behind[pooler.kind]}`)
     else {
       this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')

@@ -30,7 +30,20 @@ export function isDelivered (raw: RawResponse, socket: Socket): boolean {
 /** Whether the response may already have emitted 'close'. */
 export function isOver (raw: RawResponse): boolean {
   const stream = streamOf(raw)
-  return raw.writableEnded || (stream === undefined ? raw.destroyed : stream.destroyed)
+  return raw.writableEnded || (stream === undefined ? raw.destroyed : stream.destroyed || stream.aborted)
+}
+
+/**
+ * Makes 'close' follow when a client resets its HTTP/2 stream. If it resets with NO_ERROR while a write is pending,
+ * Node before 26 leaves the stream open.
+ */
+export function closeWhenReset (raw: RawResponse): void {
+  streamOf(raw)?.on('aborted', destroySoon)
+}
+
+/** Node ends the stream behind 'aborted'. */
+function destroySoon (this: ServerHttp2Stream): void {
+  process.nextTick(() => this.destroy())
 }
 
 /**

@@ -6,7 +6,7 @@ import type { ManagedSession, Outcome } from '../session/managed-session.ts'
 import { asError } from '../exchange/transaction-errors.ts'
 import { whenOver } from '../one-listener.ts'
 import { Answer, type Done, type Headers } from './answer.ts'
-import { isDelivered, isOver } from './delivery.ts'
+import { closeWhenReset, isDelivered, isOver } from './delivery.ts'
 import type { EarlySession } from './early-session.ts'
 import type { outcomeOf, RequestOutcome } from './outcome.ts'
 import { discard, isOpening, isResponse, watch, whenOpened } from './payload.ts'
@@ -80,6 +80,7 @@ export class RequestScope {
     // calls V8 allocates its wrappers in the old generation, where they retain requests until a major collection.
     reply.raw.on('finish', () => { this.#delivered ||= isDelivered(reply.raw, this.#request.raw.socket) })
     reply.raw.on('close', () => this.#closed())
+    closeWhenReset(reply.raw)
     // A response that waits for earlier ones of its socket (HTTP pipelining) emits no 'close' when the client
     // disconnects.
     if (reply.raw.socket === null) this.attachSocket()

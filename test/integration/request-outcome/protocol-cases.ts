@@ -19,6 +19,8 @@ export interface Protocol {
   name: string
   fastify?: CaseOptions['fastify']
   open: (port: number, request: HttpRequest) => Attempt
+  /** Only the cases in which the client leaves. */
+  onlyLeaving?: boolean
 }
 
 const insert = 'INSERT INTO note VALUES ($1)'
@@ -29,14 +31,18 @@ const hijacked = (log: LogLine[]) => log.filter(({ msg }) => msg.includes('hijac
 const errors = (log: LogLine[]) => log.filter(({ level }) => level >= 50)
 
 /** Every row of docs/how-a-request-ends.md, over one protocol. */
-export async function requestsEndAlike (file: Test, { name: protocol, fastify, open }: Protocol): Promise<void> {
+export async function requestsEndAlike (file: Test, kind: Protocol): Promise<void> {
+  const { name: protocol, fastify, open, onlyLeaving = false } = kind
   const { test: anyTest } = await outcomeCases(file)
   type Body = (t: Test, parts: Case & { port: number, get: (path?: string) => Promise<HttpResponse> }) => Promise<void>
-  const test = (name: string, options: CaseOptions, routes: (parts: Case) => void, body: Body) => anyTest(`${protocol}: ${name}`, { ...options, fastify: { ...fastify, ...options.fastify } as never }, async (t, parts) => {
-    routes(parts)
-    const port = await parts.listen()
-    await body(t, { ...parts, port, get: (path = '/') => open(port, { path }).response })
-  })
+  const test = (name: string, options: CaseOptions, routes: (parts: Case) => void, body: Body) => {
+    if (onlyLeaving && !/client.* (leaves|left)/.test(name)) return
+    anyTest(`${protocol}: ${name}`, { ...options, fastify: { ...fastify, ...options.fastify } as never }, async (t, parts) => {
+      routes(parts)
+      const port = await parts.listen()
+      await body(t, { ...parts, port, get: (path = '/') => open(port, { path }).response })
+    })
+  }
 
   test('a success is committed when it is read, an error is rolled back', {}, ({ app }) => {
     app.setErrorHandler((error, _request, reply) => reply.code(200).send(`excused: ${(error as Error).message}`))
