@@ -40,7 +40,8 @@ export function sendCommit (
   }
   if (identity !== null) ask(identity.beforeCommit())
   if (written !== null) ask(written.beforeCommit())
-  judgeCommit(pipeline, pool, latency, written === null ? null : written.afterCommit(), (outcome) => {
+  const question = written === null ? null : written.afterCommit(pipeline.lease.connection)
+  judgeCommit(pipeline, pool, latency, question, (outcome) => {
     ended(failed)
     if (!isUnknown(outcome)) return judged(outcome)
     // On a replica there was nothing to save, and everything was read.

@@ -1,3 +1,4 @@
+import type { Connection } from '../pool/connection.ts'
 import type { BatchFailure } from './batch-failure.ts'
 import type { Call } from './call.ts'
 import { Statement } from './statement.ts'
@@ -23,13 +24,13 @@ export class FollowedCommit {
   }
 
   /** The batch with the transaction around it. */
-  around (statements: readonly Statement[]): Statement[] {
+  around (statements: readonly Statement[], connection: Connection): Statement[] {
     const begin = new Statement('BEGIN')
     begin.automatic = true
     this.#commit.restart()
     // It is no longer the last one of its batch.
     if (statements.at(-1)!.trace !== null) traceSent(statements)
-    return [begin, ...statements, this.#written.beforeCommit(), this.#commit, this.#written.afterCommit()]
+    return [begin, ...statements, this.#written.beforeCommit(), this.#commit, this.#written.afterCommit(connection)]
   }
 
   /** COMMIT was answered: a failure behind it changes nothing. */

@@ -161,7 +161,7 @@ export class SingleStatement implements AcquireRequest, PipelineOwner, Connectio
     if (question !== null) statements.unshift(question)
     const check = this.#route === null ? null : this.#route.check()
     if (check !== null) statements.unshift(check)
-    pipeline.write(this.#commit === null ? statements : this.#commit.around(statements))
+    pipeline.write(this.#commit === null ? statements : this.#commit.around(statements, connection))
   }
 
   refused (error: Error): void {

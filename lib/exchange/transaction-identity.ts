@@ -1,22 +1,32 @@
+import type { Connection } from '../pool/connection.ts'
+import { type KnownLog, rememberLog } from '../postgres/known-log.ts'
 import { Statement } from './statement.ts'
 
 /**
- * The id of the transaction, null if it has written nothing; what the id belongs to: the system, its timeline (null on
- * a standby) and the time of the server; the isolation level; and the position in the log. The names are qualified, as
- * an application may have functions of the same names.
+ * The id of the transaction, null if it has written nothing; the time of the server; the isolation level; the position
+ * in the log, null on a standby; and what the id belongs to: the system and its timeline, null on a standby. The names
+ * are qualified, as an application may have functions of the same names.
  */
 const question = `SELECT pg_catalog.pg_current_xact_id_if_assigned()::text,
+pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isolation'),
+CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END,
 (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
 CASE WHEN NOT pg_catalog.pg_is_in_recovery()
-THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END,
+THEN pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END`
+
+/** The same where the log is known. */
+const shortQuestion = `SELECT pg_catalog.pg_current_xact_id_if_assigned()::text,
 pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isolation'),
-CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_current_wal_insert_lsn()::text END`
+pg_catalog.pg_current_wal_insert_lsn()::text`
 
 /** What a server says about the transaction that runs on it. */
 export interface Identity {
   /** Null if the transaction has written nothing so far. */
   readonly id: string | null
-  /** The system identifier (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM). */
+  /**
+   * The system identifier
+   * (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM).
+   */
   readonly system: string
   /** As it stands in the names of WAL files. */
   readonly timeline: string | null
@@ -27,7 +37,20 @@ export interface Identity {
   readonly position: string | null
 }
 
+/** What a server says about the transaction that runs on it. */
+export interface Identity extends KnownLog {
+  /** Null if the transaction has written nothing so far. */
+  readonly id: string | null
+  /** The time of the server, as text. */
+  readonly time: string
+  readonly isolation: string
+  /** Where the log ended when the transaction had its id and had not committed; null on a standby. */
+  readonly position: string | null
+}
+
 class IdentityQuestion extends Statement {
+  declare text: string
+  #connection: Connection | null = null
   readonly #answered: (identity: Identity) => void
 
   constructor (answered: (identity: Identity) => void) {
@@ -36,8 +59,16 @@ class IdentityQuestion extends Statement {
     this.#answered = answered
   }
 
-  override row ([id, system, timeline, time, isolation, position]: unknown[]): void {
-    this.#answered({ id, system, timeline, time, isolation, position } as Identity)
+  /** It is to be sent over this connection. */
+  askOver (connection: Connection): void {
+    this.#connection = connection
+    this.text = connection.log === null ? question : shortQuestion
+  }
+
+  override row ([id, time, isolation, position, system, timeline]: unknown[]): void {
+    const connection = this.#connection!
+    const log = this.text === shortQuestion ? connection.log! : rememberLog(connection, system, timeline)
+    this.#answered({ id, system: log.system, timeline: log.timeline, time, isolation, position } as Identity)
   }
 }
 
@@ -51,23 +82,34 @@ export class TransactionIdentity {
   known: Identity | null = null
   /** The question that travels with COMMIT is not answered. */
   isAsking = false
-  /** The question travels with an earlier statement. */
-  #isAsked = false
+  /** The question that travels with an earlier statement, or null. */
+  #question: IdentityQuestion | null = null
+  /** Null until it is acquired. */
+  #connection: Connection | null = null
+
+  /** The transaction begins on this connection, perhaps after it began on another one in vain. */
+  beginOn (connection: Connection): void {
+    this.#connection = connection
+    this.#question?.askOver(connection)
+  }
 
   /** The question that must follow a caller's statement, or null. */
   after ({ writes }: Statement): Statement | null {
-    if (!writes || this.#isAsked) return null
-    this.#isAsked = true
-    return new IdentityQuestion((identity) => { this.known = identity })
+    if (!writes || this.#question !== null) return null
+    this.#question = new IdentityQuestion((identity) => { this.known = identity })
+    if (this.#connection !== null) this.#question.askOver(this.#connection)
+    return this.#question
   }
 
   /** The question that must precede COMMIT, or null: the id is known, or other statements have written since. */
   beforeCommit (): Statement | null {
     if (this.known !== null && this.known.id !== null) return null
     this.isAsking = true
-    return new IdentityQuestion((identity) => {
+    const question = new IdentityQuestion((identity) => {
       this.known = identity
       this.isAsking = false
     })
+    question.askOver(this.#connection!)
+    return question
   }
 }

@@ -28,6 +28,7 @@ export class UnansweredStatements {
   /** A connection was acquired. */
   sendOver (lease: Lease, owner: PipelineOwner, answerTimeout: AnswerTimeout): Pipeline {
     this.pipeline = new Pipeline(lease, owner, answerTimeout)
+    this.queue.identity?.beginOn(lease.connection)
     return this.pipeline
   }
 

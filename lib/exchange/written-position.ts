@@ -1,3 +1,5 @@
+import type { Connection } from '../pool/connection.ts'
+import { type KnownLog, rememberLog } from '../postgres/known-log.ts'
 import { formatPosition } from '../postgres/wal-position.ts'
 import { Statement } from './statement.ts'
 
@@ -11,6 +13,9 @@ const hasWritten = 'SELECT pg_catalog.txid_current_if_assigned() IS NOT NULL'
 const position = `SELECT pg_catalog.pg_current_wal_insert_lsn()::text,
 (SELECT system_identifier::text FROM pg_catalog.pg_control_system()),
 pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)`
+
+/** The same where the log is known. */
+const shortPosition = 'SELECT pg_catalog.pg_current_wal_insert_lsn()::text'
 
 class Question extends Statement {
   readonly #answered: (fields: unknown[]) => void
@@ -47,13 +52,15 @@ export class WrittenPosition {
   }
 
   /** The question that travels behind COMMIT, in its batch, so that it is answered together with it. */
-  afterCommit (): Statement {
-    return new Question(position, ([lsn, system, timeline]) => {
-      if (this.#hasWritten) this.#writer.writtenAt = written(lsn, system, timeline)
+  afterCommit (connection: Connection): Statement {
+    const known = connection.log
+    return new Question(known === null ? position : shortPosition, ([lsn, system, timeline]) => {
+      const log = known ?? rememberLog(connection, system, timeline)
+      if (this.#hasWritten) this.#writer.writtenAt = written(lsn, log)
     })
   }
 }
 
-function written (lsn: unknown, system: unknown, timeline: unknown): string {
-  return formatPosition({ lsn: lsn as string, system: system as string, timeline: parseInt(timeline as string, 16) })
+function written (lsn: unknown, { system, timeline }: KnownLog): string {
+  return formatPosition({ lsn: lsn as string, system, timeline: parseInt(timeline!, 16) })
 }

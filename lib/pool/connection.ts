@@ -2,6 +2,7 @@ import type pg from 'pg'
 import { cancelRequest } from '../postgres/cancel.ts'
 import type { ServerParameters } from '../pgbouncer/detect.ts'
 import type { Host } from '../postgres/host.ts'
+import type { KnownLog } from '../postgres/known-log.ts'
 import type { Answers } from '../postgres/answers.ts'
 import type { Leftovers, SessionStateReset, Traces } from './session-state-reset.ts'
 import type { PreparedStatements } from '../postgres/prepared-statements.ts'
@@ -96,6 +97,8 @@ export class Connection {
   mayBeReadOnly = false
   /** Each transaction on it may run on another server connection. Null: not known until `onBackendKnown` is called. */
   poolsTransactions: boolean | null = null
+  /** The log of its server, once it is known: behind a pooler that assigns one for each transaction it never is. */
+  log: KnownLog | null = null
   readonly #answers: Answers
   /** The one of several hosts that it leads to, or null. */
   readonly #place: Host | null
@@ -273,11 +276,7 @@ export class Connection {
     this.expiresAt = 0
   }
 
-  /**
-   * Closes the socket immediately. The server then rolls back the open transaction.
-   *
-   * @param reason the error of batches that await an answer
-   */
+  /** Closes the socket: the server rolls back. @param reason the error of batches that await an answer */
   destroy (reason?: Error): void {
     cutOff(this.client, reason)
   }

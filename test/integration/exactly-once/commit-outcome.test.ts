@@ -4,7 +4,8 @@ import pgScope from '../../../harness/plugin.ts'
 import { send } from '../../../harness/http-client.ts'
 import { startPgProxy, type PgProxy } from '../../../harness/pg-proxy.ts'
 import { eachPgBouncer, startPgBouncer } from '../../../harness/pgbouncer.ts'
-import { through } from '../../../harness/variant.ts'
+import { startTestPostgres } from '../../../harness/postgres.ts'
+import { onlyDirect, onlyQueue, through } from '../../../harness/variant.ts'
 import { waitFor } from '../../../harness/wait-for.ts'
 import type { Test } from 'tap'
 
@@ -89,6 +90,27 @@ t.test('PgBouncers', (t) => eachPgBouncer(t, async (file, program) => {
     t.equal(status === 201, (await bank.entries()).includes('slow'))
     t.not(status, 500)
   }, file)
+  await test(`PgBouncer ${program.version} leads to another server from now on: that one is asked`, { register: false }, async (t, bank) => {
+    const { user, password } = postgres
+    // Not a copy of a template, which would be the same system.
+    const other = await startTestPostgres(t, { user, password })
+    await other.query('CREATE TABLE entry (text text, seconds float8)')
+    // PgBouncer logs in by what it has learnt of the other server.
+    const { rows: [{ rolpassword }] } = await postgres.query('SELECT rolpassword FROM pg_authid WHERE rolname = $1', [user])
+    await other.query('UPDATE pg_authid SET rolpassword = $1 WHERE rolname = $2', [rolpassword, user])
+    const front = await startPgProxy(t, postgres)
+    const moving = await startPgBouncer(t, { ...postgres, port: front.port }, { program })
+    const { proxy, post } = await prepare(t, { ...bank, plugin: { ...bank.plugin, pool: { max: 1 } } }, moving)
+    const systems = [postgres, other].map(async ({ query }) =>
+      (await query('SELECT system_identifier::text AS system FROM pg_control_system()')).rows[0].system)
+    const [before, after] = await Promise.all(systems)
+    t.not(before, after)
+    front.redirect(other)
+    await moving.reconnect()
+    proxy.cutOn(/^commit$/i, { after: true })
+    t.match(await post('/moved/0'), { status: 201, body: 'saved' })
+    t.match(bank.log.filter(({ outcome }) => outcome !== undefined), [{ outcome: 'committed', system: after }])
+  }, file)
 }))
 
 test('a transaction that wrote by a function is asked for with COMMIT', { register: false }, async (t, bank) => {
@@ -160,6 +182,22 @@ test('the question costs no round trip, and COMMIT no answer more', { register: 
     if (opened === 0) t.equal(proxy.roundTrips, trips, path)
   }
 })
+
+await test('the server of a direct connection is not asked with each COMMIT which system it is', { register: false, plugin: { pool: { max: 1 } } }, async (t, bank) => {
+  const { proxy, post } = await prepare(t, bank)
+  // The first transaction finds out that there is no pooler.
+  await post('/x/0')
+  let asked = 0
+  proxy.cutOn((text) => {
+    if (text.includes('pg_control_system')) asked++
+    return false
+  })
+  for (const path of ['/x/0', '/function', '/x/0']) t.match(await post(path), { status: path === '/function' ? 200 : 201 })
+  t.equal(asked, 0)
+  proxy.cutOn(/^commit$/i, { after: true })
+  t.match(await post('/saved/0'), { status: 201 })
+  t.match(bank.log.filter(({ outcome }) => outcome !== undefined), [{ outcome: 'committed', system: /^\d+$/, timeline: '00000001' }])
+}, onlyQueue(onlyDirect(t, 'a pooler may lead to another server'), 'each transaction has a connection of its own') as Test)
 
 test('an ordinary role may ask', { register: false }, async (t, bank) => {
   await postgres.query('CREATE ROLE clerk LOGIN; GRANT INSERT, SELECT ON entry TO clerk')
