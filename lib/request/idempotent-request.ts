@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { createHash, hash } from 'node:crypto'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { IdempotencyPolicy } from '../config/idempotency-policy.ts'
 import { pgScopeError } from '../errors.ts'
@@ -11,22 +11,31 @@ import { isResponse } from './payload.ts'
 const longestBody = 1048576
 
 /**
- * Saves the key, or returns the row of an earlier request. The unique index makes a repeated request wait for the
- * transaction of the first one, for up to $5 milliseconds: the lock_timeout of this statement alone. In a new row, and
- * in one that replaces an expired row, the status is NULL until the answer is saved.
+ * Saves the key, or returns the row of an earlier request. In a new row, and in one that replaces an expired row, the
+ * status is NULL until the answer is saved.
  */
-const begin = `INSERT INTO pg_scope_idempotency AS k (sender, key, fingerprint, expires)
-SELECT $1::text, $2::text, $3::text, now() + $4::float8 * interval '1 millisecond'
-FROM (SELECT set_config('pg_scope.lock_timeout', current_setting('lock_timeout'), true) AS before OFFSET 0) AS saved
-WHERE before IS NOT NULL AND set_config('lock_timeout', $5::text, true) IS NOT NULL
+const insert = (from: string): string => `INSERT INTO pg_scope_idempotency AS k (sender, key, fingerprint, expires)
+SELECT $1::text, $2::text, $3::text, now() + $4::float8 * interval '1 millisecond' ${from}
 ON CONFLICT (sender, key) DO UPDATE SET
 fingerprint = CASE WHEN k.expires > now() THEN k.fingerprint ELSE excluded.fingerprint END,
 status = CASE WHEN k.expires > now() THEN k.status END,
 headers = CASE WHEN k.expires > now() THEN k.headers END,
 body = CASE WHEN k.expires > now() THEN k.body END,
 expires = CASE WHEN k.expires > now() THEN k.expires ELSE excluded.expires END
-RETURNING k.fingerprint, k.status, k.headers, encode(k.body, 'base64'),
-set_config('lock_timeout', current_setting('pg_scope.lock_timeout'), true)`
+RETURNING k.fingerprint, k.status, k.headers, encode(k.body, 'base64')`
+
+/** Without a row while another request has the key, which an advisory lock shows: this statement never waits for it. */
+const begin = insert('WHERE pg_try_advisory_xact_lock($5::int4, $6::int4)')
+
+/**
+ * Waits for the transaction of the other request, for up to $7 milliseconds: the lock_timeout of this statement alone.
+ * Setting it would cost more than all else in the statement that most requests need.
+ */
+const beginAfter = insert(`
+FROM (SELECT set_config('pg_scope.lock_timeout', current_setting('lock_timeout'), true) AS before OFFSET 0) AS saved
+WHERE before IS NOT NULL AND CASE WHEN set_config('lock_timeout', $7::text, true) IS NOT NULL
+THEN pg_advisory_xact_lock($5::int4, $6::int4) IS NOT NULL END`) +
+  ", set_config('lock_timeout', current_setting('pg_scope.lock_timeout'), true)"
 
 const save = 'UPDATE pg_scope_idempotency SET status = $3::int, headers = $4, body = $5 WHERE sender = $1 AND key = $2'
 
@@ -36,6 +45,8 @@ const asText = { getTypeParser: () => (value: unknown) => value }
 const notKept = new Set([
   'connection', 'keep-alive', 'transfer-encoding', 'trailer', 'content-length', 'date', 'set-cookie', 'retry-after'
 ])
+
+type Row = [fingerprint: string, status: string | null, headers: string, body: string | null]
 
 interface Answer {
   readonly status: number
@@ -77,13 +88,14 @@ export class IdempotentRequest {
       ? printOf(this.#request)
       : textOf(await fingerprint(this.#request), 'fingerprint')
     session.soleEnd = 'request'
-    const { rows } = await session.query({
-      text: begin,
-      values: [this.#sender, this.#key, print, ttl, String(wait)],
-      rowMode: 'array',
-      types: asText
-    }).catch((error: unknown) => { throw explained(error, wait) })
-    const [first, status, headers, body] = rows[0] as [string, string | null, string, string | null]
+    const values = [this.#sender, this.#key, print, ttl, hashOf(this.#sender), hashOf(this.#key)]
+    let row: Row | undefined
+    try {
+      row = await rowOf(session, begin, values) ?? await rowOf(session, beginAfter, [...values, String(wait)])
+    } catch (error) {
+      throw explained(error, wait)
+    }
+    const [first, status, headers, body] = row!
     if (first !== print) {
       throw pgScopeError('FST_PG_SCOPE_IDEMPOTENCY_MISMATCH', 'The idempotency key was used for a request with ' +
         'another method, URL or body (`fingerprint`): a client must make a new key for each request.')
@@ -157,6 +169,18 @@ export function keyOf (request: FastifyRequest, { header, required }: Idempotenc
     'characters, in quotation marks or without spaces.')
 }
 
+async function rowOf (session: ManagedSession, text: string, values: unknown[]): Promise<Row | undefined> {
+  const { rows } = await session.query({ text, values, rowMode: 'array', types: asText })
+  return rows[0] as unknown as Row | undefined
+}
+
+/** FNV-1a, 32 bits. Other keys rarely have the same, and wait for each other then. */
+function hashOf (text: string): number {
+  let code = 0x811c9dc5 | 0
+  for (let i = 0; i < text.length; i++) code = Math.imul(code ^ text.charCodeAt(i), 0x01000193)
+  return code
+}
+
 function textOf (value: unknown, option: string): string {
   if (typeof value === 'string' && value !== '' && !value.includes('\0')) return value
   throw pgScopeError('FST_PG_SCOPE_OPTIONS', `\`idempotency.${option}(request)\` must return a non-empty string, or ` +
@@ -165,13 +189,14 @@ function textOf (value: unknown, option: string): string {
 
 /** A hash of what the request asks for. */
 function printOf ({ method, url, body }: FastifyRequest): string {
-  const hash = createHash('sha256').update(`${method} ${url}\n`)
-  if (typeof body === 'string' || Buffer.isBuffer(body)) return hash.update(body).digest('base64')
+  const head = `${method} ${url}\n`
+  if (Buffer.isBuffer(body)) return createHash('sha256').update(head).update(body).digest('base64')
   if (typeof (body as { pipe?: unknown } | null | undefined)?.pipe === 'function') {
     throw pgScopeError('FST_PG_SCOPE_OPTIONS', 'The body of an idempotent request is a stream, so two requests ' +
       'cannot be compared: give `idempotency.fingerprint(request)`.')
   }
-  return hash.update(body === undefined ? '' : JSON.stringify(body)).digest('base64')
+  const rest = typeof body === 'string' ? body : body === undefined ? '' : JSON.stringify(body)
+  return hash('sha256', head + rest, 'base64')
 }
 
 function bodyOf (payload: unknown): Buffer | null {

@@ -182,6 +182,26 @@ for (const isolation of ['read committed', 'serializable'] as const) {
   })
 }
 
+test('keys that only have the same hash: one request waits for the other, and both are done', {}, async (t, bank) => {
+  const [started, go] = [gate(), gate()]
+  bank.app.post('/', { config: { db: { idempotency: true } } }, async (request) => {
+    const { text } = request.body as { text: string }
+    started.open()
+    if (text === 'first') await go.opened
+    await request.db.query(insert, [text])
+    return text
+  })
+  const post = await listening(bank)
+  const first = post('/', '"key-126wu"', { text: 'first' })
+  await started.opened
+  const second = post('/', '"key-1dwfa"', { text: 'second' })
+  await waitFor(async () => (await postgres.activity()).some(({ wait_event_type: type }) => type === 'Lock'))
+  go.open()
+  t.match(await first, { status: 200, body: 'first' })
+  t.match(await second, { status: 200, body: 'second' })
+  t.same(await bank.entries(), ['first', 'second'])
+})
+
 test('a request that waits longer than `wait` gets a 409; the lock_timeout of the handler is its own', {}, async (t, bank) => {
   const [started, go] = [gate(), gate()]
   bank.app.post('/', { config: { db: { lockTimeout: 12345, idempotency: { wait: 100 } } } }, async (request) => {
