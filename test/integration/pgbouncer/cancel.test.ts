@@ -76,14 +76,19 @@ t.test(`${times} canceled statements are stopped on the server, and never end Pg
     const controller = new AbortController()
     // One of each session, as long as it is open. From eleven on Node warns who has not said that so many are meant.
     setMaxListeners(times, controller.signal)
+    const modeOf = (i: number) => i % 4 < 2 ? 'transaction' : 'autocommit'
     const scopes = Array.from({ length: times }, (_, i) => started.db.scope(async (session) => {
       await session.query('INSERT INTO things SELECT 1 WHERE false')
       await (i % 2 === 0 ? session.query('SELECT pg_sleep(60)') : session.stream('SELECT pg_sleep(60)').toArray())
-    }, { signal: controller.signal, mode: i % 4 < 2 ? 'transaction' : 'autocommit' }))
+    }, { signal: controller.signal, mode: modeOf(i) }))
     await waitFor(async () => await working() === times, { timeout: 20000, message: 'all are at work' })
     controller.abort()
     const outcomes = await Promise.allSettled(scopes)
-    t.same(new Set(outcomes.map((outcome) => outcome.status === 'rejected' && outcome.reason.code)), new Set(['FST_PG_SCOPE_CANCELED']))
+    const codes = outcomes.map((outcome) => outcome.status === 'rejected' && outcome.reason.code)
+    t.same(new Set(codes.filter((_, i) => modeOf(i) === 'transaction')), new Set(['FST_PG_SCOPE_CANCELED']))
+    // Where a busy server takes more than a second to cancel, the connection is closed, and the outcome is unknown.
+    const honest = ['FST_PG_SCOPE_CANCELED', 'FST_PG_SCOPE_COMMIT_UNKNOWN']
+    t.same(codes.filter((code) => !honest.includes(code)), [])
     await over(t, started, pgbouncer, pid)
   })
 
