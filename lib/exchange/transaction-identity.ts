@@ -20,24 +20,6 @@ pg_catalog.clock_timestamp()::text, pg_catalog.current_setting('transaction_isol
 pg_catalog.pg_current_wal_insert_lsn()::text`
 
 /** What a server says about the transaction that runs on it. */
-export interface Identity {
-  /** Null if the transaction has written nothing so far. */
-  readonly id: string | null
-  /**
-   * The system identifier
-   * (https://www.postgresql.org/docs/current/functions-info.html#FUNCTIONS-PG-CONTROL-SYSTEM).
-   */
-  readonly system: string
-  /** As it stands in the names of WAL files. */
-  readonly timeline: string | null
-  /** The time of the server, as text. */
-  readonly time: string
-  readonly isolation: string
-  /** Where the log ended when the transaction had its id and had not committed; null on a standby. */
-  readonly position: string | null
-}
-
-/** What a server says about the transaction that runs on it. */
 export interface Identity extends KnownLog {
   /** Null if the transaction has written nothing so far. */
   readonly id: string | null
