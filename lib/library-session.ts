@@ -64,7 +64,8 @@ export interface ClientTransaction {
   /** @param isText as for commit() */
   rollbackTo (caller: Caller, name: string, isText: boolean): Promise<void>
   /**
-   * @param isText it is a part of a text with several statements, which a failure ends: the transaction stays open
+   * @param isText a failure also rejects what follows: the rest of a text, whose transaction stays open if it has
+   *   failed before, or AND CHAIN
    * @throws why its work cannot be kept: it is rolled back
    */
   commit (caller: Caller, isText: boolean): Promise<void>

@@ -6,7 +6,7 @@ import { ObservedPromise } from '../observed-promise.ts'
 import type { Engine } from '../../types/engine.ts'
 import type { QueryResult } from '../../types/query.ts'
 import type { OwnedSession, RowStream, Session } from '../../types/session.ts'
-import type { Step } from './control-statement.ts'
+import { type PlacedStep, placeSteps, type Step } from './control-statement.ts'
 import { asDriverError } from './driver-error.ts'
 import { resultOf } from './statement-arguments.ts'
 import { checkUnbound } from './unbound-statement.ts'
@@ -86,19 +86,36 @@ export class ClientProgress {
 
   /** Runs the commands and statements of one text, up to the first that fails. */
   run (steps: readonly Step[], config: CallConfig): Promise<any> {
-    const [first, ...rest] = steps
-    if (isEngine(this.#target) && first!.kind === 'plain' && this.#current === null) {
-      return this.send({ ...config, text: first!.text }).then((result) =>
-        this.run(rest, config).then((results) => [result, results].flat()))
-    }
     let settle!: (result: Promise<any>) => void
     const caller: Caller = new ObservedPromise<any>((resolve) => { settle = resolve })
     const isText = steps.length > 1
-    const results = steps.map((step) => this.#step(step, config, caller, isText))
+    // Elsewhere all of it is part of the session's transaction.
+    const results = this.#isReal
+      ? placeSteps(steps, this.#open !== null, isEngine(this.#target)).map((placed) =>
+        this.#placed(placed, config, caller, isText))
+      : steps.map((step) => this.#step(step, config, caller, isText))
     // The first failure is that of the text.
     for (const result of results) result.catch(noop)
     settle(isText ? inOrder(results) : results[0]!)
     return caller
+  }
+
+  /** As PostgreSQL does it where BEGIN and COMMIT are sent to the server: see placeSteps(). */
+  async #placed (
+    { step, implicit, isRefused }: PlacedStep, config: CallConfig, caller: Caller, isText: boolean
+  ): Promise<any> {
+    const begun = implicit === 'begins' ? this.#begin(caller, {}) : null
+    begun?.catch(noop)
+    const transaction = implicit === null ? null : this.#open
+    try {
+      if (isRefused) throw needsBegin()
+      const result = await this.#step(step, config, caller, isText)
+      await begun
+      return result
+    } catch (error) {
+      await transaction?.rollback(new ObservedPromise<void>(noop)).catch(noop)
+      throw error
+    }
   }
 
   async #step (step: Step, config: CallConfig, caller: Caller, isText: boolean): Promise<QueryResult | QueryResult[]> {
@@ -115,15 +132,21 @@ export class ClientProgress {
         return done('BEGIN')
       case 'set':
         if (open === null) return await this.send({ text: step.text })
+        this.#modes = withModes(this.#modes, step.modes)
         await open.set(step.modes)
-        return done('SET')
+        return done(step.command)
       case 'commit':
       case 'rollback': {
         // Without BEGIN the server warns, and does nothing.
-        const ended = open?.[step.kind](caller, isText)
+        const ended = open?.[step.kind](caller, isText || step.chain)
         const next = step.chain && open !== null ? this.#begin(caller, this.#modes) : null
+        const chained = this.#transaction
         next?.catch(noop)
-        await ended?.catch((error) => { throw this.#isReal ? asDriverError(error) : error })
+        await ended?.catch((error) => {
+          // No transaction follows one that has failed to commit.
+          if (next !== null && this.#transaction === chained && open!.isOver) this.#transaction = null
+          throw this.#isReal ? asDriverError(error) : error
+        })
         await next
         return done(step.kind.toUpperCase())
       }
@@ -147,7 +170,6 @@ export class ClientProgress {
   /** @param name SAVEPOINT without BEGIN */
   #begin (caller: Caller, modes: TransactionModes, name: string | null = null): Promise<void> {
     const target = this.#target
-    if (isEngine(target) && name !== null) throw needsBegin()
     const session = isEngine(target) ? target.session({ ...modes, mode: 'transaction' }) : target
     const libraries = librarySession(session)
     if (libraries === null) throw notSession()
@@ -200,13 +222,21 @@ async function inOrder (results: readonly Promise<any>[]): Promise<any[]> {
   return all.flat()
 }
 
+function withModes (modes: TransactionModes, set: TransactionModes): TransactionModes {
+  return {
+    isolation: set.isolation ?? modes.isolation,
+    readOnly: set.readOnly ?? modes.readOnly,
+    deferrable: set.deferrable ?? modes.deferrable
+  }
+}
+
 function done (command: string): QueryResult {
   return resultOf(command, newResult)
 }
 
 function needsBegin (): Error {
-  return pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'SAVEPOINT, RELEASE and ROLLBACK TO need a transaction: ' +
-    'send BEGIN first.')
+  return pgScopeError('FST_PG_SCOPE_TRANSACTION_CONTROL', 'SAVEPOINT, RELEASE, ROLLBACK TO and AND CHAIN need a ' +
+    'transaction: send BEGIN first.')
 }
 
 function notSession (): Error {

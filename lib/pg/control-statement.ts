@@ -4,7 +4,8 @@ import { splitStatements, statementsOf } from '../postgres/statement-words.ts'
 
 /** One step of a text: a command about transactions, or statements to send as they are. */
 export type Step =
-  | { readonly kind: 'begin' | 'set', readonly modes: TransactionModes, readonly text: string }
+  | { readonly kind: 'begin', readonly modes: TransactionModes, readonly text: string }
+  | { readonly kind: 'set', readonly command: 'SET' | 'BEGIN', readonly modes: TransactionModes, readonly text: string }
   | { readonly kind: 'commit' | 'rollback', readonly chain: boolean }
   | { readonly kind: 'savepoint' | 'release' | 'rollbackTo', readonly name: string }
   | { readonly kind: 'plain', readonly text: string }
@@ -31,6 +32,56 @@ export function stepsOf (text: string): Step[] | null {
   return steps.every(({ kind }) => kind === 'plain') ? null : steps
 }
 
+/**
+ * A step of a text that is sent outside of transactions. PostgreSQL makes statements without BEGIN a transaction with
+ * what follows them in their text: BEGIN makes it one that stays open, COMMIT and ROLLBACK end it, and so does a failure
+ * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
+ */
+export interface PlacedStep {
+  readonly step: Step
+  /** It begins such a transaction, or belongs to it: a failure of the step ends the transaction. */
+  readonly implicit: 'begins' | 'belongs' | null
+  /** The step needs BEGIN, which was not sent. */
+  readonly isRefused: boolean
+}
+
+/**
+ * The steps up to the first one that is refused.
+ *
+ * @param isOpen BEGIN was sent in front of the text
+ * @param needsBegin SAVEPOINT alone begins no transaction
+ */
+export function placeSteps (steps: readonly Step[], isOpen: boolean, needsBegin: boolean): PlacedStep[] {
+  const placed: PlacedStep[] = []
+  let around: 'BEGIN' | 'statements' | null = isOpen ? 'BEGIN' : null
+  const place = (step: Step, implicit: PlacedStep['implicit'], isRefused = false): void => {
+    placed.push({ step, implicit, isRefused })
+  }
+  for (const [index, step] of steps.entries()) {
+    const belongs = around === 'statements' ? 'belongs' : null
+    if (step.kind === 'plain' || step.kind === 'set') {
+      const begins = step.kind === 'plain' && around === null && steps.slice(index).some(({ kind }) => isControl(kind))
+      if (begins) around = 'statements'
+      place(step, begins ? 'begins' : belongs)
+    } else if (step.kind === 'begin' && around === 'statements') {
+      // The transaction has begun: BEGIN keeps it open, and sets its modes.
+      around = 'BEGIN'
+      place({ ...step, kind: 'set', command: 'BEGIN' }, belongs)
+    } else if (step.kind === 'begin' || (step.kind === 'savepoint' && around === null && !needsBegin)) {
+      around = 'BEGIN'
+      place(step, null)
+    } else if ((step.kind === 'commit' || step.kind === 'rollback') && !step.chain) {
+      around = null
+      place(step, null)
+    } else if (around === 'BEGIN') place(step, null)
+    else {
+      place(step, belongs, true)
+      break
+    }
+  }
+  return placed
+}
+
 /** Whether a text that is sent outside of transactions leaves one open. */
 export function leavesOpen (steps: readonly Step[]): boolean {
   let isOpen = false
@@ -47,11 +98,15 @@ export function leavesOpen (steps: readonly Step[]): boolean {
   return isOpen
 }
 
+function isControl (kind: Step['kind']): boolean {
+  return kind !== 'plain' && kind !== 'set'
+}
+
 function stepOf (text: string): Step {
   const words = statementsOf(text)[0]!.trimEnd()
   if (/^(?:begin|start transaction)\b/i.test(words)) return { kind: 'begin', modes: modesOf(words), text }
   if (/^set transaction (?:isolation|read|not|deferrable)\b/i.test(words)) {
-    return { kind: 'set', modes: modesOf(words), text }
+    return { kind: 'set', command: 'SET', modes: modesOf(words), text }
   }
   const end = /^(?:(commit|end)|rollback|abort)(?: (?:work|transaction))?(?: and (no )?chain)?$/i.exec(words)
   if (end !== null) {

@@ -193,13 +193,14 @@ export class ClientTransaction extends Savepoint implements LibraryTransaction {
       savepoints.endOpen(this.unawaited, this)
       await releaseSavepoint(this.#host, this)
     } catch (error) {
+      if (isText) this.#turns.rejectFollowing(error)
       await this.#undo(error)
       throw error
     }
     const around = this.client as ClientTransaction | null
     if (around !== null) this.#context.committedIn(around.#context)
     if (!this.isEnded) savepoints.leave(this)
-    if (this.#own !== null) await this.#endOwn(this.#own, 'commit')
+    if (this.#own !== null) await this.#endOwn(this.#own, 'commit', isText)
   }
 
   /** @throws the failure of the text so far: its remaining commands do not run */
@@ -234,10 +235,10 @@ export class ClientTransaction extends Savepoint implements LibraryTransaction {
     if (this.#own !== null) await this.#endOwn(this.#own, 'rollback')
   }
 
-  async #endOwn (own: OwnSession, outcome: 'commit' | 'rollback'): Promise<void> {
+  async #endOwn (own: OwnSession, outcome: 'commit' | 'rollback', isText = false): Promise<void> {
     this.#host.savepoints.proceed()
     try {
-      await own.session.end(outcome)
+      await this.#turns.end(isText, () => own.session.end(outcome))
     } finally {
       own.ended(() => this.#finish())
     }

@@ -180,7 +180,18 @@ export class ClientTurns {
     this.#others.rejectAll(error)
   }
 
-  rejectFollowing (error: Error): void {
-    this.#following.rejectAll(error)
+  /** @param isText its failure rejects what follows */
+  async end (isText: boolean, work: () => Promise<void>): Promise<void> {
+    try {
+      await work()
+    } catch (error) {
+      if (isText) this.rejectFollowing(error)
+      throw error
+    }
+  }
+
+  /** The rest of a text that has failed. */
+  rejectFollowing (error: unknown): void {
+    this.#following.rejectAll(error as Error)
   }
 }

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { leavesOpen, stepsOf } from '../../../lib/pg/control-statement.ts'
+import { leavesOpen, placeSteps, stepsOf } from '../../../lib/pg/control-statement.ts'
 import { splitStatements } from '../../../lib/postgres/statement-words.ts'
 
 t.test('a text without transaction control is sent as it is', async (t) => {
@@ -42,6 +42,19 @@ t.test('whether a text leaves a transaction open is known before it is sent', as
   for (const text of ['BEGIN', 'BEGIN; COMMIT; BEGIN', 'BEGIN; COMMIT AND CHAIN', 'SAVEPOINT s', 'BEGIN; SAVEPOINT s; RELEASE s', 'SAVEPOINT a; SAVEPOINT b; RELEASE b']) {
     t.equal(leavesOpen(stepsOf(text)!), true, text)
   }
+})
+
+t.test('statements in front of BEGIN, COMMIT and ROLLBACK are a transaction with them, as in PostgreSQL', async (t) => {
+  const placed = (text: string, isOpen = false, needsBegin = true) => placeSteps(stepsOf(text)!, isOpen, needsBegin)
+    .map(({ step, implicit, isRefused }) => [step.kind, implicit, isRefused && 'refused'].filter(Boolean).join(' ')).join('; ')
+  t.equal(placed('SELECT 1; BEGIN; SELECT 2; COMMIT; SELECT 3'), 'plain begins; set belongs; plain; commit; plain')
+  t.equal(placed('COMMIT; SELECT 1; BEGIN; SELECT 2', true), 'commit; plain begins; set belongs; plain')
+  t.equal(placed('SELECT 1; ROLLBACK; SELECT 2; SET TRANSACTION READ ONLY'), 'plain begins; rollback; plain; set')
+  t.equal(placed('SELECT 1; COMMIT AND CHAIN; SELECT 2'), 'plain begins; commit belongs refused')
+  t.equal(placed('SELECT 1; COMMIT AND CHAIN; SELECT 2', true), 'plain; commit; plain')
+  t.equal(placed('SELECT 1; SAVEPOINT s; SELECT 2', false, false), 'plain begins; savepoint belongs refused')
+  t.equal(placed('SAVEPOINT s; RELEASE s; SELECT 2'), 'savepoint refused')
+  t.equal(placed('SAVEPOINT s; SELECT 2', false, false), 'savepoint; plain')
 })
 
 t.test('a text is split at semicolons that end a statement, and the body of BEGIN ATOMIC is not', async (t) => {
