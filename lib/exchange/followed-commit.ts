@@ -8,6 +8,20 @@ import { mergeSettings, settingStatement, type TransactionConfig } from './trans
 import type { TransactionHost } from './transaction-host.ts'
 import { type Writer, WrittenPosition } from './written-position.ts'
 
+/** A constraint that is checked at COMMIT is one of the caller's statement. */
+class CommitOf extends Statement {
+  readonly #call: Call
+
+  constructor (call: Call) {
+    super('COMMIT')
+    this.#call = call
+  }
+
+  override attribute (error: unknown): void {
+    this.#call.attribute(error)
+  }
+}
+
 /**
  * The COMMIT of a statement that commits by itself, where replicas must know its position. Alone under its Sync the
  * statement would be committed by the Sync, and no question can follow that in the same batch: so it gets a BEGIN and a
@@ -16,10 +30,11 @@ import { type Writer, WrittenPosition } from './written-position.ts'
  */
 export class FollowedCommit {
   readonly #written: WrittenPosition
-  readonly #commit = new Statement('COMMIT')
+  readonly #commit: Statement
 
   /** @param writer learns the position */
-  constructor (writer: Writer) {
+  constructor (call: Call, writer: Writer) {
+    this.#commit = new CommitOf(call)
     this.#written = new WrittenPosition(writer)
   }
 
@@ -63,5 +78,5 @@ export function followedCommit (
   if (writer === null || replicas?.followsWrites !== true || losesNothing) return null
   // A function may write.
   const mayWrite = call.writes || call.traces !== null
-  return mayWrite && mayShareTransaction(call) ? new FollowedCommit(writer()) : null
+  return mayWrite && mayShareTransaction(call) ? new FollowedCommit(call, writer()) : null
 }
