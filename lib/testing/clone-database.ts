@@ -4,6 +4,7 @@ import pg from 'pg'
 import { connectionConfig } from '../config/connection-config.ts'
 import { checkOptions, isText, isWait, type Rules } from '../config/option-rules.ts'
 import { exposeDetails, pgScopeError } from '../errors.ts'
+import { ownFields } from '../own-fields.ts'
 import { type CheckHost, onSomeHost } from '../postgres/hosts.ts'
 import { databaseOf, hasSeveralHosts, withDatabase } from './database-url.ts'
 
@@ -33,6 +34,9 @@ const largestLogged = 64 * 2 ** 20
 
 /** Between two attempts. PostgreSQL itself waits for five seconds in each of them. Milliseconds. */
 const retryInterval = 100
+
+/** How long a connection to one host may take to log in. Milliseconds. */
+const connectTimeout = 5000
 
 /** https://www.postgresql.org/docs/current/errcodes-appendix.html */
 const objectInUse = '55006'
@@ -133,7 +137,7 @@ async function open (url: string): Promise<pg.Client> {
 }
 
 async function logIn (config: pg.ClientConfig, check?: CheckHost): Promise<pg.Client> {
-  const client = new pg.Client(config)
+  const client = new pg.Client(ownFields<pg.ClientConfig>(config, { connectionTimeoutMillis: connectTimeout }))
   client.on('error', () => {})
   try {
     await client.connect()

@@ -1,3 +1,5 @@
+import { once } from 'node:events'
+import { type AddressInfo, createServer, type Socket } from 'node:net'
 import t from 'tap'
 import pg from 'pg'
 import { startTestPostgres } from '../../../harness/postgres.ts'
@@ -84,6 +86,18 @@ t.test('a template that stays busy, or that does not exist, is an error that say
     t.notMatch(JSON.stringify([error.message, error.stack, error, error.cause, String(error.cause?.stack)]), /secret/)
   }
   await t.rejects(cloneDatabase(shop, { templat: 'x' } as object), { code: 'FST_PG_SCOPE_OPTIONS', message: /`cloneDatabase: options.templat`|templat/ })
+})
+
+t.test('a server that accepts connections and answers nothing is an error', async (t) => {
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => { sockets.add(socket) }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy()
+    server.close()
+  })
+  const url = `postgres://a:b@127.0.0.1:${(server.address() as AddressInfo).port}/shop`
+  await t.rejects(cloneDatabase(url), { code: 'FST_PG_SCOPE_TESTING', details: /cannot be reached/ })
 })
 
 t.test('a server with TLS is reached as its URL says, and the parameters stay in the URL of the clone', async (t) => {
