@@ -63,8 +63,8 @@ export class HandlerAttempts {
   readonly #idempotent: IdempotentRequest | null
   #current: Attempt = { reply: null, successor: null }
   #before!: ReplyState
-  /** Begins the next attempt, in the async context of the first one. */
-  #next!: () => unknown
+  /** Begins the next attempt, in the async context of the first one. Null if there can be none. */
+  #next: (() => unknown) | null = null
   readonly #obstacles: Obstacles
   readonly #delay: AttemptDelay
   #isBetween = false
@@ -76,7 +76,7 @@ export class HandlerAttempts {
     this.#given = reply
     this.reply = ownReply(reply)
     this.#obstacles = new Obstacles(host, this.reply)
-    this.#delay = new AttemptDelay(this.reply.raw, () => this.disconnected())
+    this.#delay = new AttemptDelay(this.reply.raw, () => this.closed())
   }
 
   /** The session of the request is used. */
@@ -214,9 +214,12 @@ export class HandlerAttempts {
     this.#delay.end()
   }
 
-  /** The client has disconnected. */
-  disconnected (): void {
-    if (!this.#host.outlivesClient) this.stop('the client had disconnected')
+  /** The response was sent, or the client has disconnected. */
+  closed (): void {
+    if (this.#host.outlivesClient) return
+    this.stop('the client had disconnected')
+    // Before Node 24, a request would grow old with the async context of an attempt that never begins.
+    this.#next = null
   }
 
   /**
@@ -294,7 +297,7 @@ export class HandlerAttempts {
     // Again: the failed attempt may have gone on during the delay.
     this.#before.restore()
     retries.next()
-    const result = this.#next()
+    const result = this.#next!()
     return result === undefined ? this.reply : result
   }
 }

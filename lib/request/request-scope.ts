@@ -273,7 +273,7 @@ export class RequestScope {
 
   #closed (): void {
     this.#detach?.()
-    this.attempts?.disconnected()
+    this.attempts?.closed()
     this.#body?.release()
     this.#settleAtClose()
     if (this.config.mode === 'autocommit' && this.#delivered && this.#reply!.raw.statusCode < 400) {

@@ -45,8 +45,7 @@ const source = `
   const kinds = {
     'requests': () => requester('/default'),
     'requests with a body': () => requester('/body', 'POST', 'content-type: text/plain\\r\\ncontent-length: 1\\r\\n\\r\\nx'),
-    // Before AsyncContextFrame, the async context that waits for a second attempt lets its request grow old.
-    ...(Number(process.versions.node.split('.')[0]) >= 24 && { 'requests with retry': () => requester('/retry') }),
+    'requests with retry': () => requester('/retry'),
     'requests with a hook': () => requester('/hook'),
     'requests in autocommit': () => requester('/autocommit'),
     'units of work with something else in them': call(() => app.db.scope(async (session) => {
