@@ -10,6 +10,7 @@ import { Direct } from '../direct/direct.ts'
 import { noFunction, pgScopeError } from '../errors.ts'
 import { ObservedPromise } from '../observed-promise.ts'
 import type { Settings } from '../exchange/transaction-config.ts'
+import type { Writer } from '../exchange/written-position.ts'
 import { ownFields } from '../own-fields.ts'
 import { PoolerWatch } from '../pgbouncer/watch.ts'
 import { newCounters } from '../pool/counters.ts'
@@ -151,8 +152,10 @@ export class PgEngine implements Engine, DivertibleEngine {
     const config = this.#configOf(options)
     const { signal } = ownFields(options)
     const retries = this.retries(config, this.#log)
-    for (;;) {
+    for (let previous: ManagedSession | null = null; ;) {
       const session = this.#openFor(config, options)
+      if (previous !== null) session.shareWriter(previous)
+      previous = session
       session.endIsAwaited = true
       session.attempt = retries?.attempt ?? 1
       try {
@@ -183,8 +186,8 @@ export class PgEngine implements Engine, DivertibleEngine {
   }
 
   /** A request begins. @returns runs a function with the session of the request as the current one */
-  followRequest (session: () => Session | null): RunInRequest {
-    return followRequest(this.#host.pool, session)
+  followRequest (session: () => Session | null, writer: Writer | null): RunInRequest {
+    return followRequest(this.#host.pool, session, writer)
   }
 
   session (options: ScopeOptions = {}): OwnedSession {

@@ -1,6 +1,6 @@
 import type { Connection } from '../pool/connection.ts'
 import { type KnownLog, rememberLog } from '../postgres/known-log.ts'
-import { formatPosition } from '../postgres/wal-position.ts'
+import { formatPosition, laterPosition } from '../postgres/wal-position.ts'
 import { Statement } from './statement.ts'
 
 /** Whether the transaction has written anything. */
@@ -35,6 +35,19 @@ class Question extends Statement {
 export interface Writer {
   /** The position behind its last COMMIT that has written anything, as text, or null. */
   writtenAt: string | null
+}
+
+/** Where a request has written, in whatever sessions and statements. */
+export class RequestWriter implements Writer {
+  #writtenAt: string | null = null
+
+  get writtenAt (): string | null {
+    return this.#writtenAt
+  }
+
+  set writtenAt (position: string | null) {
+    this.#writtenAt = laterPosition(this.#writtenAt, position)
+  }
 }
 
 /** Asks where a commit stands in the log, so that a replica can be asked whether it has replayed it. */

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import type { Writer } from '../exchange/written-position.ts'
 import type { PgEngine } from '../engine/engine.ts'
 import type { RunInRequest } from '../session/current-session.ts'
 import type { Session } from '../../types/session.ts'
@@ -13,10 +14,12 @@ interface RawRequest {
 }
 
 /** Runs the rest of a request with its session as the current one: `app.db.current()`. */
-export function runAsCurrent (engine: PgEngine, request: FastifyRequest, decorator: string, done: () => void): void {
+export function runAsCurrent (
+  engine: PgEngine, request: FastifyRequest, decorator: string, writer: Writer | null, done: () => void
+): void {
   // Node passes the async context of a request on to its socket, which must not retain the request until it is closed.
   const ref = new WeakRef(request as unknown as Record<string, Session>)
-  const run = engine.followRequest(() => ref.deref()?.[decorator] ?? null)
+  const run = engine.followRequest(() => ref.deref()?.[decorator] ?? null, writer)
   const raw = request.raw as unknown as RawRequest
   if (hasBody(raw)) keepForBody(raw, run)
   run(done)

@@ -1,7 +1,5 @@
 import type { RowStream, Savepoint, Session, SessionState, StreamOptions } from '../../types/session.ts'
-import type { Writer } from '../exchange/written-position.ts'
 import { type ForLibraries, forLibraries, type LibrarySession } from '../library-session.ts'
-import { writer, type WritingSession } from '../session/current-session.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 
 /** The request whose handler may have several attempts, each with a session of its own. */
@@ -46,10 +44,6 @@ export class EarlySession implements Session {
 
   get writtenAt (): string | null {
     return this.#session.writtenAt
-  }
-
-  get [writer] (): Writer {
-    return (this.#session as ManagedSession & WritingSession)[writer]
   }
 
   get signal (): AbortSignal {

@@ -7,7 +7,6 @@ import { routeConfig, type SessionConfig } from '../config/session-config.ts'
 import { traceparentOf } from '../config/trace-policy.ts'
 import { ownFields } from '../own-fields.ts'
 import { conflictIn } from '../postgres/sqlstate.ts'
-import type { Writer } from '../exchange/written-position.ts'
 import type { ManagedSession } from '../session/managed-session.ts'
 import { RequestLabel } from '../telemetry/request-label.ts'
 import { settingsFor } from '../session/request-settings.ts'
@@ -61,6 +60,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
   const timings = new ServerTimings(engine)
 
   app.decorateRequest(mark, null)
+  if (tokens !== null) app.decorateRequest(tokens.mark, null)
   app.decorateRequest(decorator as 'db', {
     getter (this: FastifyRequest) {
       const marked = (this as Marked)[mark]
@@ -74,7 +74,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
     if (scope === null) (request as Marked)[mark] = reply
     else scope.attach(reply)
     notePipelined(request.raw, reply.raw)
-    runAsCurrent(engine, request, decorator, done)
+    runAsCurrent(engine, request, decorator, tokens === null ? null : tokens.writerOf(request), done)
   })
 
   app.addHook('onError', (request, reply, error, done) => {
@@ -91,14 +91,14 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
 
   const settle: OnSend = (request, reply, payload, done) => {
     const scope = scopeOf(request)
+    const told = tokens === null ? done : tokens.telling(request, reply, done)
     if (scope !== null) {
       const { timing } = scope.session.label!
-      const timed = timing === null ? done : withServerTiming(reply, timing, done)
-      return scope.send(reply, payload, tokens === null ? timed : telling(tokens, scope, reply, timed))
+      return scope.send(reply, payload, timing === null ? told : withServerTiming(reply, timing, told))
     }
     // A stream may first use the session while it is being sent.
     if (typeof payload === 'object' && payload !== null) (request as Marked)[mark] = new SentBody(reply, payload)
-    done()
+    told()
   }
 
   /** Before the handler of a WebSocket: the client sees the switch of protocols after COMMIT was answered. */
@@ -197,8 +197,7 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
     )
     const notBefore = tokens !== null && scope.config.transaction.replicable ? tokens.read(request) : null
     const session = engine.open(scope.config, settings, (error) => scope.forced(error), label, notBefore)
-    // What app.db.query() has written in an earlier attempt is committed.
-    if (scope.session?.writtenAt != null) (session as Writer).writtenAt = scope.session.writtenAt
+    if (tokens !== null) session.shareWriter(tokens.writerOf(request))
     return session
   }
 
@@ -253,15 +252,6 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
       late.set(config, known)
     }
     return known
-  }
-}
-
-/** Tells the client where the request has written, before its response is sent. */
-function telling (tokens: PositionTokens, scope: RequestScope, reply: FastifyReply, done: Done): Done {
-  return (error, payload) => {
-    const { writtenAt } = scope.session
-    if (writtenAt !== null) tokens.send(reply, writtenAt)
-    done(error, payload)
   }
 }
 

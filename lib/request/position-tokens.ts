@@ -1,7 +1,9 @@
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import type { ReadYourWrites } from '../config/replica-policy.ts'
+import { RequestWriter, type Writer } from '../exchange/written-position.ts'
 import { parsePosition, type WalPosition } from '../postgres/wal-position.ts'
+import type { Done } from './answer.ts'
 
 /** Takes the token to the client and back, where no cookie does. */
 const header = 'x-pg-scope-lsn'
@@ -17,6 +19,8 @@ interface WithCookies {
  * that could name any position would send all its reads to the primary.
  */
 export class PositionTokens {
+  /** The property of a request that has its writer: Fastify resets it for each request. */
+  readonly mark = Symbol('fastify-pg-scope.writer')
   readonly #secret: string
   readonly #cookie: string
   readonly #log: FastifyBaseLogger
@@ -42,8 +46,23 @@ export class PositionTokens {
     return position
   }
 
+  /** What learns where a request has written. */
+  writerOf (request: FastifyRequest): Writer {
+    const marked = request as unknown as Record<symbol, Writer | null>
+    return (marked[this.mark] ??= new RequestWriter())
+  }
+
+  /** Tells the client where the request has written, before its response is sent. */
+  telling (request: FastifyRequest, reply: FastifyReply, done: Done): Done {
+    return (error, payload) => {
+      const { writtenAt } = this.writerOf(request)
+      if (writtenAt !== null) this.#send(reply, writtenAt)
+      done(error, payload)
+    }
+  }
+
   /** @param position as text */
-  send (reply: FastifyReply, position: string): void {
+  #send (reply: FastifyReply, position: string): void {
     // Too late after the first byte, as for the work of a streamed body.
     if (reply.raw.headersSent) return
     const token = `${position}.${this.#signature(position)}`

@@ -18,11 +18,11 @@ import { addsStatements } from '../exchange/followed-commit.ts'
 import type { Settings, TransactionConfig } from '../exchange/transaction-config.ts'
 import { rejected } from './rejected.ts'
 import { SingleStatement } from '../exchange/single-statement.ts'
-import type { Writer } from '../exchange/written-position.ts'
 import { readStatement } from '../exchange/read-statement.ts'
 import type { RequestLabel } from '../telemetry/request-label.ts'
 
 const nothing = Promise.resolve()
+const noop = (): void => {}
 
 /**
  * A session in `mode: 'autocommit'`: nothing stays open between statements, and transaction(fn) is a real transaction.
@@ -164,10 +164,10 @@ export class AutocommitSession extends SessionBase implements ManagedSession {
       engine: this.host.pool,
       reportsFailures: () => this.endIsAwaited || this.isClosed,
       newSession: () => {
-        const writer = this.host.replicas === null ? null : this.writerOfCall()
-        const ended = ({ writtenAt }: Writer): void => { if (writer !== null) writer.writtenAt = writtenAt }
-        const host = { ...this.host, ended }
-        return new ScopedSession(host, this.#transactionConfig, this.#requestSettings, this.label)
+        const host = { ...this.host, ended: noop }
+        const session = new ScopedSession(host, this.#transactionConfig, this.#requestSettings, this.label)
+        if (this.host.replicas !== null) session.shareWriter(this.writerOfCall())
+        return session
       },
       changed: () => this.#changes.announce(),
       begun: (session) => { if (this.label !== undefined) enterWorkOf(session) },

@@ -10,6 +10,8 @@ interface Place {
   readonly engine: object
   /** Null if the request is over and was collected. */
   readonly session: () => Session | null
+  /** What learns where code of this place has written by itself; null if no replica needs to know. */
+  readonly writer: Writer | null
   readonly around: Place | undefined
 }
 
@@ -22,25 +24,33 @@ export type RunInRequest = (fn: () => unknown) => unknown
  * A request begins.
  *
  * @param session makes the session of the request when it is first used
+ * @param writer learns where the request has written
  */
-export function followRequest (engine: object, session: () => Session | null): RunInRequest {
+export function followRequest (engine: object, session: () => Session | null, writer: Writer | null): RunInRequest {
   let around = places.getStore()
   // Node passes the context of a request on to the next one of the same socket.
   while (around?.engine === engine) around = around.around
-  const place = { engine, session, around }
+  const place = { engine, session, writer, around }
   return (fn) => places.run(place, fn)
 }
 
 /** Runs a function as part of scope(fn) or transaction(fn). */
-export function runInSession<T> (engine: object, session: Session, fn: () => Promise<T> | T): Promise<T> {
-  return places.run({ engine, session: () => session, around: places.getStore() }, async () => fn())
+export function runInSession<T> (
+  engine: object, session: Session & WritingSession, fn: () => Promise<T> | T
+): Promise<T> {
+  const place = { engine, session: () => session, writer: session[writer], around: places.getStore() }
+  return places.run(place, async () => fn())
+}
+
+function currentPlace (engine: object): Place | undefined {
+  let place = places.getStore()
+  while (place !== undefined && place.engine !== engine) place = place.around
+  return place
 }
 
 /** The session that the running code belongs to, or null. */
 export function currentSession (engine: object): Session | null {
-  let place = places.getStore()
-  while (place !== undefined && place.engine !== engine) place = place.around
-  return place === undefined ? null : place.session()
+  return currentPlace(engine)?.session() ?? null
 }
 
 /** What learns where the work of a session is written: the session that its methods lead to. */
@@ -51,10 +61,9 @@ export interface WritingSession {
   readonly [writer]: Writer
 }
 
-/** The writer of the session that the running code belongs to, or null. */
+/** The writer of the request or session that the running code belongs to, or null. It opens no session. */
 export function currentWriter (engine: object): Writer | null {
-  const session = currentSession(engine) as (Session & WritingSession) | null
-  return session === null ? null : session[writer]
+  return currentPlace(engine)?.writer ?? null
 }
 
 /** @throws FST_PG_SCOPE_NO_SESSION */

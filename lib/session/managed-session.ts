@@ -4,7 +4,9 @@ import type { ConnectionOwner } from '../pool/work-context.ts'
 import type { ArraySetMember } from '../array-set.ts'
 import type { WireValue } from '../postgres/messages.ts'
 import type { OwnedSession } from '../../types/session.ts'
+import type { Writer } from '../exchange/written-position.ts'
 import type { TransactionHost } from '../exchange/transaction-host.ts'
+import type { WritingSession } from './current-session.ts'
 import type { RequestLabel } from '../telemetry/request-label.ts'
 
 /** What a session needs of the engine. */
@@ -24,7 +26,7 @@ export interface SessionHost extends TransactionHost {
 export type Outcome = 'commit' | 'rollback'
 
 /** A session as the engine and the end of a request see it. */
-export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetMember {
+export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetMember, WritingSession {
   /** Called when close() stops waiting for the session. */
   onForcedClose: ((error: Error) => void) | undefined
   /** Set by what runs its work again. */
@@ -37,6 +39,8 @@ export interface ManagedSession extends OwnedSession, ConnectionOwner, ArraySetM
   addToEnd (text: string, values: WireValue[]): void
   /** commit() has saved a part of its work. */
   readonly hasCommitted: boolean
+  /** See SessionBase. */
+  shareWriter (writer: Writer): void
   /** A request or scope(fn) awaits end('commit'), which rejects with any failure that no caller awaited before. */
   endIsAwaited: boolean
   /** performance.now() when the open transaction acquired its connection, or null. */

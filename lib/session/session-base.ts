@@ -25,6 +25,7 @@ export abstract class SessionBase {
   protected reason: Error | undefined
   #controller: AbortController | null = null
   #writtenAt: string | null = null
+  #sharedWriter: Writer | null = null
 
   constructor (host: SessionHost, label: RequestLabel | undefined) {
     this.host = host
@@ -32,12 +33,18 @@ export abstract class SessionBase {
   }
 
   get writtenAt (): string | null {
-    return this.#writtenAt
+    return this.#sharedWriter === null ? this.#writtenAt : this.#sharedWriter.writtenAt
   }
 
   /** A part of its work is committed. Several parts may be answered in another order than that of their commits. */
   set writtenAt (position: string | null) {
-    this.#writtenAt = laterPosition(this.#writtenAt, position)
+    if (this.#sharedWriter === null) this.#writtenAt = laterPosition(this.#writtenAt, position)
+    else this.#sharedWriter.writtenAt = position
+  }
+
+  /** What its request, an earlier attempt or the session around it writes counts as written by it, too. */
+  shareWriter (writer: Writer): void {
+    this.#sharedWriter = writer
   }
 
   get [writer] (): Writer {

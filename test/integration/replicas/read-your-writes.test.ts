@@ -96,6 +96,65 @@ t.test('a client that sends back the header of its write reads it, others may re
     (await app.inject({ url: `/repeatable/${n}`, headers: { [lsn]: token } })).json().place === 'standby_1')
 })
 
+t.test('what app.db.query() writes in a request is told, and does not open the session of the request', async (t) => {
+  let decisions = 0
+  const { app } = await open(t, { commitIf: () => ++decisions > 0 })
+  for (const path of ['engine', 'function']) {
+    t.match((await app.inject({ method: 'POST', url: `/${path}/${next()}` })).headers[lsn], String, path)
+  }
+  t.equal(decisions, 0)
+})
+
+t.test('what app.db.query() has begun to write before the request used its session is told', async (t) => {
+  const { app } = await open(t)
+  app.post('/both', async (request) => {
+    const late = app.db.query('INSERT INTO item (n) VALUES ($1)', [next()])
+    await request.db.query('SELECT 1')
+    await late
+    t.match(request.db.writtenAt, String)
+    return 'written'
+  })
+  t.match((await app.inject({ method: 'POST', url: '/both' })).headers[lsn], String)
+})
+
+t.test('what app.db.query() writes beside a transaction(fn) that has ended meanwhile is told', async (t) => {
+  const { app } = await open(t)
+  app.post('/late', { config: { db: { mode: 'autocommit' } } }, async (request) => {
+    let late: Promise<unknown> = Promise.resolve()
+    await request.db.transaction(async () => {
+      late = app.db.query(`INSERT INTO item (n) SELECT ${next()} FROM pg_sleep(0.2)`)
+    })
+    t.equal(request.db.writtenAt, null)
+    await late
+    return 'written'
+  })
+  t.match((await app.inject({ method: 'POST', url: '/late' })).headers[lsn], String)
+})
+
+t.test('a constraint that is checked as a statement commits by itself is an error of that statement', async (t) => {
+  const text = 'INSERT INTO item (n, one) VALUES ($1, 1), ($1 + 1, 1)'
+  const failures = []
+  for (const readYourWrites of [false, { secret }] as const) {
+    const { app } = await open(t, { readYourWrites })
+    failures.push(await app.db.query(text, [Number(`${next()}000`)]).catch((error) => error))
+  }
+  for (const { statement, code, position } of failures) t.same({ statement, code, position }, { statement: text, code: '23505', position: undefined })
+})
+
+t.test('a scope with retry knows what app.db.query() has written in its failed attempts', async (t) => {
+  const { app } = await open(t)
+  const session = await app.db.scope(async (session) => {
+    if (session.attempt === 1) {
+      await app.db.query('INSERT INTO item (n) VALUES ($1)', [next()])
+      throw Object.assign(new Error('a conflict'), { code: '40001' })
+    }
+    await session.query('SELECT 1')
+    return session
+  }, { retry: 2 })
+  t.equal(session.attempt, 2)
+  t.match(session.writtenAt, String)
+})
+
 for (const strategy of strategies) {
   t.test(`${strategy}: statements that commit by themselves tell where they have written, too`, async (t) => {
     const proxy = await startPgProxy(t, primary)
