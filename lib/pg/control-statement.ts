@@ -34,7 +34,7 @@ export function stepsOf (text: string): Step[] | null {
 
 /**
  * A step of a text that is sent outside of transactions. PostgreSQL makes statements without BEGIN a transaction with
- * what follows them in their text: BEGIN makes it one that stays open, COMMIT and ROLLBACK end it, and so does a failure
+ * what follows them in their text: BEGIN makes it one that stays open, COMMIT, ROLLBACK and a failure end it
  * (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT).
  */
 export interface PlacedStep {
