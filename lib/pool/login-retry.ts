@@ -1,5 +1,8 @@
 import type { Hosts } from '../postgres/hosts.ts'
 import { hasNoServer } from '../postgres/sqlstate.ts'
+import type { Connection } from './connection.ts'
+import type { ConnectionSource } from './sources/connection-source.ts'
+import { wasCutOff } from './sources/cut-off.ts'
 
 /**
  * After a restart of PostgreSQL, PgBouncer refuses the first connection and logs in to the server only then. How
@@ -24,4 +27,17 @@ export function retriesLogin (error: unknown, since: number, hosts: Hosts | null
   if (!hasNoServer(error) || performance.now() - since >= timeout) return false
   setTimeout(retry, interval)
   return true
+}
+
+/**
+ * Takes a connection from the source. A login that was cut off before any answer came, as by a PgBouncer that is
+ * replaced (so_reuseport), is tried once more at once: nothing but the startup packet was sent.
+ */
+export function takeFrom (
+  source: ConnectionSource, done: (error: unknown, connection: Connection | null) => void
+): void {
+  source.take((error, connection) => {
+    if (wasCutOff(error)) source.take(done)
+    else done(error, connection)
+  })
 }

@@ -9,7 +9,7 @@ import { type CommitLatency, HandOver, type PendingCommit } from './hand-over.ts
 import { Lease, type LeaseKeeper } from './lease.ts'
 import { Admission } from './admission.ts'
 import { answersPing } from './pre-ping.ts'
-import { retriesLogin } from './login-retry.ts'
+import { retriesLogin, takeFrom } from './login-retry.ts'
 import { closedError, deadlockError } from './pool-errors.ts'
 import type { PoolHost, PoolStats } from './pool-host.ts'
 import type { PoolLimits } from './pool-limits.ts'
@@ -185,7 +185,7 @@ export class Pool {
     const began = performance.now()
     const isIdle = this.#source.idle > this.#arrivals.idle
     this.#arrivals.add(isIdle)
-    this.#source.take((error, connection) => {
+    takeFrom(this.#source, (error, connection) => {
       this.#arrivals.remove(isIdle)
       arrived?.(connection)
       if (connection === null) return this.#refused(error, began)
@@ -277,10 +277,10 @@ export class Pool {
     const full = failureKind(error) === 'too-many-connections'
     // Waiters can use the next connection that is returned, if this pool has any.
     if (full && this.#taken > 0) return
-    // Waiters that were left in the queue until the last connection was refused are rejected with it.
-    for (let count = full ? this.#limits.max : 1; count > 0; count--) {
-      if (this.#waiting.since <= began) refuse(this.#next(), connectError(error, this.#host.target))
-    }
+    // Rejects the waiters that were left in the queue until the last connection was refused, and all waiters if none of
+    // several hosts can be reached.
+    let count = this.#host.hosts !== null && this.#arrivals.count === 0 ? Infinity : full ? this.#limits.max : 1
+    while (count-- > 0 && this.#waiting.since <= began) refuse(this.#next(), connectError(error, this.#host.target))
     this.#fetch()
   }
 

@@ -7,6 +7,7 @@ import type { Host } from '../../postgres/host.ts'
 import { type Hosts, timeoutOfOne } from '../../postgres/hosts.ts'
 import { Connection, type ConnectionLimits, cutOff, type ScopeClient } from '../connection.ts'
 import type { ConnectionSourceHost } from './connection-source.ts'
+import { noteCutOff } from './cut-off.ts'
 import { traceConnect } from './connect-trace.ts'
 
 /** Method and route of the request whose batch is being answered, if a request sent it. */
@@ -74,6 +75,7 @@ export class Clients {
         if (done === undefined) return super.connect()
         const trace = traceConnect(host.engineIdentity)
         const opened = (error: Error | null, client?: pg.Client): void => {
+          if (error != null) noteCutOff(this, error)
           // pg leaves the socket open if the login fails, because of the password for example.
           if (error != null) cutOff(this)
           if (error != null) trace?.fail(error)

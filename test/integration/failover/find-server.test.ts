@@ -4,6 +4,7 @@ import t from 'tap'
 import { openLoggedApp, type LoggedApp } from '../../../harness/logged-app.ts'
 import { startPgProxy, type PgProxy } from '../../../harness/pg-proxy.ts'
 import type { PgScopeOptions } from '../../../harness/plugin.ts'
+import { startTcpProxy } from '../../../harness/tcp-proxy.ts'
 import { startCluster } from '../../../harness/standby.ts'
 import { strategies } from '../../../harness/variant.ts'
 import { gatherEach } from '../../../lib/cli/doctor/gather.ts'
@@ -125,6 +126,44 @@ t.test('if no host can be reached and none is awaited, a session is rejected as 
     t.ok(performance.now() - began < 60_000, 'without waiting for acquireTimeout')
   }
 })
+
+for (const strategy of strategies) {
+  t.test(`${strategy}: if no host can be reached, all sessions that wait are rejected, and none waits for acquireTimeout`, async (t) => {
+    const { app } = await open(t, url([closed, { port: 11 }], 'target_session_attrs=any'), {
+      startupCheck: false, pool: { strategy, max: 1, acquireTimeout: 3000 }
+    })
+    const codes = await Promise.all(Array.from({ length: 30 }, () => app.db.query('SELECT 1').catch(({ code }) => code)))
+    t.same(new Set(codes), new Set(['FST_PG_SCOPE_UNREACHABLE']))
+    t.equal(app.db.stats().counters.timedOut, 0)
+  })
+
+  t.test(`${strategy}: a login that is reset before any answer came is tried once more, on one host or several`, async (t) => {
+    for (const count of [1, 2]) {
+      let resets = 0
+      const servers = []
+      for (let i = 0; i < count; i++) {
+        servers.push(await startTcpProxy(t, { host: '127.0.0.1', port: primary.port }, (client, target) => {
+          if (resets > 0) {
+            resets--
+            client.once('data', () => client.resetAndDestroy())
+          } else {
+            client.pipe(target)
+            target.pipe(client)
+          }
+        }))
+      }
+      const { app } = await open(t, url(servers), { pool: { strategy, max: 1, acquireTimeout: 2000 } })
+      await app.db.reset()
+      resets = 1
+      t.equal((await app.db.query('SELECT 1 AS one')).rows[0].one, 1, `${count} hosts`)
+      await app.db.reset()
+      resets = 10
+      await t.rejects(app.db.query('SELECT 1'), { code: 'FST_PG_SCOPE_UNREACHABLE' }, `${count} hosts: not for ever`)
+      resets = 0
+      t.equal((await app.db.query('SELECT 1 AS one')).rows[0].one, 1)
+    }
+  })
+}
 
 t.test('a transaction that is read-only by choice says nothing about its server', async (t) => {
   const { app } = await open(t, url([primary], 'target_session_attrs=primary'), { pool: { strategy: 'queue', max: 1 } })
