@@ -2,13 +2,21 @@
 // here, as TypeScript and as JavaScript. A folder beside `base` has what an option replaces or adds.
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { edit, edits } from './edits.ts'
 import { stripTypes } from './strip-types.ts'
 
 const root = join(import.meta.dirname, '..')
 const target = join(root, 'dist/template')
 const { devDependencies } = JSON.parse(read('package.json')) as { devDependencies: Record<string, string> }
+const ecosystem = JSON.parse(read('test/ecosystem/package.json')) as { dependencies: Record<string, string> }
 
-const sources = { base: 'examples/starter', kysely: 'template/kysely', drizzle: 'template/drizzle', pgbouncer: 'template/pgbouncer' }
+const sources = {
+  base: 'examples/starter',
+  kysely: 'template/kysely',
+  drizzle: 'template/drizzle',
+  prisma: 'template/prisma',
+  pgbouncer: 'template/pgbouncer'
+}
 /** What the repository needs in these folders, or what installing and running leave there. */
 const left = /^(?:node_modules|data|dist|\.env|\.tap|package-lock\.json)(?:\/|$)/
 /** What only TypeScript needs. */
@@ -17,16 +25,17 @@ const forTypeScript = ['@fastify/type-provider-typebox', '@types/node', 'tsx', '
 rmSync(target, { recursive: true, force: true })
 for (const [part, folder] of Object.entries(sources)) {
   for (const file of filesOf(folder)) {
-    // npm leaves a file of this name out of a package.
-    const path = file === '.gitignore' ? 'gitignore' : file
-    write(join('typescript', part, path), file === 'package.json' ? manifest(folder) : read(join(folder, file)))
-    const [newPath, text] = inJavaScript(folder, file)
-    if (text !== null) write(join('javascript', part, newPath === '.gitignore' ? 'gitignore' : newPath), text)
+    if (file === 'package.json') writeManifests(part, folder)
+    else writeFile(part, file, read(join(folder, file)))
+  }
+  for (const [file, pieces] of Object.entries(edits[part] ?? {})) {
+    writeFile(part, file, edit(read(join(sources.base, file)), pieces))
   }
 }
 for (const language of ['typescript', 'javascript']) {
   write(join(language, 'kysely/package.json'), addedDependency('kysely'))
   write(join(language, 'drizzle/package.json'), addedDependency('drizzle-orm'))
+  write(join(language, 'prisma/package.json'), prismaManifest())
   write(join(language, 'pgbouncer/pgbouncer/pgbouncer.ini'), composedPgBouncer())
 }
 
@@ -37,13 +46,31 @@ function filesOf (folder: string): string[] {
     .filter((file) => !left.test(file) && !(folder !== sources.base && file === 'tsconfig.json'))
 }
 
-/** @returns null for a file that JavaScript does not need */
-function inJavaScript (folder: string, file: string): [path: string, text: string | null] {
-  const text = read(join(folder, file))
-  if (file === 'tsconfig.json' || file === 'typescript.js') return [file, null]
-  if (file === 'package.json') return [file, manifest(folder, true)]
-  if (file.endsWith('.ts')) return [file.replace(/\.ts$/, '.js'), stripTypes(text)]
-  return [file, withoutTypeScript(text)]
+/** In both languages. */
+function writeFile (part: string, file: string, text: string): void {
+  // npm leaves a file of this name out of a package.
+  const path = file === '.gitignore' ? 'gitignore' : file
+  write(join('typescript', part, path), text)
+  if (file === 'tsconfig.json' || file === 'typescript.js') return
+  if (file.endsWith('.ts')) write(join('javascript', part, path.replace(/\.ts$/, '.js')), inJavaScript(text))
+  else if (file.endsWith('.prisma')) write(join('javascript', part, path), withJavaScriptClient(text))
+  else write(join('javascript', part, path), withoutTypeScript(text))
+}
+
+function writeManifests (part: string, folder: string): void {
+  write(join('typescript', part, 'package.json'), manifest(folder))
+  write(join('javascript', part, 'package.json'), manifest(folder, true))
+}
+
+function inJavaScript (text: string): string {
+  return stripTypes(text).replace('/generated/client.js', '/generated/index.js')
+}
+
+/** Of Prisma's generators `prisma-client` writes TypeScript only. */
+function withJavaScriptClient (schema: string): string {
+  const [before, , ...after] = schema.split(/^(generator client \{[^}]*\})$/m)
+  const generator = 'generator client {\n  provider = "prisma-client-js"\n  output   = "../src/generated"\n}'
+  return `${before}${generator}${after.join('')}`
 }
 
 /** Names of files change, and lines about TypeScript are left out. */
@@ -63,6 +90,15 @@ function manifest (folder: string, javaScript = false): string {
 
 function addedDependency (name: string): string {
   return asJson({ dependencies: { [name]: devDependencies[name] } })
+}
+
+/** Of the same version, from which the tests write a client, too. */
+function prismaManifest (): string {
+  return asJson({
+    scripts: { postinstall: 'prisma generate', generate: 'prisma generate' },
+    dependencies: { '@prisma/client': ecosystem.dependencies['@prisma/client'] },
+    devDependencies: { prisma: ecosystem.dependencies.prisma }
+  })
 }
 
 /** docs/pgbouncer.ini with the addresses of compose.yaml. */

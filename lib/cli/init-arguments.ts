@@ -10,9 +10,14 @@ On a terminal it asks for what is not given here.
   --js          JavaScript (default: TypeScript, without a build)
   --kysely      queries with Kysely (default: SQL)
   --drizzle     queries with Drizzle
+  --prisma      queries with Prisma
   --pgbouncer   a PgBouncer in front of PostgreSQL, in compose.yaml
   -h, --help    this text
 `
+
+/** What an app may query with in place of SQL. */
+export const builders = ['kysely', 'drizzle', 'prisma'] as const
+export type Builder = typeof builders[number]
 
 /** What the command line says. Undefined: nothing. */
 export interface InitArguments {
@@ -20,11 +25,11 @@ export interface InitArguments {
   yes: boolean
   help: boolean
   javascript: true | undefined
-  builder: 'kysely' | 'drizzle' | undefined
+  builder: Builder | undefined
   pgbouncer: true | undefined
 }
 
-const flags = ['yes', 'js', 'kysely', 'drizzle', 'pgbouncer', 'help'] as const
+const flags = ['yes', 'js', ...builders, 'pgbouncer', 'help'] as const
 const short: Record<string, typeof flags[number]> = { y: 'yes', h: 'help' }
 
 /** @throws UsageError for what `init` does not know, and for options that exclude each other */
@@ -40,24 +45,19 @@ export function readInitArguments (args: string[]): InitArguments {
     throw new UsageError(`\`init\` writes one folder, got ${folders.length}: ${folders.join(', ')}`)
   }
   if (folders[0] === '') throw new UsageError('The folder for the new app must not be an empty string')
-  if (given.has('kysely') && given.has('drizzle')) {
-    throw new UsageError('`--kysely` and `--drizzle` exclude each other: choose one')
-  }
+  const [builder, other] = builders.filter((name) => given.has(name))
+  if (other !== undefined) throw new UsageError(`\`--${builder}\` and \`--${other}\` exclude each other: choose one`)
   return {
     folder: folders[0],
     yes: given.has('yes'),
     help: given.has('help'),
     javascript: given.has('js') || undefined,
-    builder: given.has('kysely') ? 'kysely' : given.has('drizzle') ? 'drizzle' : undefined,
+    builder,
     pgbouncer: given.has('pgbouncer') || undefined
   }
 }
 
 function flagOf (name: string, rawName: string, value: string | undefined): string {
-  if (name === 'prisma') {
-    throw new UsageError('`--prisma` is not available: the app would need code that `prisma generate` writes. ' +
-      'Use `--kysely`, `--drizzle` or SQL, and see docs/prisma.md to add Prisma by hand')
-  }
   const flag = rawName.startsWith('--') ? flags.find((known) => known === name) : short[name]
   if (flag === undefined) {
     const allowed = flags.map((known) => `--${known}`).join(', ')

@@ -1,5 +1,5 @@
 import { relative, resolve } from 'node:path'
-import { type InitArguments, initHelp, readInitArguments } from './init-arguments.ts'
+import { type Builder, type InitArguments, initHelp, readInitArguments } from './init-arguments.ts'
 import { checkProjectName, projectNameOf } from './project-name.ts'
 import { projectFiles } from './project-files.ts'
 import { askForAnswers } from './prompts.ts'
@@ -31,7 +31,7 @@ export async function init (args: string[]): Promise<void> {
 interface InitAnswers {
   folder: string
   javascript: boolean
-  builder: 'kysely' | 'drizzle' | null
+  builder: Builder | null
   pgbouncer: boolean
 }
 

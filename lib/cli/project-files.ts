@@ -1,5 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
+import type { Builder } from './init-arguments.ts'
 import { dependencyOnThisPackage } from './own-version.ts'
 import { packageFolder } from './package-folder.ts'
 import { UsageError } from './usage-error.ts'
@@ -7,11 +8,14 @@ import { UsageError } from './usage-error.ts'
 export interface Project {
   name: string
   javascript: boolean
-  builder: 'kysely' | 'drizzle' | null
+  builder: Builder | null
   pgbouncer: boolean
 }
 
-type Manifest = Record<string, unknown> & { dependencies: Record<string, string> }
+type Manifest = Record<string, unknown> & Partial<Record<typeof added[number], Record<string, string>>>
+
+/** What an option may add to package.json. */
+const added = ['scripts', 'dependencies', 'devDependencies'] as const
 
 /**
  * The files of a new app by their paths, in the order of these: the base, and what the options replace or add. A
@@ -29,18 +33,22 @@ export async function projectFiles ({ name, javascript, builder, pgbouncer }: Pr
       else files.set(path === 'gitignore' ? '.gitignore' : path, text)
     }
   }
-  const dependencies = Object.assign({}, ...manifests.map((manifest) => manifest.dependencies))
-  dependencies['fastify-pg-scope'] = await dependencyOnThisPackage()
-  const development = manifests[0]!.devDependencies as object
-  if (Object.hasOwn({ ...dependencies, ...development }, name)) {
+  const { description: _description, ...manifest } = manifests[0]!
+  for (const field of added) manifest[field] = Object.assign({}, ...manifests.map((part) => part[field]))
+  manifest.dependencies!['fastify-pg-scope'] = await dependencyOnThisPackage()
+  if (Object.hasOwn({ ...manifest.dependencies, ...manifest.devDependencies }, name)) {
     throw new UsageError(`${JSON.stringify(name)} cannot be the name of the app, which depends on a package of this ` +
       'name. Choose another folder')
   }
-  const sorted = Object.fromEntries(Object.entries(dependencies).sort(([a], [b]) => a < b ? -1 : 1))
-  const { description: _description, ...manifest } = manifests[0]!
-  files.set('package.json', `${JSON.stringify({ ...manifest, name, dependencies: sorted }, null, 2)}\n`)
+  for (const field of ['dependencies', 'devDependencies'] as const) manifest[field] = sorted(manifest[field]!)
+  files.set('package.json', `${JSON.stringify({ ...manifest, name }, null, 2)}\n`)
   files.set('README.md', files.get('README.md')!.replace(/^# .*/, `# ${name}`))
   return new Map([...files].sort(([a], [b]) => a < b ? -1 : 1))
+}
+
+/** As npm writes them. */
+function sorted (packages: Record<string, string>): Record<string, string> {
+  return Object.fromEntries(Object.entries(packages).sort(([a], [b]) => a < b ? -1 : 1))
 }
 
 async function readAll (folder: string): Promise<[path: string, text: string][]> {

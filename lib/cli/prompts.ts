@@ -1,12 +1,14 @@
 import { createInterface, type Interface } from 'node:readline/promises'
-import type { InitArguments } from './init-arguments.ts'
+import type { Builder, InitArguments } from './init-arguments.ts'
 
-const builders = { '': null, none: null, sql: null, kysely: 'kysely', drizzle: 'drizzle' } as const
+const builders: Record<string, Builder | null> = {
+  '': null, none: null, sql: null, kysely: 'kysely', drizzle: 'drizzle', prisma: 'prisma'
+}
 
 interface Answers {
   folder: string
   javascript: boolean
-  builder: 'kysely' | 'drizzle' | null
+  builder: Builder | null
   pgbouncer: boolean
 }
 
@@ -42,7 +44,7 @@ async function ask (
   const javascript = given.javascript ??
     await askUntil(terminal, 'TypeScript or JavaScript? [ts/js] (ts): ', oneOf({ '': false, ts: false, js: true }))
   const builder = given.builder ??
-    await askUntil(terminal, 'Queries with SQL, Kysely or Drizzle? [sql/kysely/drizzle] (sql): ', oneOf(builders))
+    await askUntil(terminal, 'Queries with? [sql/kysely/drizzle/prisma] (sql): ', oneOf(builders))
   const pgbouncer = given.pgbouncer ??
     await askUntil(terminal, 'PgBouncer in compose.yaml? [y/n] (n): ', oneOf({ '': false, y: true, n: false }))
   return { folder, javascript, builder, pgbouncer }

@@ -64,7 +64,9 @@ function failureOf (error: pg.DatabaseError): Failure {
       message,
       detail: error.detail,
       column: error.column,
-      hint: error.hint
+      hint: error.hint,
+      // Prisma does not read it. A handler of errors finds it, of a CHECK or an exclusion.
+      constraint: error.constraint
     }
   }
 }

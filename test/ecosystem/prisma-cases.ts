@@ -173,11 +173,13 @@ t.test('the isolation level is honoured where nothing ran yet, and an error else
 t.test('errors of the server are those of Prisma, with the SQLSTATE', async (t) => {
   const { db } = await startShop(t, postgres)
   await db.query('ALTER TABLE pet ALTER CONSTRAINT pet_owner_id_fkey NOT DEFERRABLE')
+  await db.query('ALTER TABLE person ADD CONSTRAINT balance_not_negative CHECK (balance >= 0)')
   const prisma = clientOn(db)
   const sqlstate = (originalCode: string) => ({ driverAdapterError: { cause: { originalCode } } })
   const cases: [string, string, object, () => Promise<unknown>][] = [
     ['P2002', '23505', { cause: { kind: 'UniqueConstraintViolation', constraint: { fields: ['full_name'] } } }, () => add(prisma, 'Ada')],
     ['P2003', '23503', { cause: { constraint: { index: 'pet_owner_id_fkey' } } }, () => prisma.pet.create({ data: { ownerId: 99, name: 'x' } })],
+    ['P2039', '23514', { cause: { constraint: 'balance_not_negative' } }, () => prisma.person.create({ data: { name: 'x', balance: -1 } })],
     ['P2010', '42703', { cause: { kind: 'ColumnNotFound', column: 'nothing' } }, () => prisma.$queryRaw`SELECT nothing`],
     ['P2010', '40001', { cause: { kind: 'TransactionWriteConflict' } }, () => prisma.$executeRaw`DO $$ BEGIN RAISE SQLSTATE '40001'; END $$`],
     ['P2010', '22012', { cause: { kind: 'postgres', message: 'division by zero' } }, () => prisma.$queryRaw`SELECT 1 / 0`],

@@ -1,11 +1,9 @@
-import { spawn } from 'node:child_process'
-import { once } from 'node:events'
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 import t from 'tap'
 import { temporaryFolder } from '../../harness/folders.ts'
-import { waitFor } from '../../harness/wait-for.ts'
+import { init as initApp, startApp, testApp } from './new-app.ts'
 import { install, pack, root, run } from './tarball.ts'
 
 const require = createRequire(import.meta.url)
@@ -21,18 +19,7 @@ const packages = Object.keys(own).filter((name) => name !== 'fastify-pg-scope' &
 const installed = await install(tarball, folder, packages)
 const tsc = join(root, 'node_modules/typescript/bin/tsc')
 const { bin } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'))
-const init = async (name: string, ...flags: string[]): Promise<string> => {
-  await run(process.execPath, [join(installed, bin['fastify-pg-scope']), 'init', name, '--yes', ...flags], folder)
-  return join(folder, name)
-}
-
-/** Runs the app's own tests by its own script; the names of files limit them to some. */
-async function testApp (app: string, ...files: string[]): Promise<string> {
-  const { scripts } = JSON.parse(await readFile(join(app, 'package.json'), 'utf8'))
-  const all = /test\/\*\.test\.[jt]s$/.exec(scripts.test)![0]
-  const chosen = files.length === 0 ? all : files.map((file) => all.replace('*', file)).join(' ')
-  return await run('sh', ['-c', scripts.test.replace(all, chosen).replace('node ', `"${process.execPath}" `)], app)
-}
+const init = (name: string, ...flags: string[]): Promise<string> => initApp(installed, folder, name, ...flags)
 
 t.test('the app in TypeScript compiles strictly, and its tests pass', async (t) => {
   const app = await init('plain')
@@ -70,17 +57,12 @@ for (const builder of ['kysely', 'drizzle']) {
 
 t.test('the app starts by its own script, and closes on SIGTERM', async (t) => {
   const app = await init('started')
-  await writeFile(join(app, '.env'), 'PORT=0\nLOG_LEVEL=warn\n')
   const { scripts } = JSON.parse(await readFile(join(app, 'package.json'), 'utf8'))
-  const { NODE_OPTIONS: _hooks, DATABASE_URL: _url, ...env } = process.env
-  const server = spawn(process.execPath, scripts.start.split(' ').slice(1), { cwd: app, env })
-  t.teardown(() => server.kill('SIGKILL'))
-  let output = ''
-  for (const stream of [server.stdout, server.stderr]) stream.on('data', (chunk) => { output += chunk })
-  const url = (await waitFor(() => /The bank is open at (\S+)\. /.exec(output), { timeout: 60_000, message: output }))[1]
+  await writeFile(join(app, '.env'), 'PORT=0\nLOG_LEVEL=warn\n')
+  const { url, stop } = await startApp(t, app, scripts.start.split(' ').slice(1))
   t.equal((await fetch(`${url}/health`)).status, 200)
-  server.kill('SIGTERM')
-  t.same(await once(server, 'close'), [0, null], output)
+  const { ended, output } = await stop()
+  t.same(ended, [0, null], output)
 })
 
 t.test('npm create runs the same command', async (t) => {

@@ -48,7 +48,7 @@ t.test('what cannot be meant ends with status 2, says why, and writes nothing', 
     [['init', 'my-app', '--yes', '--js=1'], /`--js` takes no value/],
     [['init', 'my-app', '--yes', '--no-js'], /`init` has no option `--no-js`/],
     [['init', 'my-app', '--yes', '--kysely', '--drizzle'], /`--kysely` and `--drizzle` exclude each other/],
-    [['init', 'my-app', '--yes', '--prisma'], /`--prisma` is not available/],
+    [['init', 'my-app', '--yes', '--prisma', '--drizzle'], /`--drizzle` and `--prisma` exclude each other/],
     [['init', 'one', 'two', '--yes'], /`init` writes one folder, got 2: one, two/],
     [['init', '', '--yes'], /must not be an empty string/],
     [['init', 'My App', '--yes'], /"My App" cannot be the name of the app: npm allows lowercase .*, for example my-app$/m],
@@ -75,9 +75,7 @@ t.test('what cannot be meant ends with status 2, says why, and writes nothing', 
 t.test('help and version are answers, not errors', async (t) => {
   const folder = await temporaryFolder(t)
   t.match(await cli(folder, '--help'), { code: 0, out: /Usage: fastify-pg-scope <command>/, errors: '' })
-  const help = await cli(folder, 'init', '--help')
-  t.match(help, { code: 0, out: /--yes[^]*--js[^]*--kysely[^]*--drizzle[^]*--pgbouncer/, errors: '' })
-  t.notMatch(help.out, 'prisma')
+  t.match(await cli(folder, 'init', '--help'), { code: 0, out: /--yes[^]*--js[^]*--kysely[^]*--drizzle[^]*--prisma[^]*--pgbouncer/, errors: '' })
   t.match(await cli(folder, '--version'), { code: 0, out: /^\d+\.\d+\.\d+\n$/, errors: '' })
 })
 
@@ -127,14 +125,14 @@ t.test('the current folder can be the app, also when Git has been there', async 
 
 t.test('on a terminal it asks for what is missing, and asks again after an answer that it cannot use', async (t) => {
   const folder = await temporaryFolder(t)
-  const answers = ['My App\n', 'bank\n', 'coffee\n', 'js\n', 'drizzle\n', 'y\n']
+  const answers = ['My App\n', 'bank\n', 'coffee\n', 'js\n', 'prisma\n', 'y\n']
   const { code, out } = await onTerminal(folder, [], answers)
   t.equal(code, 0, out)
   t.match(out, /"My App" cannot be the name/)
   t.match(out, /Answer with one of ts, js/)
   const { name, dependencies } = JSON.parse(await readFile(join(folder, 'bank/package.json'), 'utf8'))
   t.equal(name, 'bank')
-  t.ok(dependencies['drizzle-orm'])
+  t.ok(dependencies['@prisma/client'])
   t.same((await readdir(join(folder, 'bank/pgbouncer'))).sort(), ['pgbouncer.ini', 'userlist.txt'])
   t.ok((await readdir(join(folder, 'bank/src'))).includes('server.js'))
 })
