@@ -41,4 +41,5 @@ const figures: [string, string][] = [
 console.log(['| | |', '| --- | --- |', ...figures.map(([name, value]) => `| ${name} | ${value} |`)].join('\n'))
 for (const breach of breaches) console.error(`FAILED: ${breach}`)
 console.log(`${breaches.length === 0 ? 1 : 0} passed, ${breaches.length} failed`)
-if (breaches.length > 0) process.exitCode = 1
+// A socket to something that was killed may stay open for minutes.
+process.exit(breaches.length > 0 ? 1 : 0)
