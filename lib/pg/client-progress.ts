@@ -111,7 +111,7 @@ export class ClientProgress {
       if (isRefused) throw needsBegin()
       const result = await this.#step(step, config, caller, isText)
       await begun
-      return result
+      return implicit === 'ends' ? [] : result
     } catch (error) {
       await transaction?.rollback(new ObservedPromise<void>(noop)).catch(noop)
       throw error

@@ -39,8 +39,11 @@ export function stepsOf (text: string): Step[] | null {
  */
 export interface PlacedStep {
   readonly step: Step
-  /** It begins such a transaction, or belongs to it: a failure of the step ends the transaction. */
-  readonly implicit: 'begins' | 'belongs' | null
+  /**
+   * It begins such a transaction, or belongs to it: a failure of the step ends the transaction. 'ends': a COMMIT that
+   * the text does not have.
+   */
+  readonly implicit: 'begins' | 'belongs' | 'ends' | null
   /** The step needs BEGIN, which was not sent. */
   readonly isRefused: boolean
 }
@@ -54,13 +57,17 @@ export interface PlacedStep {
 export function placeSteps (steps: readonly Step[], isOpen: boolean, needsBegin: boolean): PlacedStep[] {
   const placed: PlacedStep[] = []
   let around: 'BEGIN' | 'statements' | null = isOpen ? 'BEGIN' : null
+  /** SAVEPOINT has begun the transaction, without BEGIN. */
+  let savepoint: string | null = null
   const place = (step: Step, implicit: PlacedStep['implicit'], isRefused = false): void => {
     placed.push({ step, implicit, isRefused })
   }
   for (const [index, step] of steps.entries()) {
     const belongs = around === 'statements' ? 'belongs' : null
     if (step.kind === 'plain' || step.kind === 'set') {
-      const begins = step.kind === 'plain' && around === null && steps.slice(index).some(({ kind }) => isControl(kind))
+      const rest = steps.slice(index + 1)
+      const isTogether = rest.some(({ kind }) => kind !== 'plain') || (step.kind === 'set' && rest.length > 0)
+      const begins = around === null && isTogether
       if (begins) around = 'statements'
       place(step, begins ? 'begins' : belongs)
     } else if (step.kind === 'begin' && around === 'statements') {
@@ -69,6 +76,10 @@ export function placeSteps (steps: readonly Step[], isOpen: boolean, needsBegin:
       place({ ...step, kind: 'set', command: 'BEGIN' }, belongs)
     } else if (step.kind === 'begin' || (step.kind === 'savepoint' && around === null && !needsBegin)) {
       around = 'BEGIN'
+      if (step.kind === 'savepoint') savepoint = step.name
+      place(step, null)
+    } else if (step.kind === 'release' && step.name === savepoint) {
+      around = savepoint = null
       place(step, null)
     } else if ((step.kind === 'commit' || step.kind === 'rollback') && !step.chain) {
       around = null
@@ -76,9 +87,10 @@ export function placeSteps (steps: readonly Step[], isOpen: boolean, needsBegin:
     } else if (around === 'BEGIN') place(step, null)
     else {
       place(step, belongs, true)
-      break
+      return placed
     }
   }
+  if (around === 'statements') place({ kind: 'commit', chain: false }, 'ends')
   return placed
 }
 
@@ -96,10 +108,6 @@ export function leavesOpen (steps: readonly Step[]): boolean {
     } else if (step.kind === 'release' && step.name === savepoint) isOpen = false
   }
   return isOpen
-}
-
-function isControl (kind: Step['kind']): boolean {
-  return kind !== 'plain' && kind !== 'set'
 }
 
 function stepOf (text: string): Step {
