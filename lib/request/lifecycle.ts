@@ -111,8 +111,9 @@ export function followRequests (app: FastifyInstance, engine: PgEngine, options:
     announceEnd(reply)
     const scope = scopeOf(request)
     if (scope === null) {
-      const isBody = typeof payload === 'object' && payload !== null
-      if (!isBody || isSeen(request) || runsLast(request, settle)) done()
+      // A body may still use the session, and app.db.query() may have written.
+      const mayMatter = tokens !== null || (typeof payload === 'object' && payload !== null)
+      if (!mayMatter || isSeen(request) || runsLast(request, settle)) done()
       else settle(request, reply, payload, done)
       return
     }

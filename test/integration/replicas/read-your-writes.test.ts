@@ -105,6 +105,23 @@ t.test('what app.db.query() writes in a request is told, and does not open the s
   t.equal(decisions, 0)
 })
 
+t.test('what app.db.query() writes is told by routes declared before the plugin, and by a 404 handler', async (t) => {
+  const insert = 'INSERT INTO item (n) VALUES ($1)'
+  const { app } = await open(t, {}, (app) => {
+    app.post('/early', async () => {
+      await app.db.query(insert, [next()])
+      return 'written'
+    })
+    app.setNotFoundHandler(async (_request, reply) => {
+      await app.db.query(insert, [next()])
+      return reply.code(202).send('written')
+    })
+  })
+  for (const path of ['early', 'no/such/path']) {
+    t.match((await app.inject({ method: 'POST', url: `/${path}` })).headers[lsn], String, path)
+  }
+})
+
 t.test('what app.db.query() has begun to write before the request used its session is told', async (t) => {
   const { app } = await open(t)
   app.post('/both', async (request) => {
