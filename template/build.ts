@@ -96,8 +96,11 @@ function addedDependency (name: string): string {
 function prismaManifest (): string {
   return asJson({
     scripts: { postinstall: 'prisma generate', generate: 'prisma generate' },
-    dependencies: { '@prisma/client': ecosystem.dependencies['@prisma/client'] },
-    devDependencies: { prisma: ecosystem.dependencies.prisma }
+    // Also `npm ci --omit=dev` runs the script that writes the client.
+    dependencies: {
+      '@prisma/client': ecosystem.dependencies['@prisma/client'],
+      prisma: ecosystem.dependencies.prisma
+    }
   })
 }
 

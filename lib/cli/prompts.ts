@@ -44,7 +44,7 @@ async function ask (
   const javascript = given.javascript ??
     await askUntil(terminal, 'TypeScript or JavaScript? [ts/js] (ts): ', oneOf({ '': false, ts: false, js: true }))
   const builder = given.builder ??
-    await askUntil(terminal, 'Queries with? [sql/kysely/drizzle/prisma] (sql): ', oneOf(builders))
+    await askUntil(terminal, 'SQL, or a query builder? [sql/kysely/drizzle/prisma] (sql): ', oneOf(builders))
   const pgbouncer = given.pgbouncer ??
     await askUntil(terminal, 'PgBouncer in compose.yaml? [y/n] (n): ', oneOf({ '': false, y: true, n: false }))
   return { folder, javascript, builder, pgbouncer }
