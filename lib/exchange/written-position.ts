@@ -37,7 +37,7 @@ export interface Writer {
   writtenAt: string | null
 }
 
-/** Where a request has written, in whatever sessions and statements. */
+/** Where a request has written: in the sessions of all its attempts, and by `app.db.query()`. */
 export class RequestWriter implements Writer {
   #writtenAt: string | null = null
 

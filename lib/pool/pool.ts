@@ -278,8 +278,8 @@ export class Pool {
     // Waiters can use the next connection that is returned, if this pool has any.
     if (full && this.#taken > 0) return
     // Rejects the waiters that were left in the queue until the last connection was refused, and all waiters if none of
-    // several hosts can be reached.
-    let count = this.#host.hosts !== null && this.#arrivals.count === 0 ? Infinity : full ? this.#limits.max : 1
+    // several hosts can be reached and no connection is in use.
+    let count = this.#host.hosts !== null && this.#taken === 0 ? Infinity : full ? this.#limits.max : 1
     while (count-- > 0 && this.#waiting.since <= began) refuse(this.#next(), connectError(error, this.#host.target))
     this.#fetch()
   }

@@ -24,7 +24,7 @@ body = CASE WHEN k.expires > now() THEN k.body END,
 expires = CASE WHEN k.expires > now() THEN k.expires ELSE excluded.expires END
 RETURNING k.fingerprint, k.status, k.headers, encode(k.body, 'base64')`
 
-/** Without a row while another request has the key, which an advisory lock shows: this statement never waits for it. */
+/** Returns no row while another request has the key, which an advisory lock shows, and does not wait for it. */
 const begin = insert('WHERE pg_try_advisory_xact_lock($5::int4, $6::int4)')
 
 /**
@@ -89,12 +89,9 @@ export class IdempotentRequest {
       : textOf(await fingerprint(this.#request), 'fingerprint')
     session.soleEnd = 'request'
     const values = [this.#sender, this.#key, print, ttl, hashOf(this.#sender), hashOf(this.#key)]
-    let row: Row | undefined
-    try {
-      row = await rowOf(session, begin, values) ?? await rowOf(session, beginAfter, [...values, String(wait)])
-    } catch (error) {
-      throw explained(error, wait)
-    }
+    const row = await rowOf(session, begin, values).catch((error: unknown) => { throw withTable(error) }) ??
+      await rowOf(session, beginAfter, [...values, String(wait)])
+        .catch((error: unknown) => { throw inProgress(error, wait) })
     const [first, status, headers, body] = row!
     if (first !== print) {
       throw pgScopeError('FST_PG_SCOPE_IDEMPOTENCY_MISMATCH', 'The idempotency key was used for a request with ' +
@@ -174,7 +171,7 @@ async function rowOf (session: ManagedSession, text: string, values: unknown[]):
   return rows[0] as unknown as Row | undefined
 }
 
-/** FNV-1a, 32 bits. Other keys rarely have the same, and wait for each other then. */
+/** FNV-1a, 32 bits. Different keys rarely share a hash; if they do, they wait for each other. */
 function hashOf (text: string): number {
   let code = 0x811c9dc5 | 0
   for (let i = 0; i < text.length; i++) code = Math.imul(code ^ text.charCodeAt(i), 0x01000193)
@@ -211,13 +208,14 @@ function bodyOf (payload: unknown): Buffer | null {
     `bytes, and at most ${longestBody} are saved: send a reference to the result instead.`)
 }
 
-function explained (error: unknown, wait: number): unknown {
-  const { code } = error as { code?: unknown }
-  if (code === '55P03') {
-    return pgScopeError('FST_PG_SCOPE_IDEMPOTENCY_CONFLICT', 'The first request with the same idempotency key is ' +
-      `still in progress after ${wait} ms (\`wait\`).`, error)
-  }
-  if (code !== '42P01') return error
+function inProgress (error: unknown, wait: number): unknown {
+  if ((error as { code?: unknown }).code !== '55P03') return error
+  return pgScopeError('FST_PG_SCOPE_IDEMPOTENCY_CONFLICT', 'The first request with the same idempotency key is ' +
+    `still in progress after ${wait} ms (\`wait\`).`, error)
+}
+
+function withTable (error: unknown): unknown {
+  if ((error as { code?: unknown }).code !== '42P01') return error
   return pgScopeError('FST_PG_SCOPE_OPTIONS', 'The table pg_scope_idempotency does not exist: create it by the ' +
     'SQL that fastify-pg-scope/idempotency exports as `idempotencyTable`.', error)
 }

@@ -42,7 +42,7 @@ export abstract class SessionBase {
     else this.#sharedWriter.writtenAt = position
   }
 
-  /** What its request, an earlier attempt or the session around it writes counts as written by it, too. */
+  /** From now on it has one `writtenAt` with its request, an earlier attempt or the session around it. */
   shareWriter (writer: Writer): void {
     this.#sharedWriter = writer
   }
