@@ -54,7 +54,9 @@ const programs: string[][] = [
 ]
 
 /** What the calls answer, and the state of the client at the end. A ROLLBACK need not wait for what it undoes. */
-async function run (client: pg.ClientBase, program: readonly string[], answered?: Promise<unknown>): Promise<unknown[]> {
+async function run (
+  client: pg.ClientBase, program: readonly string[], answered?: Promise<unknown>
+): Promise<unknown[]> {
   const outcomes = await Promise.all(program.map((text) => client.query(text).then(
     (result: any) => [result].flat().map(({ command }) => command).join(),
     () => 'rejected'
