@@ -106,8 +106,7 @@ export interface Session extends Queryable {
   /**
    * With `replicas`: the position in the log behind the last COMMIT of this session that has written anything, or of
    * an `app.db.query()` within; for `request.db`, of any attempt of its request. Null before. For
-   * `scope(fn, { notBefore })` of work that follows, which may travel in a
-   * message or a job.
+   * `scope(fn, { notBefore })` of work that follows, which may travel in a message or a job.
    */
   readonly writtenAt: string | null
   /** Aborts when the session ends. */
