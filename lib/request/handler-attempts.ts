@@ -90,14 +90,14 @@ export class HandlerAttempts {
   /** @returns what Fastify expects of a handler */
   start (): unknown {
     if (this.scope?.session.unused === false) this.#obstacles.add('a statement ran before the handler')
-    if (this.#retries !== null) awaitOnce(this.reply)
-    this.#before = new ReplyState(this.reply)
     if (this.#retries !== null) {
+      awaitOnce(this.reply)
       this.#next = bindToContext(() => {
         if (this.scope !== null) this.#restart()
         return this.#run()
       })
     }
+    this.#before = new ReplyState(this.reply)
     return this.#run()
   }
 
@@ -214,11 +214,10 @@ export class HandlerAttempts {
     this.#delay.end()
   }
 
-  /** The response was sent, or the client has disconnected. */
+  /** The response was sent, or the client has disconnected. Before Node 24, `#next` lets its request grow old. */
   closed (): void {
     if (this.#host.outlivesClient) return
     this.stop('the client had disconnected')
-    // Before Node 24, a request would grow old with the async context of an attempt that never begins.
     this.#next = null
   }
 
@@ -280,8 +279,7 @@ export class HandlerAttempts {
   async #repeat (error: unknown): Promise<unknown> {
     const session = this.scope?.session
     const retries = this.#retries!
-    // The session forgets its failure as it ends.
-    const conflict = conflictIn(error) === null ? session?.failure : error
+    const conflict = conflictIn(error) === null ? session?.failure : error // forgotten as the session ends
     this.#isBetween = true
     this.#current.reply?.detach()
     try {
@@ -294,8 +292,7 @@ export class HandlerAttempts {
     } finally {
       this.#isBetween = false
     }
-    // Again: the failed attempt may have gone on during the delay.
-    this.#before.restore()
+    this.#before.restore() // again: the failed attempt may have gone on during the delay
     retries.next()
     const result = this.#next!()
     return result === undefined ? this.reply : result
