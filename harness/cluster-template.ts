@@ -5,7 +5,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
-import { type EmbeddedPostgres, startPostgres } from '../lib/embedded/index.ts'
+import { findPostgres } from './lane.ts'
+import type { EmbeddedPostgres } from '../lib/embedded/index.ts'
+import { launch } from '../lib/embedded/launch.ts'
+import { checkEmbeddedOptions } from '../lib/embedded/options.ts'
 import { runProgram } from '../lib/embedded/program.ts'
 import type { MakeCluster } from '../lib/embedded/data-folder.ts'
 
@@ -17,7 +20,7 @@ const loginFile = 'pg-scope.json'
 /** Instead of initdb, for a server whose user and password do not matter. */
 export const copyTemplate: MakeCluster = async (folder, _options, { account, binaries: { major } }) => {
   const template = templateOf(major)
-  const login = await readLogin(template) ?? await makeTemplate(template)
+  const login = await readLogin(template) ?? await makeTemplate(template, major)
   await copyFolder(template, folder)
   if (account !== undefined) await succeed('chown', ['-R', `${account.uid}:${account.gid}`, folder])
   return login
@@ -28,13 +31,15 @@ async function readLogin (template: string): Promise<{ user: string, password: s
 }
 
 /** Several test processes may do so at once: the first that is done has made it. */
-async function makeTemplate (template: string): Promise<{ user: string, password: string }> {
+async function makeTemplate (template: string, major: number): Promise<{ user: string, password: string }> {
   const parent = await mkdtemp(join(tmpdir(), 'pg-scope-template-'))
   try {
     const dataFolder = join(parent, 'data')
     // As root the server runs as another user, who has to reach it.
     await chmod(parent, 0o711)
-    const postgres = await startPostgres({ dataFolder, durable: false, settings: { scram_iterations: 1 } })
+    // Older versions always take 4096.
+    const settings = major < 16 ? {} : { scram_iterations: 1 }
+    const postgres = await launch(checkEmbeddedOptions({ dataFolder, durable: false, settings }), findPostgres)
     try {
       await hashAgain(postgres)
     } finally {

@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type pg from 'pg'
 import { adminName, queryAsAdmin } from './admin.ts'
 import { copyTemplate } from './cluster-template.ts'
+import { findPostgres } from './lane.ts'
 import { startPgBouncer } from './pgbouncer.ts'
 import { startPooler } from './pooler.ts'
 import { poolerOfVariant } from './variant.ts'
-import { findPackage } from '../lib/embedded/binaries.ts'
 import { launch } from '../lib/embedded/launch.ts'
 import { checkEmbeddedOptions } from '../lib/embedded/options.ts'
 import type { EmbeddedOptions, EmbeddedPostgres } from '../lib/embedded/index.ts'
@@ -58,7 +58,7 @@ export async function startTestPostgres (t: TeardownTest, options: EmbeddedOptio
   })
   const copied = [options.user, options.password, options.dataFolder].every((own) => own === undefined) &&
     !checked.durable
-  const postgres = await (copied ? launch(checked, findPackage, copyTemplate) : launch(checked, findPackage))
+  const postgres = await (copied ? launch(checked, findPostgres, copyTemplate) : launch(checked, findPostgres))
   // Also if the pooler does not start.
   t.teardown(() => postgres.stop())
   const program = await poolerOfVariant()

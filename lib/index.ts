@@ -43,7 +43,7 @@ function rejectTakenName (app: FastifyInstance, name: string): void {
  * @throws FST_PG_SCOPE_OPTIONS, FST_PG_SCOPE_DRIVER, FST_PG_SCOPE_DECORATOR_TAKEN, FST_PG_SCOPE_UNREACHABLE,
  * FST_PG_SCOPE_LOGIN_REFUSED at startup
  */
-const pgScope: FastifyPluginAsync<PgScopeOptions> = fp(plugin, { fastify: '5.x', name: 'fastify-pg-scope' })
+const pgScope: FastifyPluginAsync<PgScopeOptions> = fp(plugin, { fastify: '5.x || 6.x', name: 'fastify-pg-scope' })
 
 export default pgScope
 export { pgScope }

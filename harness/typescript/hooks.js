@@ -1,12 +1,22 @@
 import { createHash } from 'node:crypto'
 import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
-import { fileURLToPath } from 'node:url'
+import { join } from 'node:path'
+import { fileURLToPath, pathToFileURL } from 'node:url'
 
 const require = createRequire(import.meta.url)
 const folder = fileURLToPath(new URL('../../node_modules/.cache/fastify-pg-scope/', import.meta.url))
 const { version } = require('typescript/package.json')
 mkdirSync(folder, { recursive: true })
+
+// `npm run lanes`: these packages are imported from another folder.
+const lane = process.env.PG_SCOPE_TEST_LANE && join(process.env.PG_SCOPE_TEST_LANE, 'package.json')
+const replaced = lane ? Object.keys(JSON.parse(readFileSync(lane, 'utf8')).dependencies) : []
+
+export async function resolve (specifier, context, next) {
+  if (!replaced.includes(specifier.split('/')[0])) return next(specifier, context)
+  return next(specifier, { ...context, parentURL: pathToFileURL(lane).href })
+}
 
 export async function load (url, context, next) {
   if (!url.startsWith('file:') || !url.endsWith('.ts')) return next(url, context)
