@@ -60,6 +60,11 @@ function isFinal (finding: Finding): finding is Pooler {
   return finding.kind !== 'undetected' && finding.kind !== 'refusing'
 }
 
+/** PgBouncer does from 1.26 on. */
+function announcesItself (finding: Finding): boolean {
+  return finding.kind === 'pgbouncer' && finding.version !== undefined
+}
+
 /**
  * Knows whether connections lead to a pooler, and decides what follows: settings in the startup packet, prepared
  * statements, hand-over, and statements that are rejected. The engine has one and reports each new connection to it.
@@ -153,7 +158,7 @@ export class PoolerWatch {
     connection.serial = known.kind === 'unknown' || known.kind === 'undetected'
     const now = performance.now()
     // The known pooler announces itself, so this is a different one, which may not support prepared statements.
-    const isOther = known.kind === 'pgbouncer' && known.version !== undefined
+    const isOther = announcesItself(known)
     if (isOther && typeof this.#options.preparedStatements !== 'boolean') connection.prepared = null
     if (!kept && !isOther && isFinal(known) && now - this.#detectedAt < detectInterval) return
     this.#detectedAt = now
@@ -178,7 +183,7 @@ export class PoolerWatch {
   #foundBy (connection: InspectedConnection, pooler: Pooler): void {
     this.found(pooler)
     // The connection was opened with what was known before.
-    connection.sharable = pooler.kind === 'none' || (pooler.kind === 'pgbouncer' && pooler.version !== undefined)
+    connection.sharable = pooler.kind === 'none' || announcesItself(pooler)
     connection.serial = pooler.kind === 'unknown'
     connection.poolsTransactions = this.poolsTransactions
     if (pooler.kind !== 'none') connection.baseline = noSettings
@@ -189,8 +194,7 @@ export class PoolerWatch {
     const known = this.#finding
     if (this.#options.pooler !== 'auto' || isDeepStrictEqual(known, pooler)) return
     this.#finding = pooler
-    const announcesItself = pooler.kind === 'pgbouncer' && pooler.version !== undefined
-    if (pooler.kind !== 'none' && !announcesItself) this.#silent = pooler
+    if (pooler.kind !== 'none' && !announcesItself(pooler)) this.#silent = pooler
     if (!isFinal(known)) this.#log.info({ pooler }, `connected to ${nameOf(this.#target)}${behind[pooler.kind]}`)
     else {
       this.#log.warn({ pooler, before: known }, 'what stands between this process and PostgreSQL has changed')
