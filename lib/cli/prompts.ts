@@ -25,7 +25,7 @@ export async function askForAnswers (
   const stopped = new Promise<never>((_resolve, reject) => {
     terminal.once('close', () => reject(new Error('\nStopped. Nothing was written')))
   })
-  // After the last answer nobody waits for it.
+  // Once the last question is answered, nothing waits for it.
   stopped.catch(() => {})
   try {
     return await Promise.race([ask(terminal, given, check), stopped])
